@@ -5,7 +5,11 @@ import math
 from dataclasses import dataclass
 
 from thirdeye.model.config import ModelConfig
-from thirdeye.model.parameter_counts import ParameterCounts, parameter_counts
+from thirdeye.model.parameter_counts import (
+    ParameterCounts,
+    num_in_head_matrices,
+    parameter_counts,
+)
 from thirdeye.model.state.kv_groups import kv_groups
 
 INT4_BITS_WITH_SCALES = 4 + 16 / 128  # a float16 scale for each group of 128
@@ -29,6 +33,7 @@ class FileSizes:
 
     table: int  # the embeddings
     others: int
+    widened: int = 0  # of the others, what is not multiplied as it is stored
 
 
 def memory_estimates(config: ModelConfig, file: FileSizes | None = None) -> list[MemoryEstimate]:
@@ -73,7 +78,8 @@ def _as_stored(config: ModelConfig, file: FileSizes) -> MemoryEstimate:
     table = config.vocab_size * config.hidden_size * 4
     head = file.table if config.tie_word_embeddings else 0
     kv_per_token = 2 * config.kv_numbers
-    weights, kept = file.others + table + head, kv_of_context(config, kv_per_token)
+    others = file.others - file.widened + 4 * num_in_head_matrices(config)
+    weights, kept = others + table + head, kv_of_context(config, kv_per_token)
     return MemoryEstimate("stored", "CPU, float32", weights, kv_per_token, kept)
 
 
@@ -89,7 +95,7 @@ def _estimate(
 ) -> MemoryEstimate:
     """`bits` of a weight of a linear layer, `dense` bytes of one of the rest and `kv` of a number
     of the cache. A head that is quantized is there besides the embeddings it is tied to."""
-    linear = counts.attention + counts.state + counts.mlp
+    linear = counts.attention + counts.state + counts.mlp - num_in_head_matrices(config)
     head = counts.head
     if quantize != "none" and config.tie_word_embeddings:
         head = config.vocab_size * config.hidden_size

@@ -41,6 +41,7 @@ from thirdeye.model.parts.choose_parts import (
     make_pre_norm,
     make_projection,
 )
+from thirdeye.model.parts.latent.head_linear import HeadLinear
 from thirdeye.model.parts.layer_inputs import LayerInputs
 from thirdeye.model.parts.layers import LearnedPositions, NoPositions
 from thirdeye.model.parts.rope import Rotation
@@ -229,7 +230,7 @@ class Transformer(nn.Module):
     def finish(self) -> None:
         """All tensors are in: let each linear layer bring its weights into their final form."""
         for module in self.modules():
-            if isinstance(module, Linear | TiedLinear):
+            if isinstance(module, Linear | TiedLinear | HeadLinear):
                 module.finish()
         self.shrink_table()
 

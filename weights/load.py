@@ -6,6 +6,7 @@ parameter filled: a model that is silently half random is the worst outcome ther
 """
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from thirdeye.model.declare.stored import StoredTensor
@@ -99,6 +100,8 @@ def _in_place(
 ) -> "Tensor | StoredTensor":
     """The tensor in the model's layout, once its shape is known to fit."""
     wanted = parameters(checkpoint.config)[target.name].shape(target.part)
+    if target.is_either_way and tuple(tensor.shape[-2:]) != wanted:
+        target = replace(target, is_transposed=True)
     stored = tuple(reversed(wanted)) if target.is_transposed else wanted
     stored = stored[1:] if target.is_row else (stored[0] + target.first_row, *stored[1:])
     if target.is_depthwise:
@@ -107,6 +110,9 @@ def _in_place(
         stored = (target.num_stored_rows, *stored[1:])
     if target.num_pieces:
         stored = (target.num_pieces, stored[0] // target.num_pieces)
+    if target.num_heads:
+        one = (stored[0] // target.num_heads, *stored[1:])
+        stored = (target.num_heads, *(reversed(one) if target.is_across else one))
     if target.expert is not None:
         stored = (target.num_experts, *stored)
     if not isinstance(tensor, StoredTensor) and tensor.dim() == 0:

@@ -47,13 +47,18 @@ def arrays_of(raw: Mapping[str, Any]) -> dict[str, LabelledArray]:
 def _arrays(raw: Mapping[str, Any]) -> Iterator[LabelledArray]:
     coords = _coords(raw)
     for part, dims in raw.get("dims", {}).items():
-        layers = [layer[part] for layer in raw["layers"] if part in layer]
-        if layers:
-            own = {}
+        layers = [layer for layer in raw["layers"] if part in layer and not _is_empty(layer[part])]
+        if len({_shape(layer[part]) for layer in layers}) > 1:  # heads of several sizes, or numbers
+            for layer in layers:
+                own = coords | {"kv_head": tuple(layer.get("kv_heads", coords.get("kv_head", ())))}
+                values = _numbers(layer[part])
+                yield _labelled(f"{part}.{layer['layer']}", dims[1:], values, own)
+        elif layers:
+            own = dict(coords)
             if len(layers) < len(raw["layers"]):  # a part that some layers do not have
-                own["layer"] = tuple(layer["layer"] for layer in raw["layers"] if part in layer)
-            for name, values in _flattened(part, layers):
-                yield _labelled(name, dims[: values.ndim], values, coords | own)
+                own["layer"] = tuple(layer["layer"] for layer in layers)
+            for name, values in _flattened(part, [layer[part] for layer in layers]):
+                yield _labelled(name, dims[: values.ndim], values, own)
     for part, dims in (("surprisal", ["token"]), ("attribution", ["layer", "head"])):
         for name, value in raw.get(part, {}).items():
             if name != "tokens" and value is not None:
@@ -86,6 +91,18 @@ def _flattened(part: str, layers: Sequence[Any]) -> Iterator[tuple[str, Floats]]
                 yield f"{part}.{name}", np.stack(picked)
         return
     yield part, np.stack([_numbers(layer) for layer in layers])
+
+
+def _shape(values: Any) -> tuple[int, ...]:
+    """Of numbers; of anything else none."""
+    if isinstance(values, dict):
+        return tuple(values.get("shape", ()))
+    return (len(values), *_shape(values[0])) if isinstance(values, list) and values else ()
+
+
+def _is_empty(values: Any) -> bool:
+    """Whether it is an array without numbers: of heads, in a layer that has none."""
+    return 0 in values.get("shape", ()) if isinstance(values, dict) else not values
 
 
 def _innermost(values: Any) -> Any:

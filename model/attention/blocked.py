@@ -93,7 +93,7 @@ class BlockedAttention:
         sinks: Tensor | None = None,
         slopes: Tensor | None = None,
     ) -> Tensor:
-        output = torch.empty_like(query)  # [T, num_heads, head_dim]
+        output = query.new_empty(*query.shape[:2], value_cache.shape[3])
         for tile in plan:
             output[tile.rows] = _attend(
                 query[tile.rows], key_cache, value_cache, tile, self._spec, sinks, slopes
@@ -163,13 +163,14 @@ def _attend(
     sinks: Tensor | None,
     slopes: Tensor | None,
 ) -> Tensor:
-    """query [S, n, num_heads, head_dim] -> the same shape; all sums in fp32."""
+    """query [S, n, num_heads, head_dim] -> [S, n, num_heads, size of a value]; all sums in fp32."""
     num_spans, num_queries, num_heads, head_dim = query.shape
     num_kv_heads = key_cache.shape[2]
     group = num_heads // num_kv_heads  # query heads that share one key and value head
     num_rows, batch = group * num_queries, num_spans * num_kv_heads
     keys, values = (
-        gather(cache, tile.keys).view(batch, -1, head_dim) for cache in (key_cache, value_cache)
+        gather(cache, tile.keys).view(batch, -1, cache.shape[3])
+        for cache in (key_cache, value_cache)
     )  # [S * num_kv_heads, L, head_dim]
     rows = query.float().view(num_spans, num_queries, num_kv_heads, group, head_dim)
     rows = rows.permute(0, 2, 3, 1, 4)
@@ -184,7 +185,7 @@ def _attend(
     seen.masked_fill_(tile.is_hidden, -math.inf)
     column = None if sinks is None else _column(sinks, seen, scores)
     mixed = _mix(scores, values, column)[:, :num_rows]
-    mixed = mixed.reshape(num_spans, num_kv_heads, group, num_queries, head_dim)
+    mixed = mixed.reshape(num_spans, num_kv_heads, group, num_queries, -1)
     return mixed.permute(0, 3, 1, 2, 4).flatten(2, 3).to(query.dtype)
 
 

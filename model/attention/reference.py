@@ -41,7 +41,7 @@ class ReferenceAttention:
         sinks: Tensor | None = None,
         slopes: Tensor | None = None,
     ) -> Tensor:
-        output = torch.empty_like(query)  # [T, num_heads, head_dim]
+        output = query.new_empty(*query.shape[:2], value_cache.shape[3])
         starts, seq_lens = plan.query_start_loc.tolist(), plan.seq_lens.tolist()
         for i, seq_len in enumerate(seq_lens):
             rows = slice(starts[i], starts[i + 1])
@@ -77,13 +77,14 @@ def attend(
     sinks: Tensor | None = None,
     slopes: Tensor | None = None,
 ) -> Tensor:
-    """query [n, num_heads, head_dim], keys and values [L, num_kv_heads, head_dim] -> like query.
+    """query [n, num_heads, head_dim], keys [L, num_kv_heads, head_dim], values [L, num_kv_heads,
+    size of a value] -> [n, num_heads, size of a value].
 
     The n queries are the last n of the L positions.
     """
     group = query.shape[1] // keys.shape[1]  # query heads that share one key and value head
     mask = causal_mask(len(query), len(keys), query.device, spec.window)
-    output = torch.empty_like(query)
+    output = query.new_empty(*query.shape[:2], values.shape[2])
     for head in range(query.shape[1]):
         q, k, v = query[:, head], keys[:, head // group], values[:, head // group]
         sink = None if sinks is None else sinks[head]

@@ -71,7 +71,7 @@ class SdpaAttention:
         sinks: Tensor | None = None,
         slopes: Tensor | None = None,
     ) -> Tensor:
-        output = torch.empty_like(query)  # [T, num_heads, head_dim]
+        output = query.new_empty(*query.shape[:2], value_cache.shape[3])
         for span in plan:
             rows = query[span.start : span.stop].transpose(0, 1)  # [num_heads, n, head_dim]
             keys, values = (_gather(cache, span) for cache in (key_cache, value_cache))
@@ -88,8 +88,8 @@ class SdpaAttention:
         sinks: Tensor | None,
         slopes: Tensor | None,
     ) -> Tensor:
-        """query [num_heads, n, head_dim], keys and values [num_kv_heads, L, head_dim] -> like
-        query."""
+        """query [num_heads, n, head_dim], keys and values [num_kv_heads, L, head_dim] ->
+        [num_heads, n, size of a value]."""
         mask, is_causal = span.mask, span.is_causal
         if sinks is not None or slopes is not None:
             mask, is_causal = _added(query, span, sinks, slopes), False

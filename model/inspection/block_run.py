@@ -16,7 +16,13 @@ from thirdeye.model.attention.reference import read_tokens
 from thirdeye.model.batch import ForwardBatch
 from thirdeye.model.inspection.edits import NO_EDITS, Edit, TextEdits
 from thirdeye.model.inspection.heads import head_pattern, kv_head_of
-from thirdeye.model.parts.blocks import BesideBlock, Block, LoneMixerBlock, LoneMLPBlock
+from thirdeye.model.parts.blocks import (
+    BesideBlock,
+    Block,
+    InformedBlock,
+    LoneMixerBlock,
+    LoneMLPBlock,
+)
 from thirdeye.model.parts.experts import Experts, Routing
 from thirdeye.model.parts.layers import MLP, GatedMLP
 from thirdeye.model.parts.mixed_mlp import MixedMLP
@@ -85,6 +91,8 @@ class BlockPiece:
     normed: Tensor = field(init=False)  # what attention reads
     query: Tensor = field(init=False)  # [m, num_heads, head_dim], turned
     z: Tensor = field(init=False)  # [m, num_heads, head_dim]
+    remembered: Tensor | None = None  # [m, hidden_size]: what a state adds, part of attn_out
+    told: Tensor | None = None  # [m, hidden_size]: what is added of a layer's own input
     key_value: Tensor | None = None  # [m, num_kv_heads, 2 * head_dim], unturned, if edited
     neurons: Tensor | None = None  # [m, intermediate_size]; None in a layer of experts
     routing: Routing | None = None  # whom each token asked, in a layer of experts
@@ -122,6 +130,8 @@ class BlockRun:
         self._piece = BlockPiece(self._edited("resid_pre", x))
         self._fill_what_is_not_there()
         added = self._block.around(self._piece.resid_pre, self._attend, self._think)
+        if isinstance(self._block, InformedBlock):
+            self._piece.told = self._block.layer_input(added, self._batch.layer_inputs)
         resid_post = self._block.close(added, self._batch)
         self._piece.resid_post = self._edited("resid_post", resid_post)
         return self._piece
@@ -140,7 +150,10 @@ class BlockRun:
         attended = self._block.attention_post_norm(attention.output(mixed))
         if isinstance(self._block, BesideBlock):
             states = self._plan[1]
-            attended += self._block.state(normed, self._batch, self._rotate, self._cache, states)
+            piece.remembered = self._block.state(
+                normed, self._batch, self._rotate, self._cache, states
+            )
+            attended += piece.remembered
         piece.attn_out = self._edited("attn_out", attended)
         return piece.attn_out
 
@@ -159,7 +172,8 @@ class BlockRun:
         piece = self._piece
         kept = layer(normed, self._batch, self._rotate, self._cache, self._plan)
         piece.query = piece.z = normed.new_empty(len(normed), 0, 1)
-        piece.attn_out = self._edited("attn_out", self._block.attention_post_norm(kept))
+        piece.remembered = self._block.attention_post_norm(kept)
+        piece.attn_out = self._edited("attn_out", piece.remembered)
         return piece.attn_out
 
     def _think(self, normed: Tensor) -> Tensor:
@@ -243,7 +257,8 @@ class BlockRun:
             whole = F.pad(weights, (0, self._rows.num_tokens - stop))
             weights = edit.applied(whole, start)[:, :stop].tril(start)  # no key that lies ahead
             patterns[text, own] = weights
-            z[rows, own] = (weights @ values[:, kv_head_of(attention, own)].float()).to(z.dtype)
+            seen = weights @ values[:, kv_head_of(attention, own)].float()
+            z[rows, own] = attention.value_of(own, seen.to(z.dtype))
         self._piece.patterns = patterns
         return z
 

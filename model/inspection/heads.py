@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from thirdeye.model.attention.reference import attention_scores, attention_weights, causal_mask
 from thirdeye.model.parts.self_attention import SelfAttention
@@ -51,6 +51,15 @@ def head_scores(
         return scores
     mask = causal_mask(len(query), len(keys), query.device, attention.spec.window)
     return scores.masked_fill(~mask, math.nan)
+
+
+def is_kept_as_projected(attention: SelfAttention, part: str) -> bool:
+    """Whether nothing is done to keys ("k") or values ("v") before they are turned and kept."""
+    changes = {
+        "k": (attention.clip, attention.wide_qk_norm, attention.head_qk_norm, attention.qk_norm),
+        "v": (attention.clip, attention.value_norm),
+    }
+    return all(isinstance(change, nn.Identity) for change in changes[part])
 
 
 def kv_head_of(attention: SelfAttention, head: int) -> int:

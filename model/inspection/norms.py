@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from thirdeye.model.inspection.probe import LayerTrace
 from thirdeye.model.parts.blocks import ParallelBlock, PostNormBlock, SharedNormBlock
-from thirdeye.model.parts.layers import LayerNorm, RMSNorm, Scaled
+from thirdeye.model.parts.layers import LayerNorm, LayerScale, RMSNorm, Scaled
 from thirdeye.model.parts.mixed_mlp import MixedMLP
 
 STATS = ("mean", "rms", "std", "scale")
@@ -84,5 +84,9 @@ def held(module: nn.Module, x: Tensor) -> HeldNorm:
         is_centred = isinstance(module, LayerNorm)
         bias = module.bias if isinstance(module, LayerNorm) else None
         return HeldNorm(weight, is_centred, nothing if bias is None else bias.double())
-    factor = module.factor if isinstance(module, Scaled) else 1.0
-    return HeldNorm(nothing + factor, False, nothing)
+    factor = nothing + 1
+    if isinstance(module, Scaled):
+        factor = factor * module.factor
+    if isinstance(module, LayerScale):
+        factor = module.weight.double()
+    return HeldNorm(factor, False, nothing)

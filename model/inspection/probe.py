@@ -47,6 +47,8 @@ class LayerTrace:
     keys: Tensor  # [n, num_kv_heads, head_dim], turned, as they are kept
     values: Tensor
     z: Tensor  # [n, num_heads, head_dim]: the values, mixed
+    remembered: Tensor | None  # [n, hidden_size]: what a state adds, part of attn_out
+    told: Tensor | None  # [n, hidden_size]: what is added of a layer's own input (Gemma 4)
     key_value: Tensor | None  # [n, num_kv_heads, 2 * head_dim], not turned, if they were edited
     neurons: Tensor | None  # [n, intermediate_size]; None in a layer of experts
     routing: Routing | None  # whom each token asked, in a layer of experts
@@ -62,6 +64,11 @@ class LayerTrace:
     def num_heads(self) -> int:
         """This rank's; 0 in a layer that keeps a state."""
         return self.query.shape[1]
+
+    def gated(self, rows: Sequence[int] | slice) -> Tensor:
+        """z of these rows as the output layer reads it, [rows, num_heads * head_dim]: let through
+        as each token says, where a model gates it."""
+        return self.block.self_attention.through_gate(self.z[rows].flatten(1), self.normed[rows])
 
     def own_pattern(self, heads: Sequence[int]) -> Tensor:
         """The same of some of this rank's heads."""
@@ -146,7 +153,10 @@ def _joined(
         patterns=_joined_patterns(pieces, len(keys)),
         **{
             name: whole(name)
-            for name in ("mlp_out", "resid_post", "normed", "query", "z", "key_value", "neurons")
+            for name in (
+                *("mlp_out", "resid_post", "normed", "query", "z"),
+                *("remembered", "told", "key_value", "neurons"),
+            )
         },
     )
 
@@ -178,8 +188,8 @@ class OneLayerCache(KVCache):
         """`dtype`: None for that of `like`, which is on the right device."""
         own = rank_config(model.config, model.ranks.size)
         read_again = {own.attention_of(layer).source for layer in own.attending_layers}
-        whose = [  # a shape, and the layer if it is read again
-            (shape, layer if layer in read_again else None)
+        whose = [  # a shape, what it is made of, and the layer if it is read again
+            (shape, own.attention_of(layer).latent, layer if layer in read_again else None)
             for shape, layer in zip(own.kv_shapes, own.keeping_layers, strict=True)
         ]
         apart = list(dict.fromkeys(whose))
@@ -187,7 +197,8 @@ class OneLayerCache(KVCache):
             own,
             num_hidden_layers=len(apart),
             attention=tuple(
-                AttentionSpec(num_kv_heads=number, head_dim=size) for (number, size), _ in apart
+                AttentionSpec(num_kv_heads=number, head_dim=size, latent=latent, scale=1.0)
+                for (number, size), latent, _ in apart
             ),
             mlp_sizes=(),
             state=None,

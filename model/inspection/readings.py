@@ -10,13 +10,20 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from thirdeye.model.inspection.heads import head_results, head_scores, kv_head_of
+from thirdeye.model.inspection.heads import (
+    head_results,
+    head_scores,
+    is_kept_as_projected,
+    kv_head_of,
+)
 from thirdeye.model.inspection.norms import norm_stats
 from thirdeye.model.inspection.probe import LayerTrace
 
 HEADS_AT_ONCE = 4  # through the output layer: less than a piece of a block costs
-UNTURNED = ("q", "k", "v")
+PROJECTED = ("q", "k", "v")
+UNTURNED = ("q_normed", "k_normed", "v_normed")
 KEPT = {"rot_q": "query", "rot_k": "keys", "z": "z"}  # their names in a trace
+OF_HEADS = (*PROJECTED, *UNTURNED, *KEPT, "result", "value_norms")
 
 Pieces = Generator[None, None, Tensor]
 
@@ -43,10 +50,14 @@ class Readings:
         """fp32 or the model's own dtype; each yield is the end of a piece."""
         if name in ("pattern", "scores"):
             return (yield from self._by_query(trace, name))
-        if name in UNTURNED:
+        if name in OF_HEADS and not trace.num_heads:  # it does not attend
+            width = (len(trace.query),) if name == "value_norms" else (len(self._rows), 1)
+            return trace.query.new_empty(0, *width)
+        if name in PROJECTED or name in UNTURNED:
             return (yield from self._unturned(trace, name))
         if name == "result":
-            return (yield from self._results(trace, trace.z[self._rows]))
+            z = trace.gated(self._rows).view(len(self._rows), *trace.z.shape[1:])
+            return (yield from self._results(trace, z))
         if name == "value_norms":
             return (yield from self._results(trace, _repeated(trace))).float().norm(dim=-1)
         if name in KEPT:
@@ -84,18 +95,22 @@ class Readings:
         return found[self._heads] if is_whole else found
 
     def _unturned(self, trace: LayerTrace, name: str) -> Pieces:
-        """Queries, keys or values [heads, positions, head_dim] before they are turned."""
-        parts = []
+        """Queries, keys or values [heads, positions, head_dim], as they are projected or right
+        before they are turned; of keys and values none in a layer that reads another's."""
+        attention, parts, part = trace.block.self_attention, [], name[0]
+        make = attention.projected if name in PROJECTED else attention.unturned
         for start in range(0, len(self._rows), self._max_rows):
             rows = self._rows[start : start + self._max_rows]
-            parts.append(
-                trace.block.self_attention.unturned(trace.normed[rows])[UNTURNED.index(name)]
-            )
+            parts.append(make(trace.normed[rows])[PROJECTED.index(part)])
             yield
         vectors = torch.cat(parts)
-        if trace.key_value is not None and name != "q":
-            vectors = trace.key_value[self._rows].chunk(2, dim=-1)[name == "v"]
-        return self._chosen_heads(trace, vectors, name != "q")
+        if part != "q" and not attention.layout.num_kv_heads:
+            return vectors.transpose(0, 1)
+        is_edited = trace.key_value is not None and part != "q"
+        if is_edited and (name in UNTURNED or is_kept_as_projected(attention, part)):
+            assert trace.key_value is not None
+            vectors = trace.key_value[self._rows].chunk(2, dim=-1)[part == "v"]
+        return self._chosen_heads(trace, vectors, part != "q")
 
     def _by_head(self, trace: LayerTrace, vectors: Tensor, is_kv: bool) -> Tensor:
         return self._chosen_heads(trace, vectors[self._rows], is_kv)
@@ -120,8 +135,10 @@ class Readings:
         return torch.cat(parts)
 
     def _neurons(self, trace: LayerTrace) -> Tensor:
-        """[positions, rank, 2]: which, and how much, the farthest from 0 first."""
-        assert trace.neurons is not None, "a layer of experts has none"
+        """[positions, rank, 2]: which, and how much, the farthest from 0 first; of a layer of
+        experts, or without an MLP, none."""
+        if trace.neurons is None:
+            return trace.resid_pre.new_empty(len(self._rows), 0, 2)
         whole = trace.ranks.gather(trace.neurons[self._rows], dim=1).float()
         found = whole.abs().topk(min(self._chosen.num_neurons, whole.shape[1]), dim=1).indices
         return torch.stack((found.float(), whole.gather(1, found)), dim=-1)

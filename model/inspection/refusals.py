@@ -2,9 +2,9 @@
 
 from thirdeye.model.config import ModelConfig
 
-HEADS_ALONE = (  # what takes a layer's attention for the sum of its heads
-    *("q", "k", "v", "rot_q", "rot_k", "scores", "z", "result", "value_norms"),
-    *("attribution", "head_scores"),
+HEADS_OWN = (  # what takes queries, keys and values for a head's own
+    *("q", "k", "v", "q_normed", "k_normed", "v_normed", "rot_q", "rot_k", "value_norms"),
+    "kv_head",
 )
 
 
@@ -13,45 +13,42 @@ def refusals(config: ModelConfig) -> dict[str, str]:
     found: dict[str, str] = {}
     if not any(config.attention_of(layer).rope for layer in config.attending_layers):
         found |= dict.fromkeys(("rot_q", "rot_k"), "this model does not turn queries and keys")
-    if config.experts is not None:
+    is_normed = config.wide_qk_norm or config.head_qk_norm or config.qk_norm
+    if config.qk_norm and config.norms_turned and config.clip_qkv is None:
+        why = "this model norms queries and keys behind the turning: 'rot_q' and 'rot_k' are normed"
+        found |= dict.fromkeys(("q_normed", "k_normed"), why)
+    elif not is_normed and config.clip_qkv is None:
+        why = "this model does not norm queries and keys: 'q' and 'k' are what is turned"
+        found |= dict.fromkeys(("q_normed", "k_normed"), why)
+    if not config.value_norm and config.clip_qkv is None:
+        found["v_normed"] = "this model does not norm values: 'v' is what is kept"
+    if not layers_with_neurons(config):
         found |= dict.fromkeys(("neurons", "neuron"), "this model's layers have experts")
-    else:
+    if config.experts is None:
         found["routing"] = "this model has no experts to choose from"
-    if config.state is not None or config.attention_gate:
-        why = "some of this model's layers keep a state, or gate what their heads have seen"
-        found |= dict.fromkeys(HEADS_ALONE, why)
-    if len(set(config.kv_shapes)) > 1:
-        why = "this model's layers differ in the number or the size of their heads"
-        found |= dict.fromkeys((*HEADS_ALONE, "kv_head"), why)
-    if config.layer_input_size or config.keeping_layers != config.attending_layers:
-        why = "some of this model's layers read another's keys, or are told more than the stream"
-        found |= dict.fromkeys((*HEADS_ALONE, "kv_head"), why)
-    if config.layer_scale:
-        found["attribution"] = "this model scales its stream behind each layer, so that is no sum"
-    if config.lone_mlps:
-        found.setdefault("neurons", "some of this model's layers have no MLP")
-    if config.norms_stream:
-        why = "this model norms its stream after each addition, so that is no sum"
-        found["attribution"] = why
+    if config.attention_gate:
+        why = "this model gates what its heads have seen by the token that looks"
+        found["value_norms"] = f"{why}, so a key's value has no length of its own"
+    if config.keeps_latents:
+        why = "this model's heads look at latents, and keep neither keys nor values of their own"
+        found |= dict.fromkeys(HEADS_OWN, why)
     return found
+
+
+def layers_with_neurons(config: ModelConfig) -> list[int]:
+    """Those with one MLP for all tokens, and no experts beside it."""
+    return [layer for layer in config.mlp_layers if config.experts_of(layer) is None]
 
 
 def absent_points(config: ModelConfig) -> dict[str, frozenset[int]]:
     """The points of `edits.py` that not every layer has -> the layers without it."""
     layers = frozenset(range(config.num_hidden_layers))
     headless = layers.difference(config.attending_layers)
-    thoughtless = layers.difference(config.mlp_layers)
     absent = {
-        **dict.fromkeys(("head", "pattern", "kv_head"), headless),
+        **dict.fromkeys(("head", "pattern"), headless),
+        "kv_head": layers.difference(config.keeping_layers),
         "attn_out": frozenset(config.lone_mlps),
-        **dict.fromkeys(("neuron", "mlp_out"), thoughtless),
+        "neuron": layers.difference(layers_with_neurons(config)),
+        "mlp_out": layers.difference(config.mlp_layers),
     }
     return {at: without for at, without in absent.items() if without}
-
-
-def head_sizes(config: ModelConfig) -> tuple[int, ...]:
-    """By layer, 0 where it has no heads; none, if all are alike."""
-    attending = config.attending_layers
-    layers = range(config.num_hidden_layers)
-    found = tuple(config.head_dim_of(n) if n in attending else 0 for n in layers)
-    return found if len({*found} - {0}) > 1 else ()

@@ -20,8 +20,9 @@ class KVCache:
     """`keys` and `values`, each of a layer [num_blocks, block_size, num_kv_heads, head_dim].
 
     The layers are those that have any, and may differ in their heads; what the others keep is in
-    `states`. Layers of different `groups` share memory, place by place: of those that have a block
-    all are of one group.
+    `states`. Values may be a part of the keys (`ModelConfig.value_starts`): the last channels.
+    Layers of different `groups` share memory, place by place: of those that have a block all are of
+    one group.
     """
 
     def __init__(
@@ -38,12 +39,12 @@ class KVCache:
         self.groups = groups or one_group(config)
         self.num_blocks, self.block_size = num_blocks, block_size
         self.states = StateCache(config, num_states, device)
-        self.keys, self.values = (
-            tuple(
-                zeros((num_blocks, block_size, *shape), dtype, device)
-                for shape in config.kv_shapes[: self.groups.num_places]
-            )
-            for _ in range(2)
+        self.value_starts, num_places = config.value_starts, self.groups.num_places
+        shapes = [(num_blocks, block_size, *shape) for shape in config.kv_shapes[:num_places]]
+        self.keys = tuple(zeros(shape, dtype, device) for shape in shapes)
+        self.values = tuple(
+            zeros(tuple(keys.shape), dtype, device) if start is None else keys[..., start:]
+            for keys, start in zip(self.keys, self.value_starts[:num_places], strict=True)
         )
 
     def layer(self, index: int) -> tuple[Any, Any]:
@@ -55,9 +56,26 @@ class KVCache:
         place = self.groups.place_of[index]
         return self.keys[place], self.values[place]
 
+    def kept(self, layer: int, caches: tuple[Any, Any], new: tuple[Tensor, Tensor]) -> list[Any]:
+        """Keys, and values if they are no part of these: where, and what is written."""
+        both = list(zip(caches, new, strict=True))
+        return both if self.value_starts[layer] is None else both[:1]
+
+    def beside_vectors(
+        self, dtype: torch.dtype, device: torch.device
+    ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """A number for each key of each layer, and one for each value."""
+        of_keys = [zeros(tuple(keys.shape[:-1]), dtype, device) for keys in self.keys]
+        starts = zip(of_keys, self.value_starts[: len(of_keys)], strict=True)
+        of_values = (
+            zeros(tuple(own.shape), dtype, device) if start is None else own
+            for own, start in starts
+        )
+        return tuple(of_keys), tuple(of_values)
+
     def write(self, layer: int, key: Tensor, value: Tensor, slot_mapping: Tensor) -> None:
         """Put the step's key and value [T, num_kv_heads, head_dim] into one layer's slots [T]."""
-        for cache, new in zip(self.layer(layer), (key, value), strict=True):
+        for cache, new in self.kept(layer, self.layer(layer), (key, value)):
             slots = cache.flatten(0, 1)  # [num_blocks * block_size, num_kv_heads, head_dim]
             slots.index_copy_(0, slot_mapping, new.to(cache.dtype))
 

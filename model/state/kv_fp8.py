@@ -16,7 +16,6 @@ from thirdeye.model.config import ModelConfig
 from thirdeye.model.linear.rounded import FP8, LARGEST_FP8
 from thirdeye.model.state.kv_cache import KVCache
 from thirdeye.model.state.kv_groups import KVGroups
-from thirdeye.model.state.zeros import zeros
 
 FRACTION_BITS = 23  # of float32: the exponent lies above
 FRACTION = (1 << FRACTION_BITS) - 1
@@ -52,10 +51,7 @@ class Fp8KVCache(KVCache):
         groups: KVGroups | None = None,
     ) -> None:
         super().__init__(config, num_blocks, block_size, FP8, device, num_states, groups)
-        self.key_exponents, self.value_exponents = (
-            tuple(zeros(tuple(keys.shape[:-1]), torch.uint8, device) for keys in self.keys)
-            for _ in range(2)
-        )
+        self.key_exponents, self.value_exponents = self.beside_vectors(torch.uint8, device)
 
     def layer(self, index: int) -> tuple[ScaledCache, ScaledCache]:
         place = self.groups.place_of[index]
@@ -65,7 +61,7 @@ class Fp8KVCache(KVCache):
         )
 
     def write(self, layer: int, key: Tensor, value: Tensor, slot_mapping: Tensor) -> None:
-        for cache, new in zip(self.layer(layer), (key, value), strict=True):
+        for cache, new in self.kept(layer, self.layer(layer), (key, value)):
             numbers, exponents = round_vectors(new)
             slots = cache.numbers.flatten(0, 1).view(torch.uint8)  # bytes: any torch copies those
             slots.index_copy_(0, slot_mapping, numbers.view(torch.uint8))

@@ -45,7 +45,8 @@ def kv_groups(config: ModelConfig) -> KVGroups:
     fewest. One, where next to nothing is gained, and where layers differ in the size of what they
     keep."""
     windows, context = windows_of(config), config.max_position_embeddings
-    if len(set(config.kv_shapes)) > 1 or len(set(windows)) == 1:
+    kept = set(zip(config.kv_shapes, config.value_starts, strict=True))
+    if len(kept) > 1 or len(set(windows)) == 1:
         return one_group(config, 0 if 0 in windows else max(windows, default=0))
     counts = Counter(windows)
 

@@ -8,6 +8,7 @@ import typer
 from thirdeye.clients.grouped_help import GroupedCommand
 from thirdeye.clients.loadtest.cli import app as bench
 from thirdeye.server.bench.command import bench_engine
+from thirdeye.server.cluster.cluster_cli import app as cluster
 from thirdeye.server.eval.eval_command import app as evaluation
 from thirdeye.server.settings.options import takes_settings
 
@@ -23,6 +24,7 @@ app = typer.Typer(
 bench.command("engine", cls=GroupedCommand)(bench_engine)
 app.add_typer(bench)
 app.add_typer(evaluation)
+app.add_typer(cluster)
 
 ModelArgument = Annotated[
     str | None,

@@ -14,12 +14,12 @@ from pathlib import Path
 import msgspec
 
 from thirdeye.model.config import ModelConfig
-from thirdeye.model.inspection.refusals import absent_points, head_sizes, refusals
+from thirdeye.model.inspection.refusals import absent_points, refusals
 from thirdeye.model.parameter_counts import parameter_counts
 from thirdeye.server.api.adapters.loaded_adapters import LoadedAdapters
 from thirdeye.server.api.state.generation_defaults import GenerationDefaults
 from thirdeye.server.api.state.identity import Identity
-from thirdeye.server.api.state.server_state import ModelInfo, ServedModel
+from thirdeye.server.api.state.server_state import LayerShape, ModelInfo, ServedModel
 from thirdeye.server.engine.interface.types import EngineInfo
 from thirdeye.server.launch.model_template import ending_turns, make_template
 from thirdeye.server.launch.read_design import design_of
@@ -166,13 +166,26 @@ def model_info(checkpoint: Checkpoint) -> ModelInfo:
         file_format="safetensors" if checkpoint.path.is_dir() else "gguf",
         tensor_format=tensor_format,
         num_bytes=sum(checkpoint.tensor_sizes().values()),
-        head_dim=config.head_dim,
+        head_dim=config.value_dim_of(config.attending_layers[0])
+        if config.keeps_latents
+        else config.head_dim,
         num_neurons=config.intermediate_size,
         untold=refusals(config),
         absent=absent_points(config),
-        head_sizes=head_sizes(config),
+        shapes=layer_shapes(config),
         design=design_of(config, tensor_format),
     )
+
+
+def layer_shapes(config: ModelConfig) -> tuple[LayerShape, ...]:
+    """None, if all layers have one."""
+    found = tuple(
+        LayerShape(
+            config.num_kv_heads_of(layer), config.value_dim_of(layer), config.mlp_size_of(layer)
+        )
+        for layer in range(config.num_hidden_layers)
+    )
+    return found if len({*found}) > 1 else ()
 
 
 def identify(weights: str, tokenizer: Tokenizer, info: EngineInfo) -> Identity:

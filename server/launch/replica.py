@@ -44,9 +44,12 @@ class Replica:
         spawn: Callable[[], Spawned],
         *,
         is_named_outside: bool = False,
+        dies_with_engine: bool = False,
     ) -> None:
         """`spawn` starts the engine's process, unless the engine is to be a thread.
-        `is_named_outside`: whoever runs the app puts `x-request-id` on requests and answers. Raises
+        `is_named_outside`: whoever runs the app puts `x-request-id` on requests and answers.
+        `dies_with_engine`: the first death of the engine ends `supervise`, as whoever runs the
+        replica puts another in its place. Raises
         `TracingUnavailable` if traces are wanted and their packages are not there, `NoGateway`
         if callers are to be named and no key may name them."""
         self.settings = settings
@@ -55,7 +58,8 @@ class Replica:
         endpoint = settings.processes.otlp_traces_endpoint
         self.tracer: Tracer = otlp_tracer(endpoint, VERSION) if endpoint else NO_TRACER
         self.app = build_app(settings, self.state, self.tracer, is_named_outside=is_named_outside)
-        self._engine = ModelEngine(settings, opened, self.state, spawn)
+        max_deaths = 1 if dies_with_engine else None
+        self._engine = ModelEngine(settings, opened, self.state, spawn, max_deaths)
 
     async def start(self, watch: OnProgress | None = None) -> EngineInfo:
         """Load the engine, telling `watch` how far it is, then let requests in. Raises `EngineDead`

@@ -38,7 +38,8 @@ def write_recipe(settings: Settings, opened: OpenedModel) -> EngineRecipe:
 
 class ModelEngine:
     """One model's engine, which its state is told of. It can be started again once it is stopped.
-    `spawn` starts its process, unless the engine is to be a thread."""
+    `spawn` starts its process, unless the engine is to be a thread. `max_deaths`: of an engine that
+    is a process, until it is given up; some by default."""
 
     def __init__(
         self,
@@ -46,8 +47,10 @@ class ModelEngine:
         opened: OpenedModel,
         state: ServerState,
         spawn: Callable[[], Spawned],
+        max_deaths: int | None = None,
     ) -> None:
         self._settings, self._opened, self._state, self._spawn = settings, opened, state, spawn
+        self._max_deaths = max_deaths or RestartPolicy().max_deaths
         self._engine: SupervisedEngine | None = None
 
     async def start(self, watch: OnProgress | None = None) -> EngineInfo:
@@ -60,7 +63,9 @@ class ModelEngine:
                 watch(phase, done, total)
 
         recipe = write_recipe(self._settings, self._opened)
-        engine = await start_engine(self._settings, recipe, on_progress, self._spawn)
+        engine = await start_engine(
+            self._settings, recipe, on_progress, self._spawn, self._max_deaths
+        )
         self._engine = engine
         asked = self._settings.adapters
         adapters = LoadedAdapters(asked.lora_dir, [path for _, path in asked.named_paths])
@@ -91,6 +96,7 @@ async def start_engine(
     recipe: EngineRecipe,
     on_progress: OnProgress,
     spawn: Callable[[], Spawned],
+    max_deaths: int,
 ) -> SupervisedEngine:
     """A loaded engine, to be supervised. Raises `EngineDead` with the reason if loading fails."""
     if settings.processes.engine == "thread":
@@ -103,7 +109,7 @@ async def start_engine(
             )
         policy = RestartPolicy(max_deaths=1)  # it may have left anything behind in this process
         return await SupervisedEngine.start(lambda: start_thread(recipe, on_progress), policy)
-    policy = RestartPolicy(step_timeout=settings.processes.step_timeout)
+    policy = RestartPolicy(max_deaths, step_timeout=settings.processes.step_timeout)
     return await SupervisedEngine.start(lambda: start_process(recipe, on_progress, spawn), policy)
 
 

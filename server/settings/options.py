@@ -1,7 +1,7 @@
 """The table of settings as a command's options."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,15 +18,24 @@ ROWS = {row.name: row for row in all_settings()}
 
 def takes_settings(command: Callable[..., Any]) -> Callable[..., Any]:
     """A command of `**options` with an option for each setting: None where it was not given."""
-    rows = sorted(ROWS.values(), key=lambda row: not row.rule.is_common)
+    return takes_rows(command, ROWS.values(), arguments=ARGUMENTS)
+
+
+def takes_rows(
+    command: Callable[..., Any], rows: Iterable[Setting], *, arguments: Collection[str] = ()
+) -> Callable[..., Any]:
+    """The same with these settings. `arguments` are the names of those without a flag."""
+    ordered = sorted(rows, key=lambda row: not row.rule.is_common)
     parameters = [
         inspect.Parameter(
             row.name,
             inspect.Parameter.KEYWORD_ONLY,
             default=None,
-            annotation=Annotated[_type_of(row) | None, _info_of(row)],
+            annotation=Annotated[
+                _type_of(row) | None, _argument_of(row) if row.name in arguments else _info_of(row)
+            ],
         )
-        for row in rows
+        for row in ordered
     ]
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     return command
@@ -49,10 +58,12 @@ def explain(row: Setting, *, with_default: bool = True) -> str:
     return f"{text}. [{default}]" if default else f"{text}."
 
 
+def _argument_of(row: Setting) -> ParameterInfo:
+    argument: ArgumentInfo = typer.Argument(help=explain(row), show_default=False)
+    return argument
+
+
 def _info_of(row: Setting) -> ParameterInfo:
-    if row.name in ARGUMENTS:
-        argument: ArgumentInfo = typer.Argument(help=explain(row), show_default=False)
-        return argument
     return _option_of(row, explain(row), COMMON if row.rule.is_common else row.group)
 
 

@@ -4,16 +4,18 @@
 wins, and a variable holds several values with commas between them. What comes out is frozen.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, create_model
 from pydantic_core import PydanticCustomError
 
 from thirdeye.server.settings.environment import variables
-from thirdeye.server.settings.setting import Setting, settings_of
+from thirdeye.server.settings.setting import Group, Setting, settings_of
 from thirdeye.server.settings.settings import GROUPS, Settings, all_settings
+
+OneGroup = TypeVar("OneGroup", bound=Group)
 
 
 def read_settings(options: Mapping[str, object] | None = None) -> Settings:
@@ -26,12 +28,23 @@ def read_settings(options: Mapping[str, object] | None = None) -> Settings:
     return Settings(**groups)
 
 
+def read_group(group: type[OneGroup], options: Mapping[str, object]) -> OneGroup:
+    """A group of its own, which no variable tells of. Raises `pydantic.ValidationError`."""
+    rows = list(settings_of(group))
+    checked = _model_of(rows).model_validate(dict(options))
+    return group(**{row.name: getattr(checked, row.name) for row in rows})
+
+
 @cache
 def _checker() -> type[BaseModel]:
+    return _model_of(all_settings())
+
+
+def _model_of(rows: Iterable[Setting]) -> type[BaseModel]:
     """A model with a field for each row; pydantic's words are what the operator reads."""
     config = ConfigDict(extra="forbid", allow_inf_nan=False, hide_input_in_errors=True)
-    rows: dict[str, Any] = {row.name: (_type_of(row), row.default) for row in all_settings()}
-    return create_model("Settings", __config__=config, **rows)
+    fields: dict[str, Any] = {row.name: (_type_of(row), row.default) for row in rows}
+    return create_model("Settings", __config__=config, **fields)
 
 
 def _type_of(row: Setting) -> Any:

@@ -15,7 +15,7 @@ F32 = gguf.GGMLQuantizationType.F32
 ARCHITECTURES = {
     "qwen3_moe": "qwen3moe", "qwen2_moe": "qwen2moe", "mixtral": "llama", "olmoe": "olmoe",
     "granitemoe": "granitemoe", "glm4_moe": "glm4moe", "ernie4_5_moe": "ernie4_5-moe",
-    "gpt_oss": "gpt-oss",
+    "gpt_oss": "gpt-oss", "qwen3_vl_moe": "qwen3vlmoe",
 }  # fmt: skip
 PERMUTED = ("mixtral", "granitemoe")
 AFTER_ATTENTION = ("glm4_moe", "gpt_oss")  # whose second norm is named for where it stands
@@ -162,6 +162,12 @@ def add_ernie(writer: gguf.GGUFWriter, config: Any) -> None:
     writer.add_expert_shared_feed_forward_length(shared)
 
 
+def add_sections(writer: gguf.GGUFWriter, config: Any) -> None:
+    """Of which text has thrice the same, and pictures more at the first layers."""
+    writer.add_rope_dimension_sections([1, 1, config.head_dim // 2 - 2, 0])
+    writer.add_num_deepstack_layers(1)
+
+
 def add_gpt_oss(writer: gguf.GGUFWriter, config: Any) -> None:
     writer.add_sliding_window(config.sliding_window)
     writer.add_expert_feed_forward_length(config.intermediate_size)
@@ -169,5 +175,5 @@ def add_gpt_oss(writer: gguf.GGUFWriter, config: Any) -> None:
 
 MORE: dict[str, Settings] = {
     "qwen2_moe": add_qwen2, "granitemoe": add_granite, "glm4_moe": add_glm,
-    "ernie4_5_moe": add_ernie, "gpt_oss": add_gpt_oss,
+    "ernie4_5_moe": add_ernie, "gpt_oss": add_gpt_oss, "qwen3_vl_moe": add_sections,
 }  # fmt: skip

@@ -9,12 +9,13 @@ from pathlib import Path
 from thirdeye.weights.architectures.architecture import Architecture
 from thirdeye.weights.architectures.common.rope_scaling import KINDS
 from thirdeye.weights.architectures.registry import ARCHITECTURES
-from thirdeye.weights.architectures.wrappers import WRAPPERS
+from thirdeye.weights.architectures.wrappers.table import HEARING, SEEING
 from thirdeye.weights.formats.quantized.methods import METHODS
 
 CONVERTED = {  # to files of a relative
     "mistral": ("llama",),
     "mixtral": ("llama",),
+    "deepseek_v2": ("deepseek2",),
     "internlm3": ("llama",),
     "olmo3": ("olmo2",),
     "gemma4_unified_text": ("gemma4",),
@@ -34,8 +35,8 @@ is one row.
 `model_type` stands in config.json, the other name in a GGUF file (`general.architecture`), where
 several go by one; where there is none, that form is not read. A Mixtral's GGUF file
 may hold each expert's matrices as tensors of their own, as files of early 2024 do. Of models that
-also see, the part that reads and writes text is served, and of these alone:
-{wrappers}.
+also see or hear, the part that reads and writes text is served, and of these alone:
+{seeing}; {hearing}.
 Their chat templates often read a list of parts, and are then given a message's text as one.
 
 | models | `model_type` | in GGUF |
@@ -52,6 +53,13 @@ class is read, refused by name, or listed as harmless with the reason
 (`tests/architectures/walk/harmless.py`), and each that is read is changed, one after the other:
 logits change as transformers' do, or the file is refused. Of a GGUF file a setting that nobody asks
 for is refused by name, but for those in `weights/formats/gguf/metadata_keys.py`.
+
+Where attention is over latents (DeepSeek V2 and V3, Kimi K2, GLM-4.7-Flash, Youtu-LLM, Mistral
+Small 4), a token leaves one in each layer and nothing else: 576 numbers of DeepSeek, so in 16 bits
+31,104 bytes a token of V2-Lite and 70,272 of V3. It is computed on the latents themselves, for
+prompts as for single tokens. A head's matrices from latents to its keys and values (`kv_b_proj`, or
+`attn_k_b` and `attn_v_b`) are kept in the model's own dtype, however the rest is; adapters that
+would change them are refused, and so is a look at a head's own keys and values.
 
 Layers that keep a state in place of keys and values (a short convolution in LFM2, a gated delta net
 in Qwen3-Next and Qwen3.5, Mamba-2 in Granite 4, Nemotron-H and, beside attention, in Falcon-H1) are
@@ -109,8 +117,7 @@ def page() -> str:
         for found in ARCHITECTURES
     )
     methods = "".join(f"| `{name}` | {found.reads} |\n" for name, found in METHODS.items())
-    wrappers = ", ".join(f"`{name}`" for name in WRAPPERS)
-    head = HEAD.format(wrappers=wrappers)
+    head = HEAD.format(seeing=_names(SEEING), hearing=_names(HEARING))
     return head + "".join(rows) + TAIL.format(kinds=", ".join(KINDS), methods=methods)
 
 

@@ -95,8 +95,13 @@ def _hooks(edit: Edit, config: ModelConfig, is_gpt2: bool) -> list[tuple[str, Ho
         heads[:, index] = plain(heads[:, index], edit, slice(0, size))
         return heads.reshape(x.shape)
 
-    key_hook = ("rot_k", of_head(slice(0, size))) if is_gpt2 else ("k", keys)
+    key_hook = ("rot_k", of_head(slice(0, size))) if is_gpt2 else (keys_of(config), keys)
     return [key_hook, ("values", of_head(slice(size, 2 * size)))]
+
+
+def keys_of(config: ModelConfig) -> str:
+    """The name of a Llama's or a relative's keys that are turned."""
+    return "k_normed" if config.qk_norm else "k"
 
 
 def plain(x: Tensor, edit: Edit, columns: slice = slice(None)) -> Tensor:

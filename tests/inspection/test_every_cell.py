@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tests.architectures.cases import VOCAB_SIZE
 from tests.inspection.conftest import Pair
-from tests.inspection.edited import STREAM, hooks_of, width_of
+from tests.inspection.edited import STREAM, hooks_of, keys_of, width_of
 from tests.inspection.test_edits import logits_of
 from tests.inspection.test_readings import TOKENS, finish
 from tests.oracles.hooked_model import Seen
@@ -44,16 +44,16 @@ def kinds_of(at: str) -> list[str]:
     return [kind for kind in KINDS if only.get(kind, True)]
 
 
-def numbers(seen: Seen, at: str, layer: int, index: int, size: int, is_gpt2: bool) -> Tensor:
-    """[n, width] of one text, as `POINTS` say."""
+def numbers(seen: Seen, at: str, layer: int, index: int, keys: str) -> Tensor:
+    """[n, width] of one text, as `POINTS` say; `keys`: where a model's unturned ones are seen."""
     found = seen.layers[layer]
     if at in STREAM:
         return found[at]
     if at == "neuron":
         return found["neurons"][:, index : index + 1]
     if at == "kv_head":
-        keys = found["rot_k"][index] if is_gpt2 else found["k"].reshape(len(TOKENS), -1, size)
-        return torch.cat((keys if is_gpt2 else keys[:, index], found["values"][index]), dim=-1)
+        key = found[keys][index] if keys == "rot_k" else found[keys][:, index]
+        return torch.cat((key, found["values"][index]), dim=-1)
     return found["z" if at == "head" else at][index]
 
 
@@ -114,7 +114,8 @@ def test_each_kind_at_each_place(pair_of: Callable[[str], Pair], name: str, at: 
     config, is_gpt2 = pair.ours.config, name == "gpt2"
     layer, index = (0, 0) if at == "embed" else (1, int(at in INDEXED))
     texts = [pair.theirs.run(ids) for ids in (TOKENS, OTHER)]
-    own, other = (numbers(seen, at, layer, index, config.head_dim, is_gpt2) for seen in texts)
+    keys = "rot_k" if is_gpt2 else keys_of(config)
+    own, other = (numbers(seen, at, layer, index, keys) for seen in texts)
     rows = pair.theirs.embedding.weight[[5, 11]]  # type: ignore[index]  # a Tensor
     generator = torch.Generator().manual_seed(3)
     vector = torch.randn(width_of(at, config, len(TOKENS)), generator=generator).tolist()

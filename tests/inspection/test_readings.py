@@ -69,9 +69,10 @@ def test_heads_and_neurons_are_those_of_transformers(pair_of: PairOf, name: str)
         for part in ("q", "k"):
             if name == "gpt2":
                 close(read(part), seen[f"rot_{part}"])  # it does not turn them
-            else:
-                heads = seen[part].reshape(num_tokens, -1, config.head_dim)
-                close(read(part), heads.transpose(0, 1))
+                continue
+            for normed in {f"{part}_normed", part} & seen.keys():
+                heads = seen[normed].reshape(num_tokens, -1, config.head_dim)
+                close(read(normed), heads.transpose(0, 1))
         visible = torch.ones(num_tokens, num_tokens, dtype=torch.bool).tril()
         close(read("scores")[:, visible], seen["scores"][:, visible])
         assert read("scores")[:, ~visible].isnan().all()

@@ -84,11 +84,10 @@ class HookedModel:
             after(layer.mlp, "mlp_out", i)
             before(layer.mlp.c_proj if self.is_gpt2 else layer.mlp.down_proj, "neurons", i)
             after(layer, "resid_post", i)
-            for name in "qkv":
-                if self.is_gpt2:
-                    continue
-                norm = getattr(attention, f"{name}_norm", None)
-                after(norm or getattr(attention, f"{name}_proj"), name, i)
+            for name in "" if self.is_gpt2 else "qkv":
+                for module, shown in ((f"{name}_proj", name), (f"{name}_norm", f"{name}_normed")):
+                    if getattr(attention, module, None) is not None:
+                        after(getattr(attention, module), shown, i)
             attention.through = lambda name, value, i=i: through(name, i, value)
         try:
             yield

@@ -58,6 +58,7 @@ ACCESS_ROWS = (
         full=("tests/trust/live/test_key_timing.py",),
         push=("tests/api/http/test_auth.py::test_nothing_but_the_key_opens",),
         push_size="the answers, without a clock",
+        by_the_clock=True,
     ),
     Row(
         26,
@@ -67,6 +68,7 @@ ACCESS_ROWS = (
         full=("tests/trust/live/test_side_channel.py",),
         push=("tests/api/http/test_auth.py::test_prefixes_are_shared_within_one_key_only",),
         push_size="the salts, without a clock",
+        by_the_clock=True,
     ),
     Row(
         29,

@@ -11,6 +11,7 @@ CACHES = (
     "tests/weights/hub/test_verify_files.py",
     "tests/weights/test_pull.py",
 )
+DAMAGED = "tests/prove/test_damaged_files.py"
 HOSTILE_SERVERS = ("tests/clients/test_bounds.py", "tests/clients/loadtest/test_wire.py")
 
 INPUT_ROWS = (
@@ -36,8 +37,8 @@ INPUT_ROWS = (
         "5,000 damaged, each cut of the first 4,096 bytes, inflated ones",
         "one line that names the file, in 2 s and 200 MB; never a hang",
         full=(
-            "tests/prove/test_damaged_files.py::test_damaged[GGUF]",
-            "tests/prove/test_damaged_files.py::test_cut[GGUF]",
+            f"{DAMAGED}::test_damaged[GGUF]",
+            f"{DAMAGED}::test_cut[GGUF]",
             "tests/weights/formats/test_gguf_reader.py",
         ),
         push=("tests/weights/hostile", "tests/weights/formats/test_gguf_reader.py"),
@@ -85,6 +86,7 @@ INPUT_ROWS = (
         ),
         push=("tests/text/constraints", "tests/engine/grammar"),
         push_size="all but the stream",
+        by_the_clock=True,
     ),
     Row(
         32,
@@ -125,7 +127,7 @@ INPUT_ROWS = (
         "5,000 damaged files of each of 7 formats, each cut, inflated ones",
         "one line that names the file, in 2 s and 200 MB",
         full=(
-            "tests/prove/test_damaged_files.py",
+            DAMAGED,
             "tests/weights/formats/test_safetensors.py",
             "tests/weights/formats/test_hostile_config.py",
         ),
@@ -135,6 +137,7 @@ INPUT_ROWS = (
             "tests/weights/formats/test_hostile_config.py",
         ),
         push_size="20 damaged, 13 cuts of each",
+        other_rows=(f"{DAMAGED}::test_damaged[GGUF]", f"{DAMAGED}::test_cut[GGUF]"),
     ),
     Row(
         31,

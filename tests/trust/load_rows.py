@@ -21,6 +21,7 @@ LOAD_ROWS = (
         full=(f"{LIFE}/test_leavers.py::test_a_thousand_clients_that_leave",),
         push=(f"{LIFE}/test_leavers.py::test_clients_that_leave",),
         push_size="60, on any clock",
+        by_the_clock=True,
     ),
     Row(
         6,
@@ -37,6 +38,7 @@ LOAD_ROWS = (
             f"{LIFE}/test_kills.py::test_the_fifth_death_is_the_servers",
         ),
         push_size="1 kill, on any clock",
+        by_the_clock=True,
     ),
     Row(
         7,
@@ -46,6 +48,7 @@ LOAD_ROWS = (
         full=(f"{LIFE}/test_kills.py::test_twenty_kills_of_the_server",),
         push=(f"{LIFE}/test_kills.py::test_kill_of_the_server_leaves_nothing",),
         push_size="1 kill",
+        by_the_clock=True,
     ),
     Row(
         8,
@@ -96,12 +99,15 @@ LOAD_ROWS = (
     Row(
         11,
         "overload",
-        "30 s of ten times what can be served, on a tiny model; simulated floods of every kind",
+        "60 s of ten times what can be served, on the default model; 30 s on a tiny one, which has "
+        "more than a thousand to refuse in each; simulated floods of every kind",
         "refused within 50 ms (p99) with a `Retry-After`; who is let in has its first token within "
-        "`--max-queue-time`; 95 % of saturation is served; 2 s later all is as ever",
+        "`--max-queue-time`; 95 % of saturation is served, on the tiny model of what its flood "
+        "leaves of two cores; 2 s later all is as ever",
         full=("tests/trust/live/test_flood.py", "tests/api/admission/test_overload.py"),
         push=("tests/api/admission/test_overload.py",),
         push_size="one simulated flood of each kind",
+        by_the_clock=True,
     ),
     Row(
         1,
@@ -152,6 +158,7 @@ LOAD_ROWS = (
         full=("tests/trust/live/test_many_connections.py::test_a_thousand_open_streams",),
         push=("tests/api/generation/test_stream.py::test_many_finished_streams_leave_nothing",),
         push_size="streams one after the other",
+        by_the_clock=True,
     ),
     Row(
         17,
@@ -161,5 +168,6 @@ LOAD_ROWS = (
         full=("tests/trust/live/test_many_connections.py::test_six_hundred_that_never_finish",),
         push=("tests/api/http/test_guard.py",),
         push_size="one of each, with short limits",
+        by_the_clock=True,
     ),
 )

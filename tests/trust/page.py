@@ -58,7 +58,8 @@ def _measured(result: dict[str, Any] | None) -> str:
     said = "; ".join(figures) or f"{result['passed']} tests"
     skipped = f"; {len(result['skipped'])} skipped" if result["skipped"] else ""
     broken = "" if result["holds"] else "**does not hold** "
-    return f"{broken}{said}{skipped} ({result['seconds']:,} s, {result['date']})"
+    cores = f", {result['cpu_seconds']:,} s of processors" if "cpu_seconds" in result else ""
+    return f"{broken}{said}{skipped} ({result['seconds']:,} s{cores}, {result['date']})"
 
 
 def _shown(value: object) -> str:

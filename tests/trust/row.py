@@ -6,7 +6,8 @@ from dataclasses import dataclass
 @dataclass(frozen=True, slots=True)
 class Row:
     """`full` and `push` name tests as pytest does, or whole files: those that `make trust` runs,
-    and those of every push. `size` and `push_size` say how much of it each tries."""
+    and those of every push. `size` and `push_size` say how much of it each tries. What is in
+    `other_rows` is left out of `full`: another row tries it."""
 
     number: int
     title: str
@@ -15,3 +16,5 @@ class Row:
     full: tuple[str, ...]
     push: tuple[str, ...]
     push_size: str = "the same"
+    other_rows: tuple[str, ...] = ()
+    by_the_clock: bool = False  # has limits of time that hold where nothing else runs

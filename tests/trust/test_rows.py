@@ -1,11 +1,13 @@
 """The plan names tests that exist, and the page shows the plan."""
 
 import ast
+import threading
 from functools import cache
 from pathlib import Path
 
 import pytest
 
+from tests.trust import run
 from tests.trust.page import PAGE, read_results, replaced
 from tests.trust.row import Row
 from tests.trust.rows import ROWS
@@ -56,3 +58,23 @@ def test_the_page_is_the_plan() -> None:
 
 def test_results_are_of_rows() -> None:
     assert {int(number) for number in read_results()} <= {row.number for row in ROWS}
+
+
+def test_rows_with_limits_of_time_run_alone_and_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others two at once: each of the first two waits for the other here."""
+    pair, begun = threading.Barrier(2, timeout=60), []
+
+    def run_row(row: Row) -> run.Result:
+        begun.append(row.number)
+        if not row.by_the_clock and len(begun) <= num_alone + 2:
+            pair.wait()
+        return {"number": row.number}
+
+    monkeypatch.setattr(run, "run_row", run_row)
+    monkeypatch.setattr(run, "read_results", lambda: {"36": {"seconds": 9}, "14": {"seconds": 8}})
+    alone = [row.number for row in ROWS if row.by_the_clock]
+    num_alone = len(alone)
+    found = [(row.number, result["number"]) for row, result in run.run_rows(ROWS)]
+    assert sorted(found) == [(row.number, row.number) for row in ROWS]
+    assert begun[:num_alone] == [number for number, _ in found[:num_alone]] == alone
+    assert set(begun[num_alone : num_alone + 2]) == {36, 14}, "the longest"

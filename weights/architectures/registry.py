@@ -23,6 +23,10 @@ from thirdeye.weights.architectures.gemma.gemma import GEMMA
 from thirdeye.weights.architectures.gemma.gemma2 import GEMMA2
 from thirdeye.weights.architectures.gemma.gemma3 import GEMMA3
 from thirdeye.weights.architectures.gemma.gemma4 import GEMMA4, GEMMA4_UNIFIED
+from thirdeye.weights.architectures.latent.deepseek import DEEPSEEK_V2, DEEPSEEK_V3
+from thirdeye.weights.architectures.latent.glm4_moe_lite import GLM4_MOE_LITE
+from thirdeye.weights.architectures.latent.mistral4 import MISTRAL4
+from thirdeye.weights.architectures.latent.youtu import YOUTU
 from thirdeye.weights.architectures.llama.arcee import ARCEE
 from thirdeye.weights.architectures.llama.cwm import CWM
 from thirdeye.weights.architectures.llama.ernie import ERNIE4_5
@@ -105,6 +109,11 @@ ARCHITECTURES = (
     GLM4_MOE,
     ERNIE4_5_MOE,
     GPT_OSS,
+    DEEPSEEK_V2,
+    DEEPSEEK_V3,
+    GLM4_MOE_LITE,
+    YOUTU,
+    MISTRAL4,
     LFM2,
     QWEN3_NEXT,
     QWEN3_5,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from thirdeye.model.config import ModelConfig
 from thirdeye.weights.architectures.common.name_table import TensorTarget
 from thirdeye.weights.architectures.registry import by_model_type
-from thirdeye.weights.architectures.wrappers import text_part
+from thirdeye.weights.architectures.wrappers.text_part import text_part
 from thirdeye.weights.errors import ModelFormatError
 from thirdeye.weights.fingerprint import fingerprint
 from thirdeye.weights.formats.chat_templates import (
@@ -30,6 +30,7 @@ from thirdeye.weights.formats.quantized.unnamed_method import without_settings
 from thirdeye.weights.formats.safetensors import ShardEntry, are_equal, list_tensors
 from thirdeye.weights.formats.shards import check_index, find_shards
 from thirdeye.weights.formats.suggested_sampling import SuggestedSampling, of_huggingface
+from thirdeye.weights.formats.trainers_names import without_trainers
 from thirdeye.weights.tokenizers.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -53,12 +54,13 @@ class HuggingFaceCheckpoint:
         self.name = _name(path)
         self._directory = Directory(path)
         self._fields = self._directory.config()
-        text, self._unread = text_part(self._fields)
+        part = text_part(self._fields)
+        text, self._unread = part.fields, part.unread
         self._text = text
         architecture = by_model_type(text)
         self.architecture = text.text("model_type")
         self.config: ModelConfig = architecture.huggingface_config(text)
-        self._names = architecture.huggingface_names(self.config)
+        self._names = part.names(architecture.huggingface_names(self.config))
         self._settings = self._directory.fields("tokenizer_config.json")
         templates = read_chat_templates(self._directory, self._settings)
         self.chat_template, self.tool_template = map(templates.get, (DEFAULT, TOOL_USE))
@@ -66,11 +68,12 @@ class HuggingFaceCheckpoint:
         self._shards = find_shards(self._directory)
         tensors = list_tensors(self._shards)
         check_index(self._directory, tensors)
+        tensors = without_trainers(tensors)
         weights = gather_weights(tensors, read_method(self._directory, self._fields))
         self._table_alone = self._head_for_table(weights)
         if self.config.tie_word_embeddings and self._has_own_head(weights):
             self.config = replace(self.config, tie_word_embeddings=False)
-            self._names = architecture.huggingface_names(self.config)
+            self._names = part.names(architecture.huggingface_names(self.config))
         self._weights = {
             name: weight for name, weight in weights.items() if self.targets(name) != []
         }

@@ -6,6 +6,7 @@ weight a head gives, the share that lies where such a head would look. Induction
 al. 2022, "In-context Learning and Induction Heads".
 """
 
+import math
 from collections.abc import Generator
 
 import torch
@@ -28,7 +29,7 @@ def random_text(vocab_size: int) -> list[int]:
 def head_kinds(
     model: Transformer, token_ids: list[int], max_rows: int, kv_dtype: torch.dtype | None
 ) -> Generator[None, None, Tensor]:
-    """[kinds, layers, heads]; each yield is the end of a piece."""
+    """[kinds, layers, heads], NaN in layers without heads; each yield is the end of a piece."""
     ids = torch.tensor(token_ids, device=next(iter(model.parameters())).device)
     wanted = torch.stack([previous(ids), duplicate(ids), induction(ids)])  # [kinds, n, n]
     layers = []
@@ -37,7 +38,8 @@ def head_kinds(
         if trace is not None:
             pattern = trace.pattern  # [heads, n, n]
             shares = (pattern[None] * wanted[:, None]).sum((-2, -1)) / pattern.sum((-2, -1))
-            layers.append(shares)
+            without = shares.new_full((len(KINDS), model.config.num_heads), math.nan)
+            layers.append(shares if trace.num_heads else without)
             yield
     return torch.stack(layers, dim=1)
 

@@ -12,7 +12,7 @@ from thirdeye.server.api.generation.request_rules import refuse
 from thirdeye.server.api.introspection.inspect_request import InspectRequest
 from thirdeye.server.api.introspection.interventions.number_fields import MAX_TOKENS
 from thirdeye.server.api.state.server_state import ModelInfo
-from thirdeye.server.engine.interface.trace import ARRAYS, TraceRequest
+from thirdeye.server.engine.interface.trace import ARRAYS, OF_KV_HEADS, VECTORS, TraceRequest
 
 MAX_LENS_TOKENS = 128  # the head is run at each of them, for the lens in every layer
 MAX_WHOLE_BYTES = 8 * 2**20  # as float32; as JSON numbers it is about twice that
@@ -78,7 +78,8 @@ def check_length(body: InspectRequest, num_tokens: int, param: str) -> None:
 def check_size(trace: TraceRequest, is_stream: bool, info: ModelInfo) -> None:
     """Raises `InvalidRequest` for an answer that would be too large."""
     asked = [name for name in ARRAYS if name in trace.arrays]
-    num_bytes = 4 * len(trace.layers) * sum(size_of(name, trace, info) for name in asked)
+    sizes = (size_of(name, layer, trace, info) for layer in trace.layers for name in asked)
+    num_bytes = 4 * sum(sizes)
     limit = MAX_STREAM_BYTES if is_stream else MAX_WHOLE_BYTES
     if num_bytes > limit:
         way_out = "" if is_stream else "set 'stream': true, "
@@ -91,9 +92,11 @@ def check_size(trace: TraceRequest, is_stream: bool, info: ModelInfo) -> None:
         )
 
 
-def size_of(name: str, trace: TraceRequest, info: ModelInfo) -> int:
+def size_of(name: str, layer: int, trace: TraceRequest, info: ModelInfo) -> int:
     """How many numbers one layer's array has."""
-    rows, heads, num_tokens = len(trace.positions), len(trace.heads), len(trace.token_ids)
+    rows, num_tokens, head_dim = len(trace.positions), len(trace.token_ids), info.head_dim_of(layer)
+    heads = 0 if layer in info.absent.get("head", ()) else len(trace.heads)
+    kv_heads = min(heads, info.num_kv_heads_of(layer))
     experts = info.design.experts
     shapes: dict[str, tuple[int, ...]] = {
         "pattern": (heads, rows, num_tokens),
@@ -104,7 +107,7 @@ def size_of(name: str, trace: TraceRequest, info: ModelInfo) -> int:
         "routing": (rows, experts.num_chosen if experts else 0, 2),
         "value_norms": (heads, num_tokens),
         "result": (heads, rows, info.hidden_size),
-        **dict.fromkeys(("q", "z", "rot_q"), (heads, rows, info.head_dim)),
-        **dict.fromkeys(("k", "v", "rot_k"), (info.num_kv_heads, rows, info.head_dim)),
+        **dict.fromkeys(VECTORS, (heads, rows, head_dim)),
+        **dict.fromkeys(OF_KV_HEADS, (kv_heads, rows, head_dim)),
     }
     return prod(shapes.get(name, (rows, info.hidden_size)))

@@ -36,7 +36,8 @@ MAX_CONTINUED = 32
 Part = Literal[
     "pattern", "norms", "logit_lens",
     "resid_pre", "attn_out", "resid_mid", "mlp_out", "resid_post",
-    "q", "k", "v", "rot_q", "rot_k", "scores", "z", "result", "value_norms",
+    "q", "k", "v", "q_normed", "k_normed", "v_normed", "rot_q", "rot_k",
+    "scores", "z", "result", "value_norms",
     "norm_stats", "neurons", "routing", "lens_tokens", "surprisal", "attribution", "head_scores",
 ]  # fmt: skip
 

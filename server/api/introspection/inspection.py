@@ -65,9 +65,13 @@ class InspectedLayer(Struct, kw_only=True):
     resid_mid: Numbers | UnsetType = UNSET
     mlp_out: Numbers | UnsetType = UNSET
     resid_post: Numbers | UnsetType = UNSET
+    kv_heads: list[Count] | UnsetType = UNSET  # those of this layer, where layers differ in them
     q: Numbers | UnsetType = UNSET
     k: Numbers | UnsetType = UNSET
     v: Numbers | UnsetType = UNSET
+    q_normed: Numbers | UnsetType = UNSET
+    k_normed: Numbers | UnsetType = UNSET
+    v_normed: Numbers | UnsetType = UNSET
     rot_q: Numbers | UnsetType = UNSET
     rot_k: Numbers | UnsetType = UNSET
     scores: Numbers | UnsetType = UNSET
@@ -99,10 +103,13 @@ class AttributedLogit(Struct, kw_only=True):
     scale: float | None
     embed: float
     positions: float
-    heads: list[list[float]]  # layer, head
-    attention_bias: list[float]  # of each layer
-    attention_rest: list[float]  # what attention added less its heads and bias
+    heads: list[list[float]]  # layer, head; zeros in a layer without heads
+    attention_bias: list[float]  # of each layer, as all below
+    attention_rest: list[float]  # what attention added less what it is made of
+    state: list[float]  # that a layer keeps in place of keys, or beside them
     mlp: list[float]
+    layer_input: list[float]  # what a layer is told of the token besides the stream
+    stream_bias: list[float]  # of norms of the stream itself
     final_bias: float
     stream_rounding: float
     head_rounding: float
@@ -113,7 +120,7 @@ class HeadScores(Struct):
     tokens that are repeated."""
 
     token_ids: list[Count]
-    kinds: dict[str, list[list[float]]]  # layer, head
+    kinds: dict[str, list[list[float | None]]]  # layer, head; null in a layer without heads
 
 
 class Continuation(Struct):

@@ -28,7 +28,7 @@ from thirdeye.server.api.introspection.inspection_end import (
 from thirdeye.server.api.introspection.inspection_numbers import numbers, written
 from thirdeye.server.api.introspection.interventions.effect_answers import SweptOutcomes
 from thirdeye.server.api.state.server_state import ServedModel
-from thirdeye.server.engine.interface.trace import STREAM, Trace, TraceRequest
+from thirdeye.server.engine.interface.trace import OF_KV_HEADS, STREAM, Trace, TraceRequest
 from thirdeye.server.engine.interface.types import Engine, EngineDead
 from thirdeye.server.errors import InternalError, engine_down
 
@@ -37,8 +37,8 @@ DIMS = {
     "norms": ["layer", "pos"],
     "logit_lens": ["layer", "lens_position", "rank"],
     **{name: ["layer", "pos", "d_model"] for name in STREAM},
-    **{name: ["layer", "head", "pos", "d_head"] for name in ("q", "rot_q", "z")},
-    **{name: ["layer", "kv_head", "pos", "d_head"] for name in ("k", "v", "rot_k")},
+    **{name: ["layer", "head", "pos", "d_head"] for name in ("q", "q_normed", "rot_q", "z")},
+    **{name: ["layer", "kv_head", "pos", "d_head"] for name in OF_KV_HEADS},
     "scores": ["layer", "head", "query_pos", "key_pos"],
     "result": ["layer", "head", "pos", "d_model"],
     "value_norms": ["layer", "head", "key_pos"],
@@ -58,7 +58,7 @@ class InspectionEvents:
         self._request = request
         self._fingerprint = with_adapter(model.fingerprint, model.adapter_of(body.model))
         sweep, info = request.sweep, model.info
-        self._swept = sweep and SweptOutcomes(sweep, info.num_heads, info.num_kv_heads)
+        self._swept = sweep and SweptOutcomes(sweep, info.num_heads, info.kv_heads_of_layers)
 
     async def events(self, engine: Engine) -> AsyncGenerator[InspectionEvent, None]:
         """Start, the layers, end. Raises `ApiError` if the engine fails."""
@@ -78,7 +78,6 @@ class InspectionEvents:
         info, tokenizer, request = self._model.info, self._model.tokenizer, self._request
         asked = {*self._body.include, *(["lens_tokens"] if self._body.lens_tokens else [])}
         parts = [part for part in DIMS if part in asked]
-        group = info.num_heads // max(info.num_kv_heads, 1)
         return InspectionStart(
             id=request.request_id,
             created=unix_seconds(),
@@ -89,7 +88,7 @@ class InspectionEvents:
             layer_numbers=request.layers,
             lens_positions=request.lens_positions,
             heads=request.heads,
-            kv_heads=list(dict.fromkeys(head // group for head in request.heads)),
+            kv_heads=looked_at(request.heads, info.num_heads, info.num_kv_heads),
             positions=request.positions,
             num_layers=info.num_layers,
             num_heads=info.num_heads,
@@ -116,10 +115,14 @@ class InspectionEvents:
         if trace.is_last:
             return ending(trace, guesses, followed, tokenizer, is_packed)
         event = InspectionLayer(layer=trace.layer, lens_tokens=followed)
+        info = self._model.info
+        if info.shapes and not trace.arrays.keys().isdisjoint(OF_KV_HEADS):
+            count = info.num_kv_heads_of(trace.layer)
+            event.kv_heads = looked_at(self._request.heads, info.num_heads, count)
         for name, values in trace.arrays.items():
             if name == "norms":
                 event.norms = dict(zip(STREAM, numbers(values), strict=True))
-            elif name == "neurons":
+            elif name == "neurons" and values.shape[1]:
                 event.neurons = [
                     [Neuron(int(index), value) for index, value in row] for row in numbers(values)
                 ]
@@ -128,11 +131,17 @@ class InspectionEvents:
                     [AskedExpert(int(index), weight) for index, weight in row]
                     for row in numbers(values)
                 ]
-            elif name not in ("lens_tokens", "routing"):
+            elif name not in ("lens_tokens", "neurons", "routing"):
                 setattr(event, name, written(values, is_packed))
         if self._request.has_lens:
             event.logit_lens = guesses
         return event
+
+
+def looked_at(heads: list[int], num_heads: int, num_kv_heads: int) -> list[int]:
+    """The key/value heads that these query heads look at, each once."""
+    group = num_heads // max(num_kv_heads, 1)
+    return list(dict.fromkeys(head // group for head in heads))
 
 
 def checked(trace: Trace, engine: Engine) -> Trace:

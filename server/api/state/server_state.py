@@ -43,6 +43,15 @@ class Phase(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class LayerShape:
+    """Of one layer that attends; `num_neurons`: of its MLP."""
+
+    num_kv_heads: int
+    head_dim: int
+    num_neurons: int
+
+
+@dataclass(frozen=True, slots=True)
 class ModelInfo:
     """What the model is made of, for those who look inside."""
 
@@ -60,8 +69,22 @@ class ModelInfo:
     untold: Mapping[str, str] = field(default_factory=dict)  # what a look cannot tell -> why
     # Where an edit could be made -> the layers that do not have it.
     absent: Mapping[str, frozenset[int]] = field(default_factory=dict)
-    head_sizes: tuple[int, ...] = ()  # of each layer's heads, where they differ
+    shapes: tuple[LayerShape, ...] = ()  # of each layer, where they differ
     design: ModelDesign = field(default_factory=ModelDesign)
+
+    def num_kv_heads_of(self, layer: int) -> int:
+        return self.shapes[layer].num_kv_heads if self.shapes else self.num_kv_heads
+
+    def head_dim_of(self, layer: int) -> int:
+        return self.shapes[layer].head_dim if self.shapes else self.head_dim
+
+    def num_neurons_of(self, layer: int) -> int:
+        return self.shapes[layer].num_neurons if self.shapes else self.num_neurons
+
+    @property
+    def kv_heads_of_layers(self) -> list[int]:
+        """How many each layer has."""
+        return [self.num_kv_heads_of(layer) for layer in range(self.num_layers)]
 
 
 @dataclass(frozen=True, slots=True)

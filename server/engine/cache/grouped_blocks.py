@@ -108,6 +108,11 @@ class GroupedBlocks:
         """Blocks for so many tokens, as far ahead as a group may have them; False, and nothing
         taken, if fewer are free."""
         num_blocks = -(-num_tokens // self._block_size)
+        for table in blocks.tables:
+            if len(table) < num_blocks:
+                break
+        else:
+            return True  # as most steps have it, for every sequence
         missing: list[tuple[int, int]] = []
         for group, table in enumerate(blocks.tables):
             num_missing = num_blocks - len(table)

@@ -44,7 +44,8 @@ class InterventionsRun:
         config, sweep = model.config, request.sweep
         specs = request.edits
         if sweep is not None:
-            variants = variants_of(sweep, config.num_heads, config.num_kv_heads)
+            kv_heads = [config.num_kv_heads_of(n) for n in range(config.num_hidden_layers)]
+            variants = variants_of(sweep, config.num_heads, kv_heads)
             specs = [edit_of(sweep, variant) for variant in variants]
         self._specs = specs
         texts = [request.token_ids, *request.texts]

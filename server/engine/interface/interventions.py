@@ -4,6 +4,8 @@ They are declared, never code, and already valid: whoever builds them has checke
 model and the texts. Points are `model/inspection/edits.py`'s.
 """
 
+from collections.abc import Sequence
+
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -53,15 +55,17 @@ class SweptVariant(Struct, frozen=True, kw_only=True):
     position: int = -1
 
 
-def variants_of(sweep: SweepSpec, num_heads: int, num_kv_heads: int) -> list[SweptVariant]:
-    """In order: by layer, then by head or position."""
-    counts = {"heads": num_heads, "kv_heads": num_kv_heads}
+def variants_of(
+    sweep: SweepSpec, num_heads: int, num_kv_heads: Sequence[int]
+) -> list[SweptVariant]:
+    """In order: by layer, then by head or position. `num_kv_heads`: of each layer of the model."""
     if sweep.over == "positions":
         return [SweptVariant(position=position) for position in sweep.positions]
     found = []
     for layer in sweep.layers:
-        if sweep.over in counts:
-            found += [SweptVariant(layer=layer, index=i) for i in range(counts[sweep.over])]
+        if sweep.over in ("heads", "kv_heads"):
+            count = num_heads if sweep.over == "heads" else num_kv_heads[layer]
+            found += [SweptVariant(layer=layer, index=i) for i in range(count)]
         elif sweep.over == "layers_positions":
             found += [SweptVariant(layer=layer, position=position) for position in sweep.positions]
         else:

@@ -10,7 +10,9 @@ from msgspec import Struct
 from thirdeye.server.engine.interface.interventions import EditSpec, SweepSpec
 
 STREAM = ("resid_pre", "attn_out", "resid_mid", "mlp_out", "resid_post")  # order of `norms`
-HEADS = ("q", "k", "v", "rot_q", "rot_k", "scores", "z", "result", "value_norms")
+VECTORS = ("q", "k", "v", "q_normed", "k_normed", "v_normed", "rot_q", "rot_k", "z")  # of heads
+OF_KV_HEADS = ("k", "v", "k_normed", "v_normed", "rot_k")
+HEADS = (*VECTORS, "scores", "result", "value_norms")
 ARRAYS = ("pattern", "norms", *STREAM, *HEADS, "norm_stats", "neurons", "routing")  # of each layer
 HEAD_KINDS = ("previous_token", "duplicate_token", "induction")  # order of `head_scores`
 ENDINGS = ("surprisal", "attribution", "head_scores")  # of all layers together

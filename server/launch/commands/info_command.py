@@ -4,6 +4,7 @@ A refusal of a reader is a line; the exit status is 1 if there is one.
 """
 
 from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
 
 from rich.table import Table
@@ -17,7 +18,12 @@ from thirdeye.model.memory_estimate import (
     kv_of_context,
     memory_estimates,
 )
-from thirdeye.model.parameter_counts import ParameterCounts, idle_parameters, parameter_counts
+from thirdeye.model.parameter_counts import (
+    ParameterCounts,
+    head_matrices,
+    idle_parameters,
+    parameter_counts,
+)
 from thirdeye.server.api.state.generation_defaults import shown
 from thirdeye.server.launch.commands.adapter_info import show_adapter
 from thirdeye.server.launch.console import PlainConsole, fail
@@ -115,7 +121,10 @@ def template_rows(found: Description) -> tuple[dict[str, str], str | None]:
 
 def tools_line(template: ChatTemplate) -> str:
     if not template.for_tools.carries_tools:
-        return "not in the template: the server writes them into the messages"
+        where = "the server writes them into the messages"
+        if template.for_tools.carries_calls:
+            return f"calls in the template's own form, {where}"
+        return f"not in the template: {where}"
     if template.for_tools is template:
         return "in the template's own form"
     return "in the form of a template of their own, 'tool_use'"
@@ -135,12 +144,17 @@ def file_sizes(checkpoint: Checkpoint) -> FileSizes | None:
     if not any(name in MULTIPLIED for name in checkpoint.tensor_formats()):
         return None
     sizes = checkpoint.tensor_sizes()
-    tables = [
-        size
-        for name, size in sizes.items()
-        if any(target.name == "embed_tokens.weight" for target in checkpoint.targets(name) or [])
-    ]
-    return FileSizes(sum(tables), sum(sizes.values()) - sum(tables))
+
+    def size_of(parameters: Collection[str]) -> int:
+        return sum(
+            size
+            for name, size in sizes.items()
+            if any(target.name in parameters for target in checkpoint.targets(name) or [])
+        )
+
+    tables = size_of(("embed_tokens.weight",))
+    widened = size_of(head_matrices(checkpoint.config))
+    return FileSizes(tables, sum(sizes.values()) - tables, widened)
 
 
 def memory_table(config: ModelConfig, sizes: FileSizes | None) -> Table:

@@ -7,8 +7,9 @@ request. Special tokens come from the template alone
 (`thirdeye.server.text.templates.special_tokens`). A render may take seconds with hostile
 messages: call `encode` from a thread.
 
-Whether a template knows tools, in the form this server reads, it tells (`carries_tools`); what to
-do about one that does not is `thirdeye.server.text.tools.tool_prompt`'s.
+Whether a template shows tools, and writes calls in a form that this server reads, it tells
+(`carries_tools`, `carries_calls`); what to do about one that does not is
+`thirdeye.server.text.tools.tool_prompt`'s.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,6 +27,7 @@ from thirdeye.server.text.reasoning.reasoning_form import (
 )
 from thirdeye.server.text.templates.completion_prompt import PromptTooLong, fewest_tokens
 from thirdeye.server.text.templates.continued_message import cut_at_mark, mark_end
+from thirdeye.server.text.templates.sample_calls import SampleCalls
 from thirdeye.server.text.templates.sandbox import TemplateRefusal, TemplateSandbox
 from thirdeye.server.text.templates.special_tokens import MARK, SpecialTokens
 from thirdeye.server.text.tokenizer import TokenizerLike
@@ -97,9 +99,6 @@ class ChatTemplate:
         tree = self._sandbox.parse(source)
         variables = meta.find_undeclared_variables(tree) - self._sandbox.globals.keys()
         self.variables = frozenset(variables) - _OURS  # which a request may set
-        knows_tools = "tools" in variables
-        self.call_form = _call_form(tool_format, source, knows_tools)
-        self.carries_tools = knows_tools and (OPEN in source or self.call_form is not None)
         self.reasoning_form = _reasoning_form(reasoning_format, source, tokenizer)
         self._thought_names = _THOUGHT_NAMES & _attributes(tree)
         self.for_tools = for_tools or self
@@ -109,7 +108,14 @@ class ChatTemplate:
             if not self._shows_user(example_tools):
                 raise ChatTemplateError("The chat template is broken: it drops a user's message.")
         self.takes_system = self._shows_system()
-        self.wants_argument_text = self.carries_tools and self._writes_argument_text()
+        shows_tools = "tools" in variables
+        calls = SampleCalls(self._written)
+        self.call_form = _call_form(tool_format, source, shows_tools or calls.are_written)
+        is_known = self.call_form is not None or (OPEN in source and calls.may_be_hermes)
+        self.carries_tools = shows_tools and is_known
+        self.carries_calls = is_known and (shows_tools or calls.are_written)
+        self.wants_argument_text = self.carries_calls and calls.want_text
+        self.wants_null_content = self.carries_calls and calls.want_null
 
     @property
     def reads_thoughts(self) -> bool:
@@ -133,20 +139,11 @@ class ChatTemplate:
         except ChatTemplateError:
             return False
 
-    def _writes_argument_text(self) -> bool:
-        """Whether a call's arguments have to be given as JSON text: most templates write objects,
-        some put a text into theirs."""
-        call = {"id": "call00000", "type": "function", "index": 0}
-        function = {"name": _CANARY, "arguments": {_CANARY: _CANARY}}
-        messages: list[Message] = [
-            {"role": "user", "content": "Hi"},
-            {"role": "assistant", "content": "", "tool_calls": [call | {"function": function}]},
-            {"role": "tool", "content": "1", "name": _CANARY, "tool_call_id": "call00000"},
-        ]
+    def _written(self, messages: Sequence[Message]) -> str | None:
         try:
-            return f"{{'{_CANARY}'" in self.render(messages)  # Python's spelling, not JSON's
+            return self.render(messages)
         except ChatTemplateError:
-            return True
+            return None
 
     def render(
         self,
@@ -254,10 +251,10 @@ def _reasoning_form(name: str, source: str, tokenizer: TokenizerLike) -> Reasoni
     return None if name == NONE else REASONING_FORMS[name]
 
 
-def _call_form(name: str, source: str, knows_tools: bool) -> CallForm | None:
+def _call_form(name: str, source: str, has_calls: bool) -> CallForm | None:
     if name != AUTO:
         return CALL_FORMS.get(name)
-    return find_call_form(source) if knows_tools else None
+    return find_call_form(source) if has_calls else None
 
 
 def _attributes(tree: nodes.Template) -> set[str]:

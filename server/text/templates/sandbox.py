@@ -12,8 +12,6 @@ from the operator's checkpoint, never from a request, and each is rendered once 
 This file knows no messages and no tokens.
 """
 
-import json
-import re
 import time
 from collections.abc import Callable
 from datetime import datetime
@@ -42,14 +40,23 @@ from thirdeye.server.text.templates.limits import (
     check_wrap,
     listed,
 )
+from thirdeye.server.text.templates.value_texts import (
+    plain_text,
+    printed,
+    string,
+    tojson,
+    written,
+    written_arguments,
+    written_values,
+)
 
 MAX_TURNS = 250_000  # of all loops and macros of one render: about a second of small ones
 TIME_LIMIT_S = 3.0  # of processor time, for turns that each look through a long text
 MAX_TURN_S = 0.1  # what one turn counts at most
 MAX_SOURCE = 1024 * 1024  # characters; the longest that models come with has some 30,000
-_NOT_ASCII = re.compile("[^\x00-\x7f\ue000]")  # the callers' mark is taken out later
 _TICK = "_tick"  # the variable that holds the clock of one render
 _WEIGHED = "_weighed"  # the filter that looks at a value's size
+_TEXT = "_text"  # the filter that makes a plain text of a value, for `~`
 
 Body = TypeVar("Body", nodes.For, nodes.Macro)
 
@@ -69,18 +76,20 @@ class TemplateSandbox(ImmutableSandboxedEnvironment):
             lstrip_blocks=True,
             extensions=[loopcontrols, _GenerationTag],
             optimized=False,
-            finalize=weighed,
+            finalize=printed,
         )
         self.code_generator_class = _NothingFolded
         for name in ("lipsum", "cycler", "joiner"):  # one makes megabytes, two are classes
             del self.globals[name]
         self.globals["raise_exception"] = _raise_exception
         self.globals["strftime_now"] = _strftime_now
-        self.filters["tojson"] = _tojson
+        self.filters["tojson"] = tojson
+        self.filters["string"] = string
         tables: tuple[dict[str, Any], ...] = (self.filters, self.tests)
         for functions in tables:
             functions.update((name, _limited(name, each)) for name, each in functions.items())
         self.filters[_WEIGHED] = weighed
+        self.filters[_TEXT] = plain_text
 
     def compile_template(self, source: str) -> Template:
         """Raises `jinja2.TemplateError` for a source that is no template."""
@@ -118,6 +127,8 @@ class TemplateSandbox(ImmutableSandboxedEnvironment):
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         check_operation(operator, left, right)
+        if operator == "%" and isinstance(left, str):
+            right = written_values(left, right)
         return super().call_binop(context, operator, left, right)
 
     def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
@@ -128,7 +139,8 @@ class TemplateSandbox(ImmutableSandboxedEnvironment):
 
         def limited(*args: Any, **kwargs: Any) -> str:
             check_format(value.__self__, [*args, *kwargs.values()])
-            return make(*args, **kwargs)
+            positional = written_arguments(value.__self__, dict(enumerate(args)))
+            return make(*positional.values(), **written_arguments(value.__self__, kwargs))
 
         return limited
 
@@ -182,8 +194,12 @@ def _limited(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         check_weights((text, *options, *kwargs.values()))
         if name == "format":
             check_percent(str(text), [*options, *kwargs.values()])
+            args = (*args[:first], *map(written, options))
+            kwargs = {key: written(value) for key, value in kwargs.items()}
         elif name == "join":
             text = listed(text)
+            if isinstance(text, (list, tuple)) and not kwargs.get("attribute") and len(options) < 2:
+                text = [*map(written, text)]
             args = (*args[: first - 1], text, *options)
             check_join(str(options[0]) if options else "", text)
         elif name == "sum":
@@ -200,7 +216,8 @@ def _limited(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class _Limiter(NodeTransformer):
-    """Puts a tick of the clock into loops and macros, and makes `a ~ b` a `+`, which is checked."""
+    """Puts a tick of the clock into loops and macros, and makes `a ~ b` a `+` of plain texts, which
+    is checked."""
 
     def visit_For(self, node: nodes.For) -> nodes.For:
         return self._watch(node)
@@ -251,7 +268,7 @@ class _Limiter(NodeTransformer):
 
     def visit_Concat(self, node: nodes.Concat) -> nodes.Expr:
         self.generic_visit(node)
-        strings = [nodes.Filter(n, "string", [], [], None, None) for n in node.nodes]
+        strings = [nodes.Filter(n, _TEXT, [], [], None, None) for n in node.nodes]
         return reduce(nodes.Add, strings)  # type: ignore[arg-type] # Add is an Expr
 
 
@@ -278,22 +295,3 @@ def _raise_exception(message: str) -> None:
 
 def _strftime_now(form: str) -> str:
     return datetime.now().strftime(form)
-
-
-def _tojson(
-    value: Any,
-    ensure_ascii: bool = False,
-    indent: int | None = None,
-    separators: tuple[str, str] | None = None,
-    sort_keys: bool = False,
-) -> str:
-    """As HF's, by the same arguments: JSON for a model to read, so no HTML escapes, and `\\u` ones
-    only where they are asked for."""
-    text = json.dumps(
-        value, ensure_ascii=False, indent=indent, separators=separators, sort_keys=sort_keys
-    )
-    return _NOT_ASCII.sub(_escaped, text) if ensure_ascii else text
-
-
-def _escaped(character: re.Match[str]) -> str:
-    return json.dumps(character[0])[1:-1]

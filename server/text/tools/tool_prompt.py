@@ -4,6 +4,8 @@ Then they are message text, the same for every such model: the tools become a sy
 assistant's calls become the text the model would have written, and what a tool answered becomes a
 user's message, several in a row one message (many templates want user and assistant to take turns).
 It is the form of `thirdeye.server.text.tools.form`, in words that many models were trained on.
+A template that writes calls in its family's form and shows no tools, as DeepSeek's, gets the system
+text alone, which says that form.
 Special tokens are no matter here: all of this is message text, and
 `thirdeye.server.text.templates.special_tokens` marks it as such.
 """
@@ -16,7 +18,7 @@ from itertools import groupby
 from typing import Any
 
 from thirdeye.server.text.templates.chat_template import ChatTemplate
-from thirdeye.server.text.tools.families.call_form import CallIds
+from thirdeye.server.text.tools.families.call_form import CallForm, CallIds
 from thirdeye.server.text.tools.form import (
     RESPONSE_CLOSE,
     RESPONSE_OPEN,
@@ -37,6 +39,8 @@ These are their signatures, as JSON within <tools></tools> tags:
 {definitions}
 </tools>
 
+{calling}"""
+HERMES_CALLING = """\
 To call a function, answer with its name and its arguments, as a JSON object within \
 {open}{close} tags:
 {open}
@@ -44,30 +48,48 @@ To call a function, answer with its name and its arguments, as a JSON object wit
 {close}
 
 What it returns comes back within {response_open}{response_close} tags."""
+FAMILY_CALLING = """\
+To call a function, answer with its name and its arguments, as a JSON object, in this form:
+{call}"""
 
 
 def fit(
     messages: Sequence[Message], tools: Definitions | None, template: ChatTemplate
 ) -> tuple[list[Message], Definitions | None]:
-    """What to give the template as messages and tools: as they are if it knows tools."""
-    if template.carries_tools:
-        ids = template.call_form.ids if template.call_form else CallIds.ANY
-        own = [*with_own_ids(messages, ids)]
-        if template.wants_argument_text:
-            return own, tools
-        return [_with_parsed_arguments(message) for message in own], tools
-    return without_tools(messages, tools, takes_system=template.takes_system), None
+    """What to give the template as messages and tools: as they are if it knows them."""
+    if not template.carries_calls:
+        return without_tools(messages, tools, takes_system=template.takes_system), None
+    ids = template.call_form.ids if template.call_form else CallIds.ANY
+    own = [*with_own_ids(messages, ids)]
+    if not template.wants_argument_text:
+        own = [_with_parsed_arguments(message) for message in own]
+    if template.wants_null_content:
+        own = [_with_null_content(message) for message in own]
+    if template.carries_tools or not tools:
+        return own, tools
+    return _introduce(tool_prompt(tools, template.call_form), own, template.takes_system), None
 
 
-def tool_prompt(tools: Definitions) -> str:
-    """The system text that lists the tools' definitions, one a line."""
-    return TOOL_PROMPT.format(
-        definitions="\n".join(json.dumps(tool, ensure_ascii=False) for tool in tools),
-        open=TAGS[0],
-        close=TAGS[1],
-        response_open=RESPONSE_OPEN,
-        response_close=RESPONSE_CLOSE,
-    )
+def tool_prompt(tools: Definitions, form: CallForm | None = None) -> str:
+    """The system text that lists the tools' definitions, one a line, and says how to call them:
+    in this form, whose arguments are JSON, or in that of `thirdeye.server.text.tools.form`."""
+    if form is None:
+        calling = HERMES_CALLING.format(
+            open=TAGS[0],
+            close=TAGS[1],
+            response_open=RESPONSE_OPEN,
+            response_close=RESPONSE_CLOSE,
+        )
+    else:
+        calling = FAMILY_CALLING.format(call=_example_of(form))
+    definitions = "\n".join(json.dumps(tool, ensure_ascii=False) for tool in tools)
+    return TOOL_PROMPT.format(definitions=definitions, calling=calling)
+
+
+def _example_of(form: CallForm) -> str:
+    head = form.head_text.replace("NAME", "<function-name>").replace("INDEX", "0")
+    call = f"{head}<arguments-object>{form.tail_text}"
+    return f"{form.open_text}{call}{form.close_text}"
 
 
 def without_tools(
@@ -151,6 +173,12 @@ def _with_parsed_arguments(message: Message) -> Message:
     if not calls:
         return message
     return {**message, "tool_calls": [_with_object(call) for call in calls]}
+
+
+def _with_null_content(message: Message) -> Message:
+    """A message of calls alone, as a template wants it that tells null from empty."""
+    has_text = bool(message.get("content"))
+    return message if has_text or not message.get("tool_calls") else {**message, "content": None}
 
 
 def _with_object(call: Mapping[str, Any]) -> Mapping[str, Any]:

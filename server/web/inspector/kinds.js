@@ -27,7 +27,7 @@ export function kindOf(layer, head) {
 /** Every head with its share of a kind, the largest first: [{layer, head, share}]. */
 export function ranked(kind) {
   const scores = known.get(server.model)?.[kind] ?? [];
-  return scores.flatMap((heads, layer) => heads.map((share, head) => ({ layer, head, share }))).sort((a, b) => b.share - a.share);
+  return scores.flatMap((heads, layer) => heads.map((share, head) => ({ layer, head, share: share ?? 0 }))).sort((a, b) => b.share - a.share);
 }
 
 /** A sentence about a head, or nothing. */

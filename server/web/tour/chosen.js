@@ -11,7 +11,7 @@ export async function startingHead(model, { query, key }, ids, signal) {
   const first = Array.from({ length: model.num_layers }, (_, layer) => layer).find((layer) => !model.design.state_layers.includes(layer)) ?? 0;
   try {
     const { previous_token: shares } = (await headScores(model, signal)).kinds;
-    const every = shares.flatMap((heads, layer) => heads.map((share, head) => ({ layer, head, share })));
+    const every = shares.flatMap((heads, layer) => heads.map((share, head) => ({ layer, head, share: share ?? 0 })));
     const most = every.sort((a, b) => b.share - a.share).slice(0, MAX_TRIED).filter(({ share }) => share >= every[0].share / 2);
     const [layers, heads] = ["layer", "head"].map((name) => [...new Set(most.map((one) => one[name]))]);
     const found = await inspect(ids, { include: ["pattern"], layers, heads, positions: [query] }, signal);

@@ -79,7 +79,7 @@ def test_a_round_with_a_result_goes_back_in(family: tuple[str, Served]) -> None:
     engine = served.use(engine_that_says("Sunny."))
     served.whole(URL, BODY | {"messages": [*CHAT["messages"], message, result]})
     ids = engine.requests[-1].prompt_token_ids
-    prompt = b"".join({257: b"<|end|>", 258: b"|"}.get(i) or bytes([i]) for i in ids).decode()
+    prompt = bytes(i for i in ids if i < 256).decode()
     assert "sunny" in prompt
     assert "<tool_response>" not in prompt or name in ("qwen_xml", "glm")
 

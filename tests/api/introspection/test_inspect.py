@@ -14,7 +14,7 @@ from tests.engine.process.fake_engine import FakeEngine
 from thirdeye.server.api.http.api_config import ApiConfig
 from thirdeye.server.api.introspection.inspect_seats import MAX_VIEWERS
 from thirdeye.server.api.state.model_design import ExpertsDesign, ModelDesign
-from thirdeye.server.api.state.server_state import ModelInfo, ServerState
+from thirdeye.server.api.state.server_state import LayerShape, ModelInfo, ServerState
 from thirdeye.server.engine.interface.trace import Trace, TraceRequest, VocabularyQuery
 
 URL = "/v1/inspect"
@@ -315,20 +315,41 @@ def test_surprisal_is_of_the_longest_text_too(url: str) -> None:
 
 
 def test_heads_that_differ_by_layer_are_not_mixed() -> None:
-    """As in Gemma 4: a head's numbers have no place in a layer of other heads."""
-    why = {"kv_head": "layers differ in the number of their heads"}
-    info = ModelInfo(3, 2, 1, 4, {}, head_sizes=(2, 4, 2), untold=why)
+    """As in Gemma 4: a head's numbers have no place in a layer of other heads, and there are as
+    many key/value heads and neurons as that layer has."""
+    shapes = (LayerShape(1, 2, 8), LayerShape(2, 4, 8), LayerShape(2, 2, 16))
+    info = ModelInfo(3, 2, 1, 4, {}, shapes=shapes)
     head = {"at": "head", "head": 0, "layer": 0, "add": {"from": ["a", "b"], "layer": 1}}
     other = head | {"add": {"from": ["a", "b"], "layer": 2}}
+    kv_head = {"at": "kv_head", "kv_head": 1, "layer": 2}
+    from_first = kv_head | {"add": {"from": ["a", "b"], "layer": 0}}
+    neuron = {"at": "neuron", "neuron": 9, "set": "zero"}
     refused = [
         ({"interventions": [head]}, "interventions[0].add.layer", "of 2 numbers, those of layer 1"),
-        ({"sweep": {"over": "kv_heads"}}, "sweep.over", "'kv_heads' cannot be edited: layers"),
+        (
+            {"interventions": [kv_head | {"layer": 0, "set": "zero"}]},
+            "interventions[0].kv_head",
+            "between 0 and 0, got 1",
+        ),
+        ({"interventions": [from_first]}, "interventions[0].add.layer", "layer 0 has 1"),
+        ({"interventions": [neuron]}, "interventions[0].neuron", "between 0 and 7"),
+        (
+            {"interventions": [kv_head | {"layer": 1, "add": {"vector": [1.0]}}]},
+            "interventions[0].add.vector",
+            "8 numbers, got 1",
+        ),
     ]
     with live(ready_state(fake_engine(), info=info)) as base:
         for body, param, says in refused:
             error = ask(base + URL, **body).json()["error"]
             assert (error["param"], says in error["message"]) == (param, True), error
-        assert ask(base + URL, interventions=[other]).status_code == 200
+        edits = [other, kv_head | {"set": "zero"}, neuron | {"layer": 2}]
+        assert ask(base + URL, interventions=edits).status_code == 200
+        told = ask(base + URL, include=["k"]).json()
+        assert [layer["kv_heads"] for layer in told["layers"]] == [[0], [0, 1], [0, 1]]
+        swept = ask(base + URL, sweep={"over": "kv_heads"}).json()["variants"]
+        places = [(variant["layer"], variant["kv_head"]) for variant in swept]
+        assert places == [(0, 0), (1, 0), (1, 1)]  # the fake knows of one a layer
 
 
 def test_neighbours_of_tokens(url: str, state: ServerState) -> None:

@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from itertools import accumulate
 
-from thirdeye.server.cluster.replica_ring import ReplicaRing, pick_replica
+from thirdeye.server.cluster.picking.replica_ring import ReplicaRing, pick_replica
 
 SYSTEM, TURN, TURNS = 1500, 400, 12  # tokens of a system prompt, of a turn; turns of a conversation
 REUSE = 0.7  # of the requests go on in one tenth of the conversations

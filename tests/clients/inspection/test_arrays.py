@@ -97,3 +97,25 @@ def test_a_part_that_some_layers_lack_keeps_their_numbers() -> None:
     weights = arrays_of(raw)["routing.weight"]
     assert weights.coords["layer"] == (1,)
     assert weights.at(layer=1, pos=4).tolist() == [0.5]
+
+
+def test_layers_that_differ() -> None:
+    """Heads of one layer alone are told of that; of two sizes, layer by layer."""
+    raw: dict[str, Any] = {
+        "dims": {"pattern": ["layer", "head", "query_pos", "key_pos"],
+                 "k": ["layer", "kv_head", "pos", "d_head"]},
+        "layer_numbers": [0, 1, 2], "heads": [5], "kv_heads": [0], "positions": [0],
+        "layers": [
+            {"layer": 0, "pattern": [], "k": []},
+            {"layer": 1, "pattern": [[[1.0]]], "k": [[[1.0, 2.0]]], "kv_heads": [3]},
+            {"layer": 2, "pattern": [[[0.5]]], "k": [[[3.0]]], "kv_heads": [1]},
+        ],
+    }  # fmt: skip
+    arrays = arrays_of(raw)
+    assert arrays["pattern"].coords["layer"] == (1, 2)
+    assert arrays["pattern"].at(layer=2, head=5).tolist() == [[0.5]]
+    assert arrays["k.1"].at(kv_head=3).tolist() == [[1.0, 2.0]]
+    assert arrays["k.2"].dims == ("kv_head", "pos", "d_head")
+    packed = {"shape": [0, 1, 1], "dtype": "float32", "data": ""}
+    raw["layers"][0]["pattern"] = packed
+    assert arrays_of(raw)["pattern"].coords["layer"] == (1, 2)

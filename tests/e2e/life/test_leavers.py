@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from tests.e2e.live import LiveServer
-from tests.e2e.procfs import num_connections, num_descriptors, num_threads, seconds_until
+from tests.e2e.procfs import HANGS, num_connections, num_descriptors, num_threads, seconds_until
 from tests.tiny import tiny_llama
 
 PROMPT = "The quick brown fox jumps over the lazy dog; the dog does not mind at all. " * 6
@@ -41,7 +41,7 @@ def server(tmp_path_factory):
 
 def scrape(server: LiveServer) -> dict[str, float]:
     """Every metric by its name and labels."""
-    with urllib.request.urlopen(server.url + "/metrics", timeout=10) as answer:
+    with urllib.request.urlopen(server.url + "/metrics", timeout=HANGS) as answer:
         text = answer.read().decode()
     pairs = (line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
     return {name: float(value) for name, value in pairs}

@@ -20,6 +20,7 @@ from tests.model.tiny import (
     DELTA,
     GPT2,
     HYBRID,
+    LATENT,
     LLAMA,
     MAMBA,
     MIXED,
@@ -46,6 +47,7 @@ MODELS = {
     "mixed": change(MIXED, max_position_embeddings=CONTEXT),  # windows shorter than prompts
     "near and far": change(NEAR_AND_FAR, max_position_embeddings=CONTEXT),
     "near": change(LONG, attention=(AttentionSpec(NEAR, window=20),) * 2),  # no layer sees all
+    "latent": change(LATENT, max_position_embeddings=CONTEXT),
     "conv": change(HYBRID, max_position_embeddings=CONTEXT),
     "delta": change(DELTA, max_position_embeddings=CONTEXT),
     "mamba": change(MAMBA, max_position_embeddings=CONTEXT),
@@ -66,6 +68,7 @@ MIXES = mixes(vocab_size=97, max_prompt=CONTEXT - 8, max_tokens=8, max_requests=
         "llama-tied-mqa int8 native",
         "mixed int8 native",
         "near and far int8 native",
+        "latent int8 native",
         "conv int8 native",
         "delta int8 native",
         "mamba int8 native",

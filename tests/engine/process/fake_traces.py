@@ -4,7 +4,7 @@ from array import array
 from math import nan, prod
 
 from thirdeye.server.engine.interface.interventions import variants_of
-from thirdeye.server.engine.interface.trace import STREAM, Array, TraceRequest
+from thirdeye.server.engine.interface.trace import OF_KV_HEADS, STREAM, VECTORS, Array, TraceRequest
 
 FAKE_LAYERS, FAKE_HEADS, FAKE_WIDTH, FAKE_HEAD_DIM = 3, 2, 4, 2
 
@@ -30,8 +30,8 @@ def fake_array(name: str, request: TraceRequest) -> Array:
         "routing": [rows, 1, 2],
         "value_norms": [heads, num_tokens],
         "result": [heads, rows, FAKE_WIDTH],
-        **{key: [heads, rows, FAKE_HEAD_DIM] for key in ("q", "z", "rot_q")},
-        **{key: [1, rows, FAKE_HEAD_DIM] for key in ("k", "v", "rot_k")},
+        **{key: [heads, rows, FAKE_HEAD_DIM] for key in VECTORS},
+        **{key: [1, rows, FAKE_HEAD_DIM] for key in OF_KV_HEADS},
     }
     return ones(shapes.get(name, [rows, FAKE_WIDTH]))
 
@@ -59,7 +59,7 @@ def fake_endings(request: TraceRequest, num_layers: int) -> dict[str, Array]:
         found["source_effect"] = ones([6])
     if "attribution" in request.endings:
         found |= {f"attribution.{name}": ones([]) for name in FAKE_NUMBERS}
-        for name in ("attention_bias", "attention_rest", "mlp"):
+        for name in BY_LAYER:
             found[f"attribution.{name}"] = ones([num_layers])
         found["attribution.heads"] = ones([num_layers, FAKE_HEADS])
     return found
@@ -71,13 +71,16 @@ def fake_sweep(request: TraceRequest) -> list[dict[str, Array]]:
     first = {"base_effect": ones([6]), "noise": ones([4])}
     if request.texts:
         first["source_effect"] = ones([6])
-    count = len(variants_of(request.sweep, FAKE_HEADS, 1))
+    count = len(variants_of(request.sweep, FAKE_HEADS, [1] * FAKE_LAYERS))
     rows = [array("f", [number, number] + [1.0] * 5) for number in range(count)]
     pairs = [rows[start : start + 2] for start in range(0, count, 2)]
     told = [Array([len(pair), 7], b"".join(row.tobytes() for row in pair)) for pair in pairs]
     return [first, *({"variants": values} for values in told)]
 
 
+BY_LAYER = (
+    "attention_bias", "attention_rest", "state", "mlp", "layer_input", "stream_bias",
+)  # fmt: skip
 FAKE_NUMBERS = (
     "logit", "scale", "embed", "positions", "final_bias", "stream_rounding", "head_rounding",
 )  # fmt: skip

@@ -50,11 +50,11 @@ def case(name: str) -> dict[str, Any]:
     at = f"blocks.{LAYER}."
     found = {"logits": logits[0, -1], "pattern": cache[f"{at}attn.hook_pattern"][0]}
     for ours in ("q", "k", "v", "z", "rot_q", "rot_k"):
-        normed = f"{at}attn.{ours}_norm.hook_out"  # [1, heads, n, head_dim], where they are normed
-        if normed in cache:
-            found[ours] = cache[normed][0, :, POSITION]
-        elif f"{at}attn.hook_{ours}" in cache:
+        if f"{at}attn.hook_{ours}" in cache:
             found[ours] = cache[f"{at}attn.hook_{ours}"][0, POSITION]
+        normed = f"{at}attn.hook_{ours}_normed"  # [1, heads, n, head_dim]
+        if normed in cache:
+            found[f"{ours}_normed"] = cache[normed][0, :, POSITION]
     for ours in ("resid_pre", "attn_out", "resid_mid", "mlp_out", "resid_post"):
         found[ours] = cache[f"{at}hook_{ours}"][0, POSITION]
     found["neurons"] = cache[f"{at}mlp.out.hook_in"][0, POSITION]

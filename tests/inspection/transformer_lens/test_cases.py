@@ -43,7 +43,7 @@ def test_readings(case: tuple[Transformer, dict[str, Tensor]]) -> None:
     trace = traces_of(model, TEXT)[LAYER]
     reads = Readings(whole(model, len(TEXT)), 8)
     close(finish(reads.array(trace, "pattern")), told["pattern"])
-    for name in ("q", "k", "v", "z", "rot_q", "rot_k"):
+    for name in ("q", "k", "v", "q_normed", "k_normed", "z", "rot_q", "rot_k"):
         if name in told:
             close(finish(reads.array(trace, name))[:, POSITION], told[name])
     for name in STREAM:

@@ -22,6 +22,7 @@ from thirdeye.model.attention.reference import ReferenceAttention, attend
 from thirdeye.model.attention.sdpa import SdpaAttention
 from thirdeye.model.attention.triton import TritonAttention
 from thirdeye.model.config import Alibi, AttentionSpec
+from thirdeye.model.declare.latent_spec import LatentSpec
 from thirdeye.model.native.library import Library
 from thirdeye.model.parallel.shares import Alone
 from thirdeye.model.placement import Placement
@@ -62,7 +63,9 @@ def by(
     g = torch.Generator().manual_seed(case.seed)
     batch, num_blocks = scattered_batch(case, g)
     keys, values = (poisoned_cache(case, batch, num_blocks, g) for _ in range(2))
-    if is_rounded:
+    if spec.latent is not None:
+        values = keys[..., spec.latent.rope_size :]
+    elif is_rounded:
         keys, values = (cache.half().to(dtype) for cache in (keys, values))
     shape = (len(batch.positions), case.num_heads + 2 * case.num_kv_heads, case.head_dim)
     query = 2 * torch.randn(shape, generator=g)[:, : case.num_heads]
@@ -85,6 +88,21 @@ BACKENDS: dict[str, Callable[[Library], AttentionBackend]] = {
     "triton, one lane": lambda _: TritonAttention(num_multiprocessors=1),
     "triton, lanes": lambda _: TritonAttention(num_multiprocessors=64),
 }
+
+
+LATENT = AttentionSpec(scale=0.3, latent=LatentSpec(24, 8, key_size=12, value_size=10))
+OVER_LATENTS = {  # one key for all heads, of 32 channels; of 20: registers that are not full
+    "ragged": Case([(0, 70), (200, 5), (64, 1), (19, 2), (0, 1)], 16, NUM_HEADS, 1, 32),
+    "odd": Case([(10, 40), (33, 1)], 3, NUM_HEADS, 1, 20),
+}
+
+
+@pytest.mark.parametrize("case", OVER_LATENTS)
+@pytest.mark.parametrize("name", BACKENDS)
+def test_values_that_are_a_part_of_keys(native: Library, name: str, case: str) -> None:
+    if name.startswith("triton"):
+        pytest.importorskip("triton", reason="no triton: the GPU's kernels cannot be tried")
+    compare(BACKENDS[name](native), OVER_LATENTS[case], LATENT)
 
 
 @pytest.mark.parametrize("spec", SPECS)

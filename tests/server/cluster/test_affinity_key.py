@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thirdeye.server.cluster.affinity_key import HEAD_CHARS, affinity_key
+from thirdeye.server.cluster.picking.affinity_key import HEAD_CHARS, affinity_key
 
 SYSTEM = {"role": "system", "content": "You are terse."}
 json_values = st.recursive(

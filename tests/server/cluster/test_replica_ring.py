@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thirdeye.server.cluster.replica_ring import BOUND, ReplicaRing, pick_replica
+from thirdeye.server.cluster.picking.replica_ring import BOUND, ReplicaRing, pick_replica
 
 KEYS = [f"key {i}".encode() for i in range(2000)]
 names = st.lists(st.text(min_size=1, max_size=8), min_size=1, max_size=12, unique=True)

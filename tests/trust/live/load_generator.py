@@ -144,7 +144,8 @@ def main() -> None:
         "late_p99": quantile([one.late for one in generator.sent], 0.99),
     }
     for one in generator.sent:
-        print(json.dumps({name: getattr(one, name) for name in TOLD}))
+        told = {name: getattr(one, name) for name in TOLD}
+        print(json.dumps({"due": one.due - began, **told}))
     print(json.dumps(about))
 
 

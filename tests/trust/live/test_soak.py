@@ -2,6 +2,9 @@
 
 python -m tests.trust.live.test_soak 20000      as many as there is time for
 python -m tests.trust.live.test_soak 3600s      for an hour, on the default model
+
+The second says on stderr what it has read after each wave, so that much is known of one that is
+ended from outside. Its small KV cache is full after some hundred requests, and then stays so.
 """
 
 import asyncio
@@ -21,6 +24,7 @@ import pytest
 from tests.e2e.life.test_leavers import is_at_rest
 from tests.e2e.live import LiveServer
 from tests.e2e.procfs import (
+    HANGS,
     children,
     num_connections,
     num_descriptors,
@@ -34,9 +38,10 @@ from tests.trust.live.raw_client import ask, request_bytes
 
 CALLERS = 12
 TRIALS = "thirdeye.server.text.constraints.trials.trial_main"
+PATIENCE = 3 * HANGS  # of a caller: the server's own limit of a request is 600 s
 WARM_UP = 10_000  # until all that has a bound is full: the KV cache, tapes, blocks' records
 READINGS = 10
-WAVE = 100  # requests between two readings on the default model
+WAVE = 50  # requests between two readings on the default model
 MB_FOR_TEN_THOUSAND = 1.0
 TEXTS = ["Greasy fried noodles", "The quick brown fox", "def add(left, right):", "x"]
 
@@ -73,7 +78,7 @@ def bodies(chance: random.Random, name: str) -> tuple[str, dict[str, Any]]:
 async def one(port: int, chance: random.Random, name: str) -> None:
     path, body = bodies(chance, name)
     if chance.random() < 0.8:
-        answer = await ask(port, body, path)
+        answer = await ask(port, body, path, patience=PATIENCE)
         assert answer.status in (200, 400, 429), (path, body, answer.text)
         return
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -110,8 +115,8 @@ class Soaked:
 
     def rest(self) -> tuple[list[int], list[int], list[int]]:
         """Bytes, descriptors and threads of server and engine, once nothing is left to do."""
-        seconds_until(lambda: is_at_rest(self._server), 60)
-        seconds_until(lambda: num_connections(self._server.port) == 0, 60)
+        seconds_until(lambda: is_at_rest(self._server))
+        seconds_until(lambda: num_connections(self._server.port) == 0)
         looks = (resident_bytes, own_descriptors, num_threads)
         return tuple([look(pid) for pid in self._pids] for look in looks)  # type: ignore[return-value]
 
@@ -142,12 +147,15 @@ def soak(path: Path, count: int) -> dict[str, float]:
 
 def soak_for(seconds: float) -> dict[str, float]:
     """On the default model; the first half is warming up."""
-    with Soaked(["--kv-memory", "0.5"], "smollm2") as soaked:
+    with Soaked(["--kv-memory", "0.1"], "smollm2") as soaked:
         begin, count, looks = time.monotonic(), 0, [soaked.rest()]
         while time.monotonic() - begin < seconds:
             soaked.wave(WAVE)
             count += WAVE
             looks.append(soaked.rest())
+            print(
+                f"{time.monotonic() - begin:.0f} s, {count} requests: {looks[-1]}", file=sys.stderr
+            )
     return figures_of(looks[len(looks) // 2 :], count // 2)
 
 

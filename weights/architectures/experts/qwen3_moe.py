@@ -23,6 +23,7 @@ from thirdeye.weights.architectures.common.name_table import NameTable
 from thirdeye.weights.architectures.llama import llama_family, llama_names
 from thirdeye.weights.architectures.llama.llama_family import Defaults
 from thirdeye.weights.architectures.llama.llama_names import GGUF_HEAD_NORMS, HEAD_NORMS
+from thirdeye.weights.architectures.llama.qwen2 import read_what_pictures_need
 from thirdeye.weights.formats.fields import Fields
 from thirdeye.weights.formats.gguf.reader import GGUFFile
 
@@ -71,6 +72,7 @@ def huggingface_names(config: ModelConfig) -> NameTable:
 
 
 def gguf_config(fields: Fields, file: GGUFFile, vocab_size: int) -> ModelConfig:
+    read_what_pictures_need(fields)
     config = llama_family.gguf_config(fields, file, vocab_size, "qwen3_moe", has_experts=True)
     width = size(fields, "expert_feed_forward_length", 0)
     spec = gguf_experts(fields, config, intermediate_size=width, is_renormalized=True)
@@ -83,9 +85,9 @@ def gguf_names(config: ModelConfig) -> NameTable:
 
 
 QWEN3_MOE = Architecture(
-    models="Qwen3 with experts: 30B-A3B, 235B-A22B, Coder",
+    models="Qwen3 with experts: 30B-A3B, 235B-A22B, Coder; Qwen3-VL's (their text)",
     model_types=("qwen3_moe",),
-    gguf_architectures=("qwen3moe",),
+    gguf_architectures=("qwen3moe", "qwen3vlmoe"),
     huggingface_config=huggingface_config,
     huggingface_names=huggingface_names,
     gguf_config=gguf_config,

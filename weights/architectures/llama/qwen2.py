@@ -49,7 +49,7 @@ def gguf_config(fields: Fields, file: GGUFFile, vocab_size: int) -> ModelConfig:
 def read_what_pictures_need(fields: Fields) -> None:
     """Of the text part of a model that sees: text has the same position in each section of a rotary
     head, and nothing that is added to layers."""
-    if fields.prefix in ("qwen2vl.", "qwen3vl."):
+    if fields.prefix in ("qwen2vl.", "qwen3vl.", "qwen3vlmoe."):
         fields.raw("rope.dimension_sections", None)
         fields.raw("n_deepstack_layers", None)
 

@@ -73,7 +73,7 @@ def noise_of(arrays: dict[str, Array]) -> MeasuredNoise | UnsetType:
 class SweptOutcomes:
     """The variants of one sweep, as they are done."""
 
-    def __init__(self, sweep: SweepSpec, num_heads: int, num_kv_heads: int) -> None:
+    def __init__(self, sweep: SweepSpec, num_heads: int, num_kv_heads: Sequence[int]) -> None:
         self._over = sweep.over
         self._variants = variants_of(sweep, num_heads, num_kv_heads)
         self._noise: MeasuredNoise | UnsetType = UNSET

@@ -97,7 +97,11 @@ def _check_numbers(asked: Intervention, model: ServedModel, param: str) -> int:
     number: int | None = getattr(asked, wanted)
     if number is None:
         raise refuse(f"{param}.{wanted}", f"is needed for 'at': '{asked.at}'.")
-    counts = {"head": info.num_heads, "kv_head": info.num_kv_heads, "neuron": info.num_neurons}
+    counts = {
+        "head": info.num_heads,
+        "kv_head": info.num_kv_heads_of(asked.layer),
+        "neuron": info.num_neurons_of(asked.layer),
+    }
     check_number(number, f"a {wanted}", counts[wanted], f"{param}.{wanted}")
     return number
 
@@ -127,7 +131,7 @@ async def _adding(
     if add.texts is not None:
         layer = asked.layer if add.layer is None else add.layer
         check_layer(asked.at, layer, texts.model.info, f"{param}.layer")
-        _check_sizes(asked, layer, texts.model.info.head_sizes, f"{param}.layer")
+        _check_sizes(asked, layer, texts.model.info, f"{param}.layer")
         numbers = [await texts.add(text, f"{param}.from[{i}]") for i, text in enumerate(add.texts)]
         if asked.at == "pattern":
             for number in numbers:
@@ -154,16 +158,23 @@ async def _adding(
 def _width_of(asked: Intervention, texts: Texts) -> int:
     """How many numbers a token has where the intervention is made."""
     info = texts.model.info
-    head_dim = info.head_sizes[asked.layer] if info.head_sizes else info.head_dim
+    head_dim = info.head_dim_of(asked.layer)
     widths = {"head": head_dim, "kv_head": 2 * head_dim, "pattern": texts.length, "neuron": 1}
     return widths.get(asked.at, info.hidden_size)
 
 
-def _check_sizes(asked: Intervention, layer: int, head_sizes: Sequence[int], param: str) -> None:
+def _check_sizes(asked: Intervention, layer: int, info: ModelInfo, param: str) -> None:
     """Raises `InvalidRequest` for numbers of a head that another layer's have no place for."""
-    if asked.at == "head" and head_sizes and head_sizes[layer] != head_sizes[asked.layer]:
-        sizes = f"{head_sizes[asked.layer]} numbers, those of layer {layer} {head_sizes[layer]}"
-        raise refuse(param, f"must have heads as layer {asked.layer} has: of {sizes}.")
+    if asked.at in ("head", "kv_head"):
+        own, other = info.head_dim_of(asked.layer), info.head_dim_of(layer)
+        if own != other:
+            sizes = f"{own} numbers, those of layer {layer} {other}"
+            raise refuse(param, f"must have heads as layer {asked.layer} has: of {sizes}.")
+    counts = {"kv_head": info.num_kv_heads_of(layer), "neuron": info.num_neurons_of(layer)}
+    number = getattr(asked, NUMBERED[asked.at]) if asked.at in counts else 0
+    if asked.at in counts and number >= counts[asked.at]:
+        rule = f"must be a layer with a {asked.at} {number}, layer {layer} has {counts[asked.at]}."
+        raise refuse(param, rule)
 
 
 def needed_source(texts: Texts, param: str) -> int:

@@ -149,7 +149,7 @@ def _sweep_spec(body: InspectRequest, asked: Sweep, trace: TraceRequest, texts: 
 
 
 def _check_cost(sweep: SweepSpec, num_tokens: int, info: ModelInfo) -> None:
-    variants = variants_of(sweep, info.num_heads, info.num_kv_heads)
+    variants = variants_of(sweep, info.num_heads, info.kv_heads_of_layers)
     layers_left = [info.num_layers - max(variant.layer, sweep.edit.layer) for variant in variants]
     cost = num_tokens * sum(layers_left)
     if cost > MAX_ROW_BLOCKS:

@@ -10,7 +10,7 @@ DSML = "｜DSML｜"
 def _dsml(name: str, block: str) -> CallForm:
     return CallForm(
         name=name,
-        signs=(f"dsml_token }}}}{block}", f"{DSML}{block}"),
+        signs=(f"dsml_token }}}}{block}", f"dsml_token + '{block}", f"{DSML}{block}"),
         arguments=Arguments.DSML,
         starts=(f'<{DSML}{block}> <{DSML}invoke name="*">',),
         again=f' <{DSML}invoke name="*">',

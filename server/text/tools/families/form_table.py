@@ -133,6 +133,7 @@ CALL_FORMS = {
         CallForm(
             name="qwen_xml",
             signs=("<function=",),
+            also="<parameter=",
             arguments=Arguments.XML,
             starts=("<tool_call> <function=*>", "<function=*>"),
             again=" <tool_call> <function=*>",

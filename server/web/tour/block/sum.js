@@ -4,6 +4,8 @@ import { sum } from "../arithmetic.js";
 import { bars, choice, number, quoted } from "../draw.js";
 import { FIGURES, IN_DEFAULT } from "../figures.js";
 
+const TINY = 1e-6; // rounding: no bar is drawn for it
+
 let pair = null; // {of, ids}: two tokens that the reader chose
 
 export const streamSum = {
@@ -42,7 +44,7 @@ export const streamSum = {
     const show = (order) => {
       const shown = order === "largest" ? [...rows].sort((a, b) => Math.abs(b.value) - Math.abs(a.value)).slice(0, 16) : rows;
       picture.replaceChildren(bars(shown.map(({ name, value, kind, layer }) => ({
-        name, value, kind, text: number(value), onclick: kind === "attention" ? () => open.replaceChildren(...headBars(found, layer)) : undefined,
+        name, value, kind, text: number(value), onclick: layer !== undefined ? () => open.replaceChildren(...headBars(found, layer)) : undefined,
       }))));
     };
     const picture = el("div", { class: "tour-tall", tabindex: 0, role: "group", "aria-label": "Parts of the logit" });
@@ -73,16 +75,20 @@ function partsOf(found) {
   if (found.positions) rows.push({ name: "position", value: found.positions, kind: "embeddings" });
   found.mlp.forEach((value, layer) => {
     const attention = sum(found.heads[layer]) + found.attention_bias[layer] + found.attention_rest[layer];
-    rows.push({ name: `attention ${layer}`, value: attention, kind: "attention", layer }, { name: `MLP ${layer}`, value, kind: "mlp" });
+    const state = found.state[layer];
+    if (!state || Math.abs(attention) > TINY) rows.push({ name: `attention ${layer}`, value: attention, kind: "attention", layer });
+    if (state) rows.push({ name: `state ${layer}`, value: state, kind: "attention" });
+    rows.push({ name: `MLP ${layer}`, value, kind: "mlp" });
+    if (found.layer_input[layer]) rows.push({ name: `layer ${layer}'s own input`, value: found.layer_input[layer], kind: "embeddings" });
   });
-  const rest = found.final_bias + found.stream_rounding + found.head_rounding;
-  if (Math.abs(rest) > 1e-6) rows.push({ name: "bias, rounding", value: rest, kind: "norms" });
+  const rest = found.final_bias + found.stream_rounding + found.head_rounding + sum(found.stream_bias);
+  if (Math.abs(rest) > TINY) rows.push({ name: "bias, rounding", value: rest, kind: "norms" });
   return { rows, total: sum(rows.map(({ value }) => value)) };
 }
 
 function headBars(found, layer) {
   const rows = found.heads[layer].map((value, head) => ({ name: `head ${head}`, value, text: number(value), kind: "attention" }));
   const rest = found.attention_bias[layer] + found.attention_rest[layer];
-  if (Math.abs(rest) > 1e-6) rows.push({ name: "bias, rounding", value: rest, text: number(rest), kind: "norms" });
+  if (Math.abs(rest) > TINY) rows.push({ name: "bias, rounding", value: rest, text: number(rest), kind: "norms" });
   return [el("h4", {}, `The heads of layer ${layer}`), bars(rows)];
 }

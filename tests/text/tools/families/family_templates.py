@@ -4,13 +4,18 @@ Each shows the tools, a call of an earlier answer in its own form, and what the 
 family's own role.
 """
 
+from tests.text.tools.families.deepseek_templates import DEEPSEEK_TEMPLATES
+from tests.text.tools.families.mistral_templates import MISTRAL_TEMPLATES
+from tests.text.tools.families.other_templates import OTHER_TEMPLATES
+
 _LOOP = "{%- for m in messages %}"
 _END = "{%- endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 _TOOLS = "{% if tools %}{{ tools | tojson }}\n{% endif %}"
 _PLAIN = "{% else %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endif %}"
 
 QWEN_XML = (
-    _TOOLS
+    "{% for t in tools or [] %}{{ '\\n<function>' ~ t.function.name ~ '<parameters>' ~ "
+    "(t.function.parameters | tojson | safe) ~ '</parameters></function>\\n' }}{% endfor %}"
     + _LOOP
     + "{% if m.role == 'tool' %}<|im_start|>user\n<tool_response>\n{{ m.content }}\n</tool_response>"
     "<|im_end|>\n{% elif m.tool_calls %}<|im_start|>assistant\n{{ m.content }}"
@@ -28,16 +33,6 @@ GLM = (
     "<arg_key>{{ k }}</arg_key>\n<arg_value>{{ v if v is string else v | tojson }}</arg_value>\n"
     "{% endfor %}</tool_call>{% endfor %}" + _PLAIN + _END
 )
-MISTRAL = (
-    "{% if tools %}[AVAILABLE_TOOLS]{{ tools | tojson }}[/AVAILABLE_TOOLS]{% endif %}"
-    + _LOOP
-    + '{% if m.role == \'tool\' %}[TOOL_RESULTS]{"content": {{ m.content | tojson }}, "call_id": '
-    '"{{ m.tool_call_id }}"}[/TOOL_RESULTS]{% elif m.tool_calls %}[TOOL_CALLS][{% for call in '
-    "m.tool_calls %}{% if call.id | length != 9 %}{{ raise_exception('ids have 9 characters') }}"
-    '{% endif %}{"name": "{{ call.function.name }}", "arguments": '
-    '{{ call.function.arguments | tojson }}, "id": "{{ call.id }}"}{% if not loop.last %}, '
-    "{% endif %}{% endfor %}]" + _PLAIN + _END
-)
 LLAMA = (
     '{% if tools %}Respond with {"name": function name, "parameters": dictionary of argument name'
     " and its value}.\n{{ tools | tojson }}\n{% endif %}"
@@ -47,23 +42,6 @@ LLAMA = (
     "{% endif %}{% set call = m.tool_calls[0].function %}"
     '{"name": "{{ call.name }}", "parameters": {{ call.arguments | tojson }}}' + _PLAIN + _END
 )
-DEEPSEEK = (
-    _TOOLS
-    + _LOOP
-    + "{% if m.role == 'tool' %}<｜tool▁output▁begin｜>{{ m.content }}<｜tool▁output▁end｜>"
-    "{% elif m.tool_calls %}<｜tool▁calls▁begin｜>{% for call in m.tool_calls %}"
-    "{{ '<｜tool▁call▁begin｜>' + call['type'] + '<｜tool▁sep｜>' + call.function.name + '\\n' + "
-    "'```json' + '\\n' + call.function.arguments + '\\n' + '```' + '<｜tool▁call▁end｜>' }}{% endfor %}"
-    "<｜tool▁calls▁end｜>" + _PLAIN + _END
-)
-KIMI = (
-    _TOOLS + _LOOP + "{% if m.role == 'tool' %}## Return of {{ m.tool_call_id }}\n{{ m.content }}"
-    "{% elif m.tool_calls %}<|tool_calls_section_begin|>{% for call in m.tool_calls %}"
-    "<|tool_call_begin|>{{ call.id }}<|tool_call_argument_begin|>"
-    "{{ call.function.arguments | tojson }}<|tool_call_end|>{% endfor %}<|tool_calls_section_end|>"
-    + _PLAIN
-    + _END
-)
 GEMMA4 = (
     _TOOLS
     + _LOOP
@@ -72,18 +50,6 @@ GEMMA4 = (
     '{% for k, v in call.function.arguments | dictsort %}{{ k }}:{% if v is string %}<|"|>{{ v }}'
     '<|"|>{% else %}{{ v | tojson }}{% endif %}{% if not loop.last %},{% endif %}{% endfor %}}'
     "<tool_call|>{% endfor %}" + _PLAIN + _END
-)
-DEEPSEEK32 = (
-    "{% set dsml_token = '｜DSML｜' %}{% if tools %}Call them in a <{{ dsml_token }}function_calls> "
-    "block:\n{{ tools | tojson }}\n{% endif %}"
-    + _LOOP
-    + "{% if m.role == 'tool' %}<function_results>\n<result>{{ m.content }}</result>\n"
-    "</function_results>{% elif m.tool_calls %}<{{ dsml_token }}function_calls>"
-    '{% for call in m.tool_calls %}\n<{{ dsml_token }}invoke name="{{ call.function.name }}">\n'
-    '{% for k, v in call.function.arguments.items() %}<{{ dsml_token }}parameter name="{{ k }}" '
-    "string=\"{{ 'true' if v is string else 'false' }}\">{{ v if v is string else v | tojson }}"
-    "</{{ dsml_token }}parameter>\n{% endfor %}</{{ dsml_token }}invoke>{% endfor %}\n"
-    "</{{ dsml_token }}function_calls>" + _PLAIN + _END
 )
 _ROLE = "<|start_of_role|>{{ m.role }}<|end_of_role|>{{ m.content }}<|end_of_text|>\n"
 GRANITE = (
@@ -120,16 +86,31 @@ HARMONY = (
     "<|end|>{% endif %}{% endfor %}{% if add_generation_prompt %}<|start|>assistant{% endif %}"
     "{# <|channel|>analysis #}"
 )
+SEED = (
+    "{%- for t in tools or [] %}def {{ t.function.name }}({{ t.function.parameters.properties | "
+    "list }}):\n{% endfor %}"
+    + _LOOP
+    + "{%- if m.role == 'assistant' and m.tool_calls is defined and "
+    "m.tool_calls is iterable and m.tool_calls | length > 0 %}\n{{ '<seed:bos>' + m.role }}\n"
+    "{%- if m.content is string and m.content | trim | length > 0 %}{{ '\\n' + m.content | trim + "
+    "'\\n' }}{% endif %}{% for call in m.tool_calls %}{% set call = call.function %}"
+    "{{ '\\n<seed:tool_call>\\n<function=' + call.name + '>\\n' }}{% for name, value in "
+    "call.arguments | items %}{{ '<parameter=' + name + '>' }}{%- set value = value if value is "
+    "string else value | string %}{{ value + '</parameter>\\n' }}{% endfor %}"
+    "{{ '</function>\\n</seed:tool_call>' }}{% endfor %}<seed:eos>{% else %}"
+    "{{ '<seed:bos>' + m.role + '\\n' + m.content + '<seed:eos>' }}{% endif %}{%- endfor %}"
+    "{% if add_generation_prompt %}{{ '<seed:bos>assistant\\n' }}{% endif %}"
+)
 FAMILIES = {
     "qwen_xml": QWEN_XML,
     "glm": GLM,
-    "mistral": MISTRAL,
     "llama": LLAMA,
-    "deepseek": DEEPSEEK,
-    "deepseek32": DEEPSEEK32,
     "granite": GRANITE,
     "hermes": GRANITE4,
-    "kimi": KIMI,
     "gemma4": GEMMA4,
     "harmony": HARMONY,
+    "seed": SEED,
+    **MISTRAL_TEMPLATES,
+    **DEEPSEEK_TEMPLATES,
+    **OTHER_TEMPLATES,
 }

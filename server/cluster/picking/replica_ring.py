@@ -48,17 +48,19 @@ def pick_replica(
     loads: Mapping[str, int],
     num_requests: int | None = None,
     bound: float = BOUND,
+    idle_below: int = 0,
 ) -> str:
     """The replica for one more request.
 
     `loads` are the requests under way at each replica of the ring (absent is 0) and `num_requests`
     their sum, if it is known. With `bound` of at least 1 there is always one with room: if all were
-    at the limit, they would have more than there is.
+    at the limit, they would have more than there is. One with less than `idle_below` under way has
+    room in any case: of three requests at two replicas two may go to one.
     """
     if bound < 1:
         raise ValueError(f"'bound' must be at least 1, got {bound:g}")
     total = sum(loads.values()) if num_requests is None else num_requests
-    limit = bound * (total + 1) / ring.size
+    limit = max(bound * (total + 1) / ring.size, idle_below)
     order = ring.from_key(key)
     return next(replica for replica in order if loads.get(replica, 0) < limit)
 

@@ -28,6 +28,12 @@ def affinity_key(body: Mapping[str, Any], session: str | None = None) -> bytes |
     return None
 
 
+def key_of_cut_body(body: bytes) -> bytes:
+    """Of a body of which only the beginning is there, so that it cannot be read: what a client
+    sends first is mostly the same in all turns of a conversation."""
+    return _digest(["cut", body[:HEAD_CHARS].decode("latin-1")])
+
+
 def _head(prompt: object) -> object:
     if isinstance(prompt, str):
         return prompt[:HEAD_CHARS]

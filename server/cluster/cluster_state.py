@@ -1,0 +1,89 @@
+"""`thirdeye cluster down`, `status` and `targets`: of the cluster that a folder tells of."""
+
+import contextlib
+import os
+import shlex
+import signal
+import sys
+import time
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import msgspec
+
+from thirdeye.server.cluster.cluster_up import NotDeployed, ask_driver
+from thirdeye.server.cluster.ray_head import end_all, pids_of
+from thirdeye.server.cluster.ray_package import RayMissing, check_ray
+from thirdeye.server.cluster.state_folder import FolderUnusable, RunningCluster, StateFolder
+from thirdeye.server.launch.console import fail, say
+
+LOOK = 0.2  # seconds
+
+
+class NotUp(ValueError):
+    """There is no cluster; the text says where it was looked for."""
+
+
+def run_down(state_dir: Path | None) -> int:
+    try:
+        folder = StateFolder.of(state_dir)
+    except FolderUnusable as error:
+        return fail(str(error))
+    if found := folder.running():
+        os.kill(found.pid, signal.SIGTERM)
+        try:
+            while Path(f"/proc/{found.pid}").exists():
+                time.sleep(LOOK)
+        except KeyboardInterrupt:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(found.pid, signal.SIGTERM)
+            return fail("The answers under way were cut.")
+        return 0
+    if not pids_of(folder.path):
+        return fail(f"No cluster is up in {folder.path}.")
+    end_all(folder.path)  # of an `up` that was killed
+    say("thirdeye cluster: down")
+    return 0
+
+
+def run_status(state_dir: Path | None) -> int:
+    try:
+        running, said = ask(state_dir, "status")
+    except (NotUp, NotDeployed, RayMissing, FolderUnusable) as error:
+        return fail(str(error))
+    is_well = True
+    for name, app in said.items():
+        states = ", ".join(f"{number} {state}" for state, number in app["replicas"].items())
+        path = "" if name == "default" else f"/{name}"
+        say(f"{running.url}{path}  {app['status']}  {states or 'no replicas'}")
+        if app["message"]:
+            say(f"  {app['message'].strip()}")
+        is_well = is_well and app["status"] == "RUNNING"
+    return 0 if is_well else 1
+
+
+def run_targets(state_dir: Path | None) -> int:
+    try:
+        _, said = ask(state_dir, "targets")
+    except (NotUp, NotDeployed, RayMissing, FolderUnusable) as error:
+        return fail(str(error))
+    sys.stdout.write(msgspec.json.format(msgspec.json.encode(said), indent=2).decode() + "\n")
+    return 0
+
+
+def ask(state_dir: Path | None, verb: str) -> tuple[RunningCluster, Any]:
+    """Raises `NotUp`, `NotDeployed`, `RayMissing`, `FolderUnusable`."""
+    check_ray()
+    folder = StateFolder.of(state_dir)
+    running = folder.running()
+    if running is None:
+        raise NotUp(f"No cluster is up in {folder.path}: 'thirdeye cluster up' starts one.")
+    return running, ask_driver(verb, running.address, variables_of(folder), Event())
+
+
+def variables_of(folder: StateFolder) -> dict[str, str]:
+    """This process's environment with that of the cluster."""
+    lines = folder.environment.read_text().splitlines()
+    pairs = (shlex.split(line)[1].split("=", 1) for line in lines)
+    return {**os.environ, **dict(pairs)}  # noqa: TID251 (handed on)
