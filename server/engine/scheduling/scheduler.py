@@ -75,6 +75,7 @@ class Scheduler:
         self.pace = StepPace(config)
         self._pool = pool or BlockPool(config.num_blocks, config.block_size)
         self._blocks = GroupedBlocks(config, self._pool)
+        self._gives_back = any(config.windows)
         self._states = make_states(config, self._pool)
         self._prefixes = Prefixes(config, self._pool, self._states)
         self._speculator = speculator or Speculator(config, self._pool)
@@ -352,7 +353,8 @@ class Scheduler:
         if sequence.num_uncomputed_tokens:
             self._prefixes.publish(row)
             self._states.settle(row, 0)
-            self._blocks.pass_by(sequence.blocks, sequence.num_computed_tokens)
+            if self._gives_back:
+                self._blocks.pass_by(sequence.blocks, sequence.num_computed_tokens)
             return self._progress(sequence) if sequence.request.return_progress else None
         return self._append(row, result)
 
@@ -394,7 +396,8 @@ class Scheduler:
         self._prefixes.publish(row, num_accepted)
         if sequence.status is SequenceStatus.RUNNING:
             self._states.settle(row, num_accepted)
-            self._blocks.pass_by(sequence.blocks, sequence.num_computed_tokens)
+            if self._gives_back:
+                self._blocks.pass_by(sequence.blocks, sequence.num_computed_tokens)
         self._speculator.release_rejected(row, num_accepted)
         has_prompt_logprobs = is_first and sequence.request.sampling.prompt_logprobs is not None
         output = StepOutput(
