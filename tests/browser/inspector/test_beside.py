@@ -114,13 +114,13 @@ SWIPE = """(() => {
 def test_a_finger_rests_and_then_drags(browser: Any, shared: Served) -> None:
     """On a phone: what moves at once scrolls, what rests takes the token along."""
     engine = shared.use(fake_engine())
-    phone = {"viewport": {"width": 390, "height": 844}, "has_touch": True}
-    with visit(browser, shared.url, LINK, **phone) as seen:
+    with visit(browser, shared.url, LINK, viewport={"width": 390, "height": 844}) as seen:
         page = seen.page
         page.wait_for_selector(SETTLED)
         assert page.evaluate(SWIPE) == 0
         assert not [request for request in engine.inspections if request.edits]
         finger = page.context.new_cdp_session(page)
+        finger.send("Emulation.setTouchEmulationEnabled", {"enabled": True})
 
         def touch(kind: str, *places: int) -> None:
             boxes = [page.locator("#tokens button").nth(place).bounding_box() for place in places]
@@ -136,6 +136,7 @@ def test_a_finger_rests_and_then_drags(browser: Any, shared: Served) -> None:
         (edit,) = edits_of(engine)
         assert ([*edit.positions], [*edit.from_positions]) == ([2], [0])
         assert page.locator(".drop, .dragged").count() == 0
+        finger.detach()  # and its touch with it: others have this page too
 
 
 def test_a_patch_by_the_keyboard(browser: Any, shared: Served) -> None:
