@@ -40,6 +40,15 @@ MIXED = dataclasses.replace(  # every way to attend, two rotary tables and a lay
     ),
 )
 
+NEAR_AND_FAR = dataclasses.replace(  # as Gemma 3 has it: most layers see little, some see all
+    LLAMA,
+    num_hidden_layers=6,
+    attention=tuple(
+        AttentionSpec(FAR) if layer % 3 == 2 else AttentionSpec(NEAR, window=20)
+        for layer in range(6)
+    ),
+)
+
 OF_LATENTS = LatentSpec(size=20, rope_size=8, key_size=12, value_size=10, query_size=24)
 LATENT = (
     dataclasses.replace(  # heads that look at one latent a token, their queries made of another

@@ -15,6 +15,7 @@ from thirdeye.model.memory_estimate import (
     FileSizes,
     bytes_per_state,
     int8_kv_per_token,
+    kv_of_context,
     memory_estimates,
 )
 from thirdeye.model.parameter_counts import (
@@ -165,13 +166,12 @@ def memory_table(config: ModelConfig, sizes: FileSizes | None) -> Table:
     for column in table.columns[2:]:
         column.justify = "right"
     for row in memory_estimates(config, sizes):
-        context = row.kv_per_token * config.max_position_embeddings
         table.add_row(
             *(row.quantize, row.device, megabytes(row.weights)),
-            *(f"{row.kv_per_token / 1e3:,.1f} kB", megabytes(context)),
+            *(f"{row.kv_per_token / 1e3:,.1f} kB", megabytes(row.kv_of_context)),
         )
     in_int8 = int8_kv_per_token(config)
-    context = in_int8 * config.max_position_embeddings
+    context = kv_of_context(config, in_int8)
     table.add_row(
         *("any", "CPU, --kv-dtype int8", ""), f"{in_int8 / 1e3:,.1f} kB", megabytes(context)
     )
