@@ -6,6 +6,7 @@ described without loading one.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -76,6 +77,7 @@ class Temperature:
 
     beta: float
     length: int
+    first: int = 0  # the number of the first position
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +92,7 @@ class AttentionSpec:
     rope: RopeConfig | None = None  # how this layer turns queries and keys; None: not at all
     scale: float | None = None  # scores are query * key * scale; None: head_dim ** -0.5
     window: int | None = None  # keys that a query sees, its own included; None: all up to its own
+    chunk: int | None = None  # and of its own stretch of so many positions alone (Llama 4)
     softcap: float | None = None  # scores become softcap * tanh(score / softcap) (Gemma 2)
     sinks: bool = False
     alibi: Alibi | None = None
@@ -98,10 +101,11 @@ class AttentionSpec:
     num_kv_heads: int | None = None  # likewise
     has_values: bool = True  # projected; else the keys are, as they are projected (Gemma 4)
     source: int | None = None  # the layer whose keys and values it reads; None: its own
+    unit_norm_eps: float | None = None  # of turned queries' and keys' norms, without a weight
     latent: LatentSpec | None = None  # what keys and values are made of; None: of the stream
 
     def __post_init__(self) -> None:
-        for name in ("scale", "window", "softcap", "head_dim", "num_kv_heads"):
+        for name in ("scale", "window", "chunk", "softcap", "head_dim", "num_kv_heads"):
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise ValueError(f"'{name}' must be above 0, or None for none, got {value}.")
@@ -194,9 +198,9 @@ class ModelConfig:
         return None if has_none else self.experts
 
     @property
-    def mlp_layers(self) -> tuple[int, ...]:
+    def mlp_layers(self) -> Sequence[int]:
         """Those that have an MLP, or experts."""
-        return self.lone_mlps or tuple(range(self.num_hidden_layers))
+        return self.lone_mlps or range(self.num_hidden_layers)  # each layer asks whether it is one
 
     def state_of(self, layer: int) -> StateSpec | None:
         """Of one layer, counted from 0; None: it keeps none."""

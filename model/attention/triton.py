@@ -136,6 +136,7 @@ class TritonAttention:
             "BLOCK_V": max(MIN_DOT_ROWS, _power_of_two(value_dim)),
             "KEYS_PER_SPLIT": KEYS_PER_SPLIT,
             "WINDOW": spec.window or 0,
+            "CHUNK": spec.chunk or 0,
             "HAS_SINKS": sinks is not None,
             **self._launch_options(query.device),
         }

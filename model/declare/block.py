@@ -191,7 +191,6 @@ def attention_part(config: ModelConfig, layer: int) -> AttentionPart:
     query, key = Rows(width, Role.QUERY, "q"), Rows(kv_width, Role.KEY, "k")
     value = Rows(kv_width, Role.VALUE, "v")
     kept = () if spec.source is not None else (key, value) if spec.has_values else (key,)
-    head_norm = NormPart(Norm.RMS_NORM, head_dim, config.norm_eps)
     latent, seen = spec.latent, width
     if latent is not None:
         seen = config.num_heads * latent.value_size
@@ -210,9 +209,7 @@ def attention_part(config: ModelConfig, layer: int) -> AttentionPart:
         qkv=latent_part(config, latent)
         if latent
         else LinearPart(hidden, (query, *kept), config.qkv_bias, Dealt.ROWS),
-        qk_norm=QKNormPart(head_norm, head_norm if kept else None, config.norms_turned)
-        if config.qk_norm
-        else None,
+        qk_norm=qk_norm_part(config, spec, head_dim, has_keys=bool(kept)),
         clip=config.clip_qkv,
         wide_qk_norm=wide_norms if config.wide_qk_norm else None,
         head_qk_norm=head_norms if config.head_qk_norm else None,
@@ -226,6 +223,17 @@ def attention_part(config: ModelConfig, layer: int) -> AttentionPart:
             seen, (Rows(hidden, Role.OUTPUT),), config.attention_output_bias, Dealt.COLUMNS
         ),
     )
+
+
+def qk_norm_part(
+    config: ModelConfig, spec: AttentionSpec, head_dim: int, *, has_keys: bool
+) -> QKNormPart | None:
+    norm, is_last = NormPart(Norm.RMS_NORM, head_dim, config.norm_eps), config.norms_turned
+    if spec.unit_norm_eps is not None:
+        norm, is_last = NormPart(Norm.RMS_NORM, head_dim, spec.unit_norm_eps, False, False), True
+    elif not config.qk_norm:
+        return None
+    return QKNormPart(norm, norm if has_keys else None, is_last)
 
 
 def mlp_part(

@@ -75,8 +75,8 @@ def attend_split(
     BLOCK_SIZE: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
     HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr, VALUE_DIM: tl.constexpr, BLOCK_V: tl.constexpr,
     NUM_SCALES: tl.constexpr,
-    WINDOW: tl.constexpr, HAS_SOFTCAP: tl.constexpr, HAS_SLOPES: tl.constexpr,
-    HAS_SCALES: tl.constexpr,
+    WINDOW: tl.constexpr, CHUNK: tl.constexpr, HAS_SOFTCAP: tl.constexpr,
+    HAS_SLOPES: tl.constexpr, HAS_SCALES: tl.constexpr,
 ):  # fmt: skip
     """Queries q [M, D] over the keys at positions [start, stop): maximum [M], total [M], mixed
     [M, V]. With `HAS_SLOPES` scores fall by slopes [M] times the distance of a key, with
@@ -86,7 +86,7 @@ def attend_split(
     mixed = tl.zeros([BLOCK_M, BLOCK_V], tl.float32)
     channels = tl.arange(0, BLOCK_D)
     value_channels = tl.arange(0, BLOCK_V)
-    if WINDOW > 0:  # skip tiles that no query of this tile sees
+    if WINDOW > 0 or CHUNK > 0:  # skip tiles that no query of this tile sees
         start += tl.maximum(first_visible - start, 0) // BLOCK_N * BLOCK_N
     for tile_start in range(start, stop, BLOCK_N):
         keys_at = tile_start + tl.arange(0, BLOCK_N)  # [N] positions
@@ -110,6 +110,8 @@ def attend_split(
         is_seen = (keys_at[None, :] <= positions[:, None]) & is_key[None, :] & is_row[:, None]
         if WINDOW > 0:
             is_seen &= keys_at[None, :] > positions[:, None] - WINDOW
+        if CHUNK > 0:
+            is_seen &= keys_at[None, :] >= positions[:, None] // CHUNK * CHUNK
         scores = tl.where(is_seen, scores * LOG2_E, -float("inf"))
         new_maximum = tl.maximum(maximum, tl.max(scores, 1))
         base = tl.where(new_maximum == -float("inf"), 0.0, new_maximum)
@@ -146,8 +148,9 @@ def paged_attention_kernel(
     HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr, VALUE_DIM: tl.constexpr, BLOCK_V: tl.constexpr,
     NUM_SCALES: tl.constexpr, BLOCK_Q: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
     KEYS_PER_SPLIT: tl.constexpr, HAS_LANES: tl.constexpr, IS_DECODE: tl.constexpr,
-    WINDOW: tl.constexpr, HAS_SOFTCAP: tl.constexpr, HAS_SINKS: tl.constexpr,
-    HAS_SLOPES: tl.constexpr, HAS_SCALES: tl.constexpr, DEPENDENT: tl.constexpr,
+    WINDOW: tl.constexpr, CHUNK: tl.constexpr, HAS_SOFTCAP: tl.constexpr,
+    HAS_SINKS: tl.constexpr, HAS_SLOPES: tl.constexpr, HAS_SCALES: tl.constexpr,
+    DEPENDENT: tl.constexpr,
 ):  # fmt: skip
     """Grid (tiles, kv heads, lanes). `IS_DECODE`: each sequence has one query, and is one tile."""
     begin(DEPENDENT)
@@ -178,9 +181,12 @@ def paged_attention_kernel(
     q = tl.load(query + query_at[:, None] + channels[None, :], mask=is_element, other=0.0)
 
     end = past + tl.minimum((tile_in_sequence + 1) * BLOCK_Q, num_queries)  # of what any row sees
-    first_visible = tl.maximum(past + tile_in_sequence * BLOCK_Q - WINDOW + 1, 0)
+    first_position = past + tile_in_sequence * BLOCK_Q
+    first_visible = tl.maximum(first_position - WINDOW + 1, 0) if WINDOW > 0 else 0
+    if CHUNK > 0:
+        first_visible = tl.maximum(first_visible, first_position // CHUNK * CHUNK)
     num_splits = tl.cdiv(end, KEYS_PER_SPLIT)
-    first_split = first_visible // KEYS_PER_SPLIT if WINDOW > 0 else 0
+    first_split = first_visible // KEYS_PER_SPLIT if WINDOW > 0 or CHUNK > 0 else 0
     table = block_table + sequence.to(tl.int64) * stride_table
     key_base = key_cache + kv_head * stride_kv_head
     value_base = value_cache + kv_head * stride_kv_head
@@ -200,7 +206,7 @@ def paged_attention_kernel(
             table, start, tl.minimum(start + KEYS_PER_SPLIT, end), first_visible,
             stride_block, stride_token, scale, softcap,
             BLOCK_SIZE, BLOCK_M, BLOCK_N, HEAD_DIM, BLOCK_D, VALUE_DIM, BLOCK_V, NUM_SCALES,
-            WINDOW, HAS_SOFTCAP, HAS_SLOPES, HAS_SCALES,
+            WINDOW, CHUNK, HAS_SOFTCAP, HAS_SLOPES, HAS_SCALES,
         )  # fmt: skip
         if not HAS_LANES:
             maximum, total, mixed = merge(
@@ -226,8 +232,8 @@ def merge_splits_kernel(
     output, split_maximum, split_total, split_mixed, seq_lens, sinks,
     stride_output_token, stride_output_head, max_splits,
     NUM_HEADS: tl.constexpr, VALUE_DIM: tl.constexpr, BLOCK_V: tl.constexpr,
-    KEYS_PER_SPLIT: tl.constexpr, WINDOW: tl.constexpr, HAS_SINKS: tl.constexpr,
-    DEPENDENT: tl.constexpr,
+    KEYS_PER_SPLIT: tl.constexpr, WINDOW: tl.constexpr, CHUNK: tl.constexpr,
+    HAS_SINKS: tl.constexpr, DEPENDENT: tl.constexpr,
 ):  # fmt: skip
     """Grid (sequences, heads), one query each: its splits, merged from the first to the last."""
     begin(DEPENDENT)
@@ -241,7 +247,10 @@ def merge_splits_kernel(
     maximum = tl.full([1], -float("inf"), tl.float32)
     total = tl.zeros([1], tl.float32)
     mixed = tl.zeros([1, BLOCK_V], tl.float32)
-    first_split = tl.maximum(seq_len - WINDOW, 0) // KEYS_PER_SPLIT if WINDOW > 0 else 0
+    first_visible = tl.maximum(seq_len - WINDOW, 0) if WINDOW > 0 else 0
+    if CHUNK > 0:
+        first_visible = tl.maximum(first_visible, (seq_len - 1) // CHUNK * CHUNK)
+    first_split = first_visible // KEYS_PER_SPLIT
     for split in range(first_split, tl.cdiv(seq_len, KEYS_PER_SPLIT)):
         share = (sequence.to(tl.int64) * NUM_HEADS + head) * max_splits + split + one  # [1]
         own = tl.load(

@@ -28,6 +28,7 @@ class ScoreArgs(ctypes.Structure):
         ("divisor", ctypes.c_float),
         ("softcap", ctypes.c_float),
         ("window", ctypes.c_int),
+        ("chunk", ctypes.c_int),
     )
 
 
@@ -76,7 +77,9 @@ class Tiles:
 class PagedAttentionKernel:
     def __init__(self, library: Library, spec: AttentionSpec = TEXTBOOK) -> None:
         self._run, self._operation = library.run, library.operation("paged_attention")
-        self._spec, self._window = spec, spec.window
+        self._spec = spec
+        # Of keys that one query sees: None for any number.
+        self._reach = min((n for n in (spec.window, spec.chunk) if n is not None), default=None)
         self._score: dict[int, ScoreArgs] = {}  # by head_dim, which the first query says
 
     def __call__(
@@ -100,7 +103,7 @@ class PagedAttentionKernel:
         max_rows = tiles.max_queries * (num_heads // num_kv_heads)
         score = self._score.get(head_dim) or self._score_args(head_dim)
         scratch = _scratch(max_rows, head_dim, value_dim)
-        max_blocks = self._blocks_in_window(tiles) if self._window else tiles.max_blocks
+        max_blocks = self._blocks_in_window(tiles) if self._reach else tiles.max_blocks
         parts = _parts(
             len(tiles.tiles) * num_kv_heads, max_blocks, state_floats(max_rows, value_dim)
         )
@@ -140,13 +143,15 @@ class PagedAttentionKernel:
 
     def _score_args(self, head_dim: int) -> ScoreArgs:
         spec = self._spec
-        args = ScoreArgs(spec.divisor(head_dim), spec.softcap or 0.0, spec.window or 0)
+        args = ScoreArgs(
+            spec.divisor(head_dim), spec.softcap or 0.0, spec.window or 0, spec.chunk or 0
+        )
         return self._score.setdefault(head_dim, args)  # kept: C and tapes have its address
 
     def _blocks_in_window(self, tiles: Tiles) -> int:
         """Of keys, at most, that any tile sees."""
-        assert self._window is not None
-        num_keys = self._window + tiles.max_queries - 1
+        assert self._reach is not None
+        num_keys = self._reach + tiles.max_queries - 1
         return min(tiles.max_blocks, (num_keys + 2 * KEYS - 2) // KEYS)  # wherever they begin
 
 

@@ -16,6 +16,7 @@ CONVERTED = {  # to files of a relative
     "mistral": ("llama",),
     "mixtral": ("llama",),
     "deepseek_v2": ("deepseek2",),
+    "glm4_moe_lite": ("deepseek2",),
     "internlm3": ("llama",),
     "olmo3": ("olmo2",),
     "gemma4_unified_text": ("gemma4",),
@@ -113,7 +114,8 @@ def gguf_names(found: Architecture) -> tuple[str, ...]:
 
 def page() -> str:
     rows = (
-        f"| {found.models} | {_names(found.model_types)} | {_names(gguf_names(found))} |\n"
+        f"| {found.models} | {_names(found.model_types + found.other_types)} "
+        f"| {_names(gguf_names(found))} |\n"
         for found in ARCHITECTURES
     )
     methods = "".join(f"| `{name}` | {found.reads} |\n" for name, found in METHODS.items())

@@ -15,6 +15,7 @@ from thirdeye.weights.architectures.experts.ernie4_5_moe import ERNIE4_5_MOE
 from thirdeye.weights.architectures.experts.glm4_moe import GLM4_MOE
 from thirdeye.weights.architectures.experts.gpt_oss import GPT_OSS
 from thirdeye.weights.architectures.experts.granite_moe import GRANITE_MOE
+from thirdeye.weights.architectures.experts.llama4 import LLAMA4
 from thirdeye.weights.architectures.experts.mixtral import MIXTRAL
 from thirdeye.weights.architectures.experts.olmoe import OLMOE
 from thirdeye.weights.architectures.experts.qwen2_moe import QWEN2_MOE
@@ -114,6 +115,7 @@ ARCHITECTURES = (
     GLM4_MOE_LITE,
     YOUTU,
     MISTRAL4,
+    LLAMA4,
     LFM2,
     QWEN3_NEXT,
     QWEN3_5,
@@ -126,7 +128,9 @@ ARCHITECTURES = (
 
 def by_model_type(fields: Fields) -> Architecture:
     """Of a config.json. Raises `ModelFormatError` with the names that are known."""
-    known = {name: found for found in ARCHITECTURES for name in found.model_types}
+    known = {
+        name: found for found in ARCHITECTURES for name in (*found.model_types, *found.other_types)
+    }
     return _find(known, fields, "model_type")
 
 

@@ -44,6 +44,7 @@ struct tile {
 struct score_args {
     float divisor, softcap; /* of scores; no cap: 0 */
     int window;             /* keys that a row sees, or 0: all up to its own */
+    int chunk; /* and those of its own stretch of so many positions alone, or 0 */
 };
 
 struct paged_attention_args {
@@ -449,10 +450,16 @@ static void give_output(const struct paged_attention_args *args, struct tile til
     }
 }
 
+/* Of those that a row at this position sees. */
+static int first_key(const struct score_args *score, int position) {
+    int first = score->window ? larger(0, position + 1 - score->window) : 0;
+    return score->chunk ? larger(first, position / score->chunk * score->chunk) : first;
+}
+
 /* What `rows` rows from `row` on see of a block. */
 INLINE void look(const struct paged_attention_args *args, struct tile tile, int head, int block,
                  int row, int rows, int count, struct sight *sight) {
-    int group = args->num_heads / args->num_kv_heads, window = args->score->window;
+    int group = args->num_heads / args->num_kv_heads;
     int limit = tile.position + row / group + 1 - block * KEYS, left = group - row % group;
     for (int r = 0; r < rows; r++) {
         sight->limits[r] = limit;
@@ -465,7 +472,8 @@ INLINE void look(const struct paged_attention_args *args, struct tile tile, int 
         for (int r = 0; r < rows; r++)
             sight->slopes[r] = args->slopes[head * group + (row + r) % group];
     for (int r = 0; r < rows; r++)
-        sight->firsts[r] = window ? larger(0, sight->limits[r] - window) : 0;
+        sight->firsts[r] =
+            larger(0, first_key(args->score, block * KEYS + sight->limits[r] - 1) - block * KEYS);
     sight->begin = sight->firsts[0];
 }
 
@@ -475,7 +483,8 @@ static void attend_block(const struct paged_attention_args *args, struct tile ti
                          const struct state *into) {
     int rows = tile.count * (args->num_heads / args->num_kv_heads), width = padded(args->value_dim);
     struct sizes sizes = {args->head_dim, args->value_dim};
-    int is_plain = args->score->window == 0 && args->score->softcap == 0 && !args->slopes;
+    int is_plain = args->score->window == 0 && args->score->chunk == 0 &&
+                   args->score->softcap == 0 && !args->slopes;
     int number_bytes = args->number_bytes;
     if (number_bytes == 1)
         turn_keys(args, place, next, s->keys, 1);
@@ -510,8 +519,7 @@ static void attend_block(const struct paged_attention_args *args, struct tile ti
 
 /* A tile's blocks of keys: from the first that any row sees to before the last. */
 static int first_block(const struct paged_attention_args *args, struct tile tile) {
-    int window = args->score->window;
-    return window ? larger(0, tile.position + 1 - window) / KEYS : 0;
+    return first_key(args->score, tile.position) / KEYS;
 }
 
 static int last_block(struct tile tile) { return (tile.position + tile.count + KEYS - 1) / KEYS; }

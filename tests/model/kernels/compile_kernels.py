@@ -50,8 +50,14 @@ DEEPSEEK_V3 = LLAMA_8B | {  # heads that look at one latent, 16 at a time
     "NUM_SCALES": 1,
     "BLOCK_N": 16,
 }
-PLAIN = {"WINDOW": 0, "HAS_SOFTCAP": False, "HAS_SINKS": False, "HAS_SLOPES": False}
-EVERYTHING = {"WINDOW": 128, "HAS_SOFTCAP": True, "HAS_SINKS": True, "HAS_SLOPES": True}
+PLAIN = {"WINDOW": 0, "CHUNK": 0, "HAS_SOFTCAP": False, "HAS_SINKS": False, "HAS_SLOPES": False}
+EVERYTHING = {
+    "WINDOW": 128,
+    "CHUNK": 8192,
+    "HAS_SOFTCAP": True,
+    "HAS_SINKS": True,
+    "HAS_SLOPES": True,
+}
 DECODE = {"BLOCK_Q": 1, "BLOCK_M": 16, "IS_DECODE": True}
 CHUNK = {"BLOCK_Q": 16, "BLOCK_M": 64, "IS_DECODE": False, "HAS_LANES": False}
 TYPES = {

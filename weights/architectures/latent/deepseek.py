@@ -155,4 +155,5 @@ DEEPSEEK_V3 = Architecture(
     huggingface_names=v3_names,
     gguf_config=gguf_config,
     gguf_names=gguf_names,
+    other_types=("kimi_k2",),
 )
