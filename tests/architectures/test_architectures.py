@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 from tests.architectures.cases import VOCAB_SIZE
 from tests.architectures.conftest import Written
-from tests.architectures.fused_gguf import fused
+from tests.architectures.fused.fused_gguf import fused
 from tests.architectures.page import PAGE, gguf_names, page
 from tests.architectures.running import greedy, load, logits, make_cache, step
 from tests.architectures.table import CASES

@@ -33,11 +33,20 @@ def tiny_bloom(path: Path) -> None:
     save(BloomForCausalLM(config), path, chat=True)
 
 
-DESIGNS = {  # the classic; normed queries and keys; a window, sinks and a stretched turn; ALiBi
+STATE = {
+    "linear_num_value_heads": 4, "linear_num_key_heads": 2, "linear_key_head_dim": 8,
+    "linear_value_head_dim": 16, "head_dim": 16, "partial_rotary_factor": 0.5,
+    "layer_types": ["linear_attention", "full_attention"], "num_hidden_layers": 2,
+}  # fmt: skip
+EXPERTS = {
+    "num_experts": 6, "num_experts_per_tok": 2, "moe_intermediate_size": 36,
+    "shared_expert_intermediate_size": 36,
+}  # fmt: skip
+
+
+DESIGNS = {  # the classic; a state, gated heads, normed queries and keys; a window and sinks; ALiBi
     "gpt2": tiny_gpt2,
-    "experts": lambda path: tiny(
-        path, "qwen3_moe", num_experts=6, num_experts_per_tok=2, moe_intermediate_size=36
-    ),
+    "experts": lambda path: tiny(path, "qwen3_next", **STATE, **EXPERTS),
     "sinks": lambda path: tiny(
         path, "gpt_oss", num_local_experts=6, num_experts_per_tok=2, sliding_window=4
     ),
@@ -133,6 +142,8 @@ def test_no_caption_lies_of_another_design(browser: Any, tiny_of: tuple[str, str
         expected[2] = captions.added
     if name == "alibi":
         expected[2], expected[4] = captions.distances, captions.products_less_distance
+    if name == "experts":
+        expected[7] = captions.gated_values
     with visit(browser, url, "/#tour") as seen:
         page = seen.page
         told, words = walk(page, url, expected, counted(seen))
@@ -148,3 +159,5 @@ def test_no_caption_lies_of_another_design(browser: Any, tiny_of: tuple[str, str
         assert ("4 tokens back" in told[6]) == (name == "sinks")
         assert ("the router sends" in told[12]) == has_experts
         assert ("router, experts" in parts) == has_experts
+        assert ("before this model's gate" in told[8]) == (name == "experts")
+        assert ("a state in place of heads in 1 layer" in strip) == (name == "experts")

@@ -151,6 +151,7 @@ def test_heads_are_switched_off_one_by_one(browser: Any) -> None:
         at_step(page, 10)
         edits = [request.edits[0].change for request in engine.inspections if request.edits]
         assert edits == ["zero", "mean"]
+        assert page.locator(".nothing .tour-table").count() == 1  # the fake's noise is as large
         page.click("text=Try every head")
         page.wait_for_selector(".tour-heads")
         assert page.locator(".tour-head").count() == 6

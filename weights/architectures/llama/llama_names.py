@@ -26,7 +26,7 @@ PREFIXES = (  # of a whole model, of the text part of one with more senses, in t
 
 def huggingface_names(
     config: ModelConfig,
-    also: Mapping[str, TensorTarget] | None = None,
+    also: Mapping[str, TensorTarget | tuple[TensorTarget, ...]] | None = None,
     *,
     reorder_query: Reorder | None = None,
     reorder_key: Reorder | None = None,
