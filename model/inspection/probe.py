@@ -23,6 +23,7 @@ from thirdeye.model.parts.blocks import Block
 from thirdeye.model.parts.experts import Routing
 from thirdeye.model.state.choose_kv import make_kv_cache
 from thirdeye.model.state.kv_cache import KVCache
+from thirdeye.model.state.kv_groups import one_group
 from thirdeye.model.state.state_cache import StateCache
 from thirdeye.model.transformer import Transformer
 
@@ -210,6 +211,7 @@ class OneLayerCache(KVCache):
         self._cache = make_kv_cache(one_of_each, num_blocks, BLOCK_SIZE, kept, like.device)
         self._places = [apart.index(one) for one in whose]  # by a layer's index
         self.num_blocks, self.block_size = num_blocks, BLOCK_SIZE
+        self.groups = one_group(own)
         self.keys, self.values = self._cache.keys, self._cache.values
         self.states = StateCache(own, rows.num_texts, like.device)
 

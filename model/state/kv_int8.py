@@ -13,6 +13,7 @@ from torch import Tensor
 
 from thirdeye.model.config import ModelConfig
 from thirdeye.model.state.kv_cache import KVCache
+from thirdeye.model.state.kv_groups import KVGroups
 
 LARGEST = 127.0  # on either side of zero
 SMALLEST = 1e-30  # a vector's largest number counts as this at least: zeros stay zeros
@@ -44,14 +45,16 @@ class Int8KVCache(KVCache):
         block_size: int,
         device: torch.device,
         num_states: int = 0,
+        groups: KVGroups | None = None,
     ) -> None:
-        super().__init__(config, num_blocks, block_size, torch.int8, device, num_states)
+        super().__init__(config, num_blocks, block_size, torch.int8, device, num_states, groups)
         self.key_scales, self.value_scales = self.beside_vectors(torch.float32, device)
 
     def layer(self, index: int) -> tuple[Int8Vectors, Int8Vectors]:
+        place = self.groups.place_of[index]
         return (
-            Int8Vectors(self.keys[index], self.key_scales[index]),
-            Int8Vectors(self.values[index], self.value_scales[index]),
+            Int8Vectors(self.keys[place], self.key_scales[place]),
+            Int8Vectors(self.values[place], self.value_scales[place]),
         )
 
     def write(self, layer: int, key: Tensor, value: Tensor, slot_mapping: Tensor) -> None:

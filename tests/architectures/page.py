@@ -16,6 +16,7 @@ CONVERTED = {  # to files of a relative
     "mistral": ("llama",),
     "mixtral": ("llama",),
     "deepseek_v2": ("deepseek2",),
+    "glm4_moe_lite": ("deepseek2",),
     "internlm3": ("llama",),
     "olmo3": ("olmo2",),
     "gemma4_unified_text": ("gemma4",),

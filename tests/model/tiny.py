@@ -34,9 +34,18 @@ MIXED = dataclasses.replace(  # every way to attend, two rotary tables and a lay
     num_hidden_layers=4,
     attention=(
         AttentionSpec(NEAR, window=20, softcap=3.0),
-        AttentionSpec(FAR, sinks=True),
+        AttentionSpec(FAR, chunk=30, sinks=True),
         AttentionSpec(None, scale=0.5, alibi=Alibi(scale=0.5)),
         AttentionSpec(NEAR, scale=0.2, window=70, softcap=1.5, sinks=True),
+    ),
+)
+
+NEAR_AND_FAR = dataclasses.replace(  # as Gemma 3 has it: most layers see little, some see all
+    LLAMA,
+    num_hidden_layers=6,
+    attention=tuple(
+        AttentionSpec(FAR) if layer % 3 == 2 else AttentionSpec(NEAR, window=20)
+        for layer in range(6)
     ),
 )
 

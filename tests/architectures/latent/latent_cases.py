@@ -63,6 +63,7 @@ LATENTS: dict[str, Case] = {
         gguf=old_latent_gguf, n_group=1, topk_group=1, attention_bias=True, norm_topk_prob=False
     ),
     "glm4_moe_lite": glm(mlp_layer_types=["dense", "sparse", "dense"]),
+    "glm4_moe_lite-first": glm(gguf=latent_gguf, rope_parameters=YARN),
     "youtu": youtu(tie_word_embeddings=True),
     "mistral4": mistral4(rope_parameters=GROWING),
     "mistral4-groups": mistral4(rope_parameters=GROWING, norm_topk_prob=False, **GROUPS),

@@ -107,6 +107,11 @@ def add_settings(writer: gguf.GGUFWriter, config: Any, is_split: bool) -> None:
         add_experts(writer, config)
 
 
+def dense_first(config: Any) -> int:
+    kinds = getattr(config, "mlp_layer_types", None)
+    return kinds.count("dense") if kinds else int(config.first_k_dense_replace)
+
+
 def add_experts(writer: gguf.GGUFWriter, config: Any) -> None:
     is_v2 = config.model_type == "deepseek_v2"
     kinds = gguf.ExpertGatingFuncType
@@ -114,7 +119,7 @@ def add_experts(writer: gguf.GGUFWriter, config: Any) -> None:
     writer.add_expert_used_count(config.num_experts_per_tok)
     writer.add_expert_feed_forward_length(config.moe_intermediate_size)
     writer.add_expert_shared_count(config.n_shared_experts)
-    writer.add_leading_dense_block_count(config.first_k_dense_replace)
+    writer.add_leading_dense_block_count(dense_first(config))
     writer.add_expert_gating_func(kinds.SOFTMAX if is_v2 else kinds.SIGMOID)
     writer.add_expert_weights_scale(config.routed_scaling_factor)
     writer.add_expert_weights_norm(bool(config.norm_topk_prob))

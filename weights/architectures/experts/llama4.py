@@ -118,6 +118,9 @@ def _attention(fields: Fields, config: ModelConfig) -> tuple[AttentionSpec, ...]
     return tuple(
         AttentionSpec(
             rope=config.rope if turned else None,
+            # No key of a stretch lies farther back than it is long: so a window says nothing new,
+            # but to whoever asks which keys will not be seen again.
+            window=stretch if kind == "chunked_attention" else None,
             chunk=stretch if kind == "chunked_attention" else None,
             unit_norm_eps=norm_eps if turned else None,
             temperature=None if turned else temperature,
