@@ -19,6 +19,8 @@ from thirdeye.server.text.constraints.endless import endless_path
 from thirdeye.server.text.constraints.followable import followable, leave_out
 from thirdeye.server.text.constraints.json_schema import SchemaError, check_schema, subschemas
 from thirdeye.server.text.constraints.lark_rules import NOT_COMPILED
+from thirdeye.server.text.constraints.reasons.blame import UNFOLLOWABLE, to_blame
+from thirdeye.server.text.constraints.reasons.regex_rules import unfollowable_regex
 from thirdeye.server.text.constraints.repetition import regex_length, repeated_too_long
 from thirdeye.server.text.constraints.trials.trial import can_begin, rules_of
 
@@ -32,11 +34,6 @@ MAX_LOCATING_BYTES = 128 * 1024  # of subschemas compiled alone, to find the one
 # Between the parts of a JSON text: nothing, a blank, or a new line and its indentation. A weak
 # model that likes blanks must go on after them.
 WHITESPACE = r"( |\n {0,32})?"
-
-UNFOLLOWABLE = (
-    "cannot be followed: nothing satisfies it, or it needs a combination that is not supported."
-)
-
 
 ENDLESS = "cannot be followed: a value of it never ends, as it needs another of its own."
 
@@ -71,7 +68,8 @@ def json_schema(schema: object, *, is_closed: bool = False) -> str:
     for grammar in dict.fromkeys((capped, _serialize(plain))):
         if can_begin(grammar):
             return grammar
-    raise ConstraintError(UNFOLLOWABLE, _locate(plain))
+    path, rule = _locate(plain)
+    raise ConstraintError(rule, path)
 
 
 def lenient_json_schema(schema: object) -> tuple[str, list[str]]:
@@ -98,6 +96,8 @@ def json_object() -> str:
 def regex(pattern: str) -> str:
     """Text that the whole of `pattern` matches; the syntax of Rust's regex, without anchors."""
     _check_size(pattern, MAX_REGEX_BYTES)
+    if rule := unfollowable_regex(pattern):
+        raise ConstraintError(rule)
     _check_repetition(regex_length(pattern))
     return _checked(LLMatcher.grammar_from_regex(pattern))
 
@@ -199,9 +199,11 @@ def _checked(grammar: str) -> str:
     return grammar
 
 
-def _locate(schema: object) -> str:
-    """The path of the innermost schema that fails alone; `$` if it takes several to fail."""
+def _locate(schema: object) -> tuple[str, str]:
+    """What is wrong with the innermost schema that fails alone, and where; with the whole if it
+    takes several to fail."""
     found, room = "$", MAX_LOCATING_BYTES
+    failed: object = schema
     definitions: dict[str, object] = {}
     if isinstance(schema, dict):
         definitions = {k: v for k, v in schema.items() if k in ("$defs", "definitions")}
@@ -212,5 +214,7 @@ def _locate(schema: object) -> str:
             if room < 0:
                 break
             if not can_begin(grammar):
-                found = path
-    return found
+                found, failed = path, node
+    if not isinstance(failed, dict):
+        return found, UNFOLLOWABLE
+    return to_blame(failed, found, lambda node: can_begin(_serialize(definitions | node)))
