@@ -6,10 +6,18 @@ no prefill batch and no decode batch, only sequences that catch up by their numb
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import takewhile
 
 from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class GroupBlocks:
+    """Where a group of layers has keys and values, see `model/state/kv_groups.py`."""
+
+    slot_mapping: Tensor  # [T] int64
+    block_table: Tensor  # [B, M] int32; of blocks before all windows nothing is said
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +38,18 @@ class ForwardBatch:
     adapter_slots: Tensor | None = None  # [T] int32
     # What each layer is told of the tokens: made by the model of their ids, where a model has any.
     layer_inputs: Tensor | None = None  # [num_layers, T, size]
+    # Where those above say it of the first group of layers, these do of the others.
+    other_groups: tuple[GroupBlocks, ...] = ()
+
+    def by_group(self) -> "tuple[ForwardBatch, ...]":
+        """The same as each group of layers has it."""
+        if not self.other_groups:
+            return (self,)
+        others = [
+            replace(self, slot_mapping=own.slot_mapping, block_table=own.block_table)
+            for own in self.other_groups
+        ]
+        return (self, *others)
 
 
 def count_singles(num_tokens: Iterable[int]) -> int:

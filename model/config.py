@@ -6,9 +6,11 @@ described without loading one.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from thirdeye.model.declare.latent_spec import LatentSpec
 from thirdeye.model.experts_spec import ExpertsSpec
 from thirdeye.model.state_spec import StateSpec
 
@@ -75,6 +77,7 @@ class Temperature:
 
     beta: float
     length: int
+    first: int = 0  # the number of the first position
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +92,7 @@ class AttentionSpec:
     rope: RopeConfig | None = None  # how this layer turns queries and keys; None: not at all
     scale: float | None = None  # scores are query * key * scale; None: head_dim ** -0.5
     window: int | None = None  # keys that a query sees, its own included; None: all up to its own
+    chunk: int | None = None  # and of its own stretch of so many positions alone (Llama 4)
     softcap: float | None = None  # scores become softcap * tanh(score / softcap) (Gemma 2)
     sinks: bool = False
     alibi: Alibi | None = None
@@ -97,9 +101,11 @@ class AttentionSpec:
     num_kv_heads: int | None = None  # likewise
     has_values: bool = True  # projected; else the keys are, as they are projected (Gemma 4)
     source: int | None = None  # the layer whose keys and values it reads; None: its own
+    unit_norm_eps: float | None = None  # of turned queries' and keys' norms, without a weight
+    latent: LatentSpec | None = None  # what keys and values are made of; None: of the stream
 
     def __post_init__(self) -> None:
-        for name in ("scale", "window", "softcap", "head_dim", "num_kv_heads"):
+        for name in ("scale", "window", "chunk", "softcap", "head_dim", "num_kv_heads"):
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise ValueError(f"'{name}' must be above 0, or None for none, got {value}.")
@@ -192,9 +198,9 @@ class ModelConfig:
         return None if has_none else self.experts
 
     @property
-    def mlp_layers(self) -> tuple[int, ...]:
+    def mlp_layers(self) -> Sequence[int]:
         """Those that have an MLP, or experts."""
-        return self.lone_mlps or tuple(range(self.num_hidden_layers))
+        return self.lone_mlps or range(self.num_hidden_layers)  # each layer asks whether it is one
 
     def state_of(self, layer: int) -> StateSpec | None:
         """Of one layer, counted from 0; None: it keeps none."""
@@ -221,12 +227,26 @@ class ModelConfig:
     @property
     def kv_vectors(self) -> int:
         """How many keys and values a token leaves, over all layers and heads."""
-        return 2 * sum(num_heads for num_heads, _ in self.kv_shapes)
+        kept = zip(self.kv_shapes, self.value_starts, strict=True)
+        return sum((2 if start is None else 1) * num_heads for (num_heads, _), start in kept)
 
     @property
     def kv_numbers(self) -> int:
         """How many numbers these have together."""
-        return 2 * sum(num_heads * head_dim for num_heads, head_dim in self.kv_shapes)
+        kept = zip(self.kv_shapes, self.value_starts, strict=True)
+        return sum((2 if start is None else 1) * heads * size for (heads, size), start in kept)
+
+    @property
+    def value_starts(self) -> tuple[int | None, ...]:
+        """Of each layer that keeps keys and values, in order: from which of a key's channels on it
+        is the value too; None: values are kept beside."""
+        specs = (self.attention_of(layer).latent for layer in self.keeping_layers)
+        return tuple(None if spec is None else spec.rope_size for spec in specs)
+
+    @property
+    def keeps_latents(self) -> bool:
+        """In place of keys and values, in all layers."""
+        return any(spec.latent for spec in self.attention)
 
     def index_of_its_kind(self, layer: int) -> int:
         """How many layers before it keep what it keeps, keys and values or a state, or both; of a
@@ -248,6 +268,11 @@ class ModelConfig:
     def head_dim_of(self, layer: int) -> int:
         """Of one layer's heads, counted from 0."""
         return self.attention_of(layer).head_dim or self.head_dim
+
+    def value_dim_of(self, layer: int) -> int:
+        """Of what one head of a layer gives to the output, counted from 0."""
+        latent = self.attention_of(layer).latent
+        return self.head_dim_of(layer) if latent is None else latent.value_size
 
     def num_kv_heads_of(self, layer: int) -> int:
         """Of one layer, counted from 0."""

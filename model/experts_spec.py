@@ -33,6 +33,7 @@ class ExpertsSpec:
     num_groups: int = 1
     num_chosen_groups: int = 1
     best_of_group: int = 2
+    scales_input: bool = False  # by a token's weights: what experts say is added as it is (Llama 4)
     expert_scales: bool = False  # what an expert says weighs so much more, by its own (Gemma 4)
     router_bias: bool = False
     bias: bool = False  # of the experts' own layers

@@ -17,15 +17,25 @@ from thirdeye.model.config import AttentionSpec, ModelConfig
 from thirdeye.model.parts.rope import NoRope, Rope, Rotation, TemperatureRope
 from thirdeye.model.placement import Placement
 from thirdeye.model.state.kv_cache import KVCache
+from thirdeye.model.state.kv_groups import KVGroups
 from thirdeye.model.state.state_cache import StatePlanner
 
 
 @dataclass(frozen=True, slots=True)
 class LayerKind:
-    """Which of a step's rotations and plans are a layer's."""
+    """Which of a step's rotations, plans and block tables are a layer's."""
 
     rotation: int
     plan: int
+    group: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class GroupedKinds:
+    """What layers need of a step, where their keys and values are kept in groups."""
+
+    kinds: list[LayerKind]  # one a layer
+    planned: list[tuple[int, int]]  # planner and group of each plan
 
 
 class BothPlanner:
@@ -53,15 +63,19 @@ class LayerKinds:
         ropes: dict[Hashable, Rope | NoRope | TemperatureRope] = {}
         backends: dict[AttentionSpec, AttentionBackend] = {}
         planners: dict[Hashable, AttentionBackend | StatePlanner | BothPlanner] = {}
+        self._grouped: dict[KVGroups, GroupedKinds] = {}
+        self._kept: list[int | None] = []  # of each layer: its number among those that keep any
         self.kinds: list[LayerKind] = []
         self.backends: list[AttentionBackend | StatePlanner] = []  # one a layer
         states, attending = StatePlanner(), config.attending_layers
         for layer in range(config.num_hidden_layers):
+            attends = layer in attending
+            self._kept.append(config.index_of_its_kind(layer) if attends else None)
             if layer in config.lone_mlps:  # it asks for neither, whichever it gets
                 self.kinds.append(LayerKind(0, 0))
                 self.backends.append(states)
                 continue
-            if layer not in attending:  # it turns nothing
+            if not attends:  # it turns nothing
                 planners.setdefault(states.plan_key, states)
                 self.kinds.append(LayerKind(0, list(planners).index(states.plan_key)))
                 self.backends.append(states)
@@ -92,11 +106,30 @@ class LayerKinds:
         """positions [T] -> what turns these tokens' heads, for each table."""
         return tuple([rope.at(positions) for rope in self._ropes])
 
+    def of_groups(self, groups: KVGroups) -> list[LayerKind]:
+        """One a layer, for a cache of these groups."""
+        return self._in_groups(groups).kinds
+
     def plans(self, batch: ForwardBatch, kv_cache: KVCache) -> tuple[Any, ...]:
-        return tuple([backend.plan(batch, kv_cache) for backend in self._planners])
+        planners, batches = self._planners, batch.by_group()
+        planned = self._in_groups(kv_cache.groups).planned
+        return tuple([planners[p].plan(batches[group], kv_cache) for p, group in planned])
+
+    def _in_groups(self, groups: KVGroups) -> GroupedKinds:
+        grouped = self._grouped.get(groups)
+        if grouped is None:
+            of_layers = [0 if kept is None else groups.group_of[kept] for kept in self._kept]
+            pairs = [(kind.plan, own) for kind, own in zip(self.kinds, of_layers, strict=True)]
+            planned = list(dict.fromkeys(pairs))
+            kinds = [
+                replace(kind, plan=planned.index(pair), group=pair[1])
+                for kind, pair in zip(self.kinds, pairs, strict=True)
+            ]
+            grouped = self._grouped[groups] = GroupedKinds(kinds, planned)
+        return grouped
 
     def of(self, layer: int, batch: ForwardBatch, kv_cache: KVCache) -> tuple[Rotation, Any]:
-        """One layer's rotation and plan alone."""
+        """One layer's rotation and plan alone, of a cache that has one group."""
         kind = self.kinds[layer]
         rotation = self._ropes[kind.rotation].at(batch.positions)
         return rotation, self._planners[kind.plan].plan(batch, kv_cache)

@@ -5,9 +5,15 @@ import math
 from dataclasses import dataclass
 
 from thirdeye.model.config import ModelConfig
-from thirdeye.model.parameter_counts import ParameterCounts, parameter_counts
+from thirdeye.model.parameter_counts import (
+    ParameterCounts,
+    num_in_head_matrices,
+    parameter_counts,
+)
+from thirdeye.model.state.kv_groups import kv_groups
 
 INT4_BITS_WITH_SCALES = 4 + 16 / 128  # a float16 scale for each group of 128
+BLOCK_SIZE = 16  # tokens: a window begins anywhere in one
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +24,7 @@ class MemoryEstimate:
     device: str
     weights: int
     kv_per_token: int
+    kv_of_context: int  # of one text of the whole context: layers with a window keep that alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +33,7 @@ class FileSizes:
 
     table: int  # the embeddings
     others: int
+    widened: int = 0  # of the others, what is not multiplied as it is stored
 
 
 def memory_estimates(config: ModelConfig, file: FileSizes | None = None) -> list[MemoryEstimate]:
@@ -50,6 +58,14 @@ def int8_kv_per_token(config: ModelConfig) -> int:
     return config.kv_numbers + 4 * config.kv_vectors
 
 
+def kv_of_context(config: ModelConfig, kv_per_token: int, num_tokens: int | None = None) -> int:
+    """Bytes that a text of the whole context keeps, or of so many tokens, by what one token takes
+    in all layers."""
+    groups, context = kv_groups(config), num_tokens or config.max_position_embeddings
+    kept = [min(context, window + BLOCK_SIZE) if window else context for window in groups.windows]
+    return kv_per_token * groups.num_places * sum(kept) // max(len(groups.place_of), 1)
+
+
 def bytes_per_state(config: ModelConfig) -> int:
     """What the layers that keep a state keep of one sequence, all together, in float32."""
     arrays = {} if config.state is None else config.state.arrays
@@ -62,7 +78,9 @@ def _as_stored(config: ModelConfig, file: FileSizes) -> MemoryEstimate:
     table = config.vocab_size * config.hidden_size * 4
     head = file.table if config.tie_word_embeddings else 0
     kv_per_token = 2 * config.kv_numbers
-    return MemoryEstimate("stored", "CPU, float32", file.others + table + head, kv_per_token)
+    others = file.others - file.widened + 4 * num_in_head_matrices(config)
+    weights, kept = others + table + head, kv_of_context(config, kv_per_token)
+    return MemoryEstimate("stored", "CPU, float32", weights, kv_per_token, kept)
 
 
 def _estimate(
@@ -77,10 +95,12 @@ def _estimate(
 ) -> MemoryEstimate:
     """`bits` of a weight of a linear layer, `dense` bytes of one of the rest and `kv` of a number
     of the cache. A head that is quantized is there besides the embeddings it is tied to."""
-    linear = counts.attention + counts.state + counts.mlp
+    linear = counts.attention + counts.state + counts.mlp - num_in_head_matrices(config)
     head = counts.head
     if quantize != "none" and config.tie_word_embeddings:
         head = config.vocab_size * config.hidden_size
     rest = counts.total - linear - counts.head
     weights = linear * bits / 8 + head * max(bits, 8) / 8 + rest * dense
-    return MemoryEstimate(quantize, device, round(weights), config.kv_numbers * kv)
+    kv_per_token = config.kv_numbers * kv
+    kept = kv_of_context(config, kv_per_token)
+    return MemoryEstimate(quantize, device, round(weights), kv_per_token, kept)

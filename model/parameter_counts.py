@@ -5,12 +5,14 @@ MLP 8 hidden^2 (up and down, four times as wide): attention is one third. That i
 name. Models with grouped-query attention and gated MLPs have less.
 """
 
+import math
 from dataclasses import dataclass
 
 from thirdeye.model.config import ModelConfig
+from thirdeye.model.declare.block import AttentionPart
 from thirdeye.model.declare.mlp import experts_part
 from thirdeye.model.declare.parameter import Role
-from thirdeye.model.declare.transformer import parameters
+from thirdeye.model.declare.transformer import parameters, transformer_part
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,22 @@ def parameter_counts(config: ModelConfig) -> ParameterCounts:
         for role, count in parameter.counts():
             counts[role] += count
     return ParameterCounts(**{role.value: count for role, count in counts.items()})
+
+
+def head_matrices(config: ModelConfig) -> frozenset[str]:
+    """The names of parameters that are a matrix for each head: they are not kept as linear layers
+    are, but in the model's own dtype."""
+    return frozenset(
+        f"blocks.{i}.attention.{name}.weight"
+        for i, block in enumerate(transformer_part(config).blocks)
+        if isinstance(block.attention, AttentionPart) and block.attention.value
+        for name in ("qkv.key", "value")
+    )
+
+
+def num_in_head_matrices(config: ModelConfig) -> int:
+    every = parameters(config)
+    return sum(math.prod(every[name].shape()) for name in head_matrices(config))
 
 
 def idle_parameters(config: ModelConfig) -> int:

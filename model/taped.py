@@ -16,7 +16,7 @@ from torch import Tensor
 
 from thirdeye.model.attention.native import NativeAttention
 from thirdeye.model.attention.protocol import AttentionBackend
-from thirdeye.model.batch import ForwardBatch
+from thirdeye.model.batch import ForwardBatch, GroupBlocks
 from thirdeye.model.fast_path import FastPath
 from thirdeye.model.native.library import Library
 from thirdeye.model.native.tape import Tape, Unrecordable
@@ -88,7 +88,8 @@ class TapedBlocks:
     ) -> Tensor:
         """x [T, hidden_size] -> [T, hidden_size]."""
         if len(x) <= MAX_TOKENS and not self._tape.reason:
-            own = (batch.slot_mapping, batch.adapter_slots, batch.layer_inputs)
+            others = tuple([group.slot_mapping for group in batch.other_groups])
+            own = (batch.slot_mapping, batch.adapter_slots, batch.layer_inputs, others)
             inputs: _Inputs = (x, own, rotations, plans)
             try:
                 shape, tensors = flatten(inputs)
@@ -122,8 +123,9 @@ class TapedBlocks:
         return recording
 
 
-# Of a batch all that blocks read: slots, and adapters' slots and layers' inputs if there are any.
-_OfBatch = tuple[Tensor, Tensor | None, Tensor | None]
+# Of a batch all that blocks read: slots, adapters' slots and layers' inputs if there are any, and
+# the slots of other groups of layers.
+_OfBatch = tuple[Tensor, Tensor | None, Tensor | None, tuple[Tensor, ...]]
 _Inputs = tuple[Tensor, _OfBatch, Rotations, Plans]
 
 
@@ -151,9 +153,17 @@ class _Recording:
 
 
 def _batch_of(
-    slot_mapping: Tensor, adapter_slots: Tensor | None, layer_inputs: Tensor | None
+    slot_mapping: Tensor,
+    adapter_slots: Tensor | None,
+    layer_inputs: Tensor | None,
+    others: tuple[Tensor, ...],
 ) -> ForwardBatch:
     """A step of which a block can see these alone: all else would be that of one step."""
     nothing = torch.empty(0)
     step = ForwardBatch(nothing, nothing, slot_mapping, *(nothing,) * 4)
-    return replace(step, adapter_slots=adapter_slots, layer_inputs=layer_inputs)
+    return replace(
+        step,
+        adapter_slots=adapter_slots,
+        layer_inputs=layer_inputs,
+        other_groups=tuple([GroupBlocks(slots, nothing) for slots in others]),
+    )

@@ -41,6 +41,7 @@ from thirdeye.model.parts.choose_parts import (
     make_pre_norm,
     make_projection,
 )
+from thirdeye.model.parts.latent.head_linear import HeadLinear
 from thirdeye.model.parts.layer_inputs import LayerInputs
 from thirdeye.model.parts.layers import LearnedPositions, NoPositions
 from thirdeye.model.parts.rope import Rotation
@@ -173,8 +174,10 @@ class Transformer(nn.Module):
         kv_cache: KVCache,
         plans: tuple[Any, ...],
     ) -> Tensor:
-        for block, kind in zip(self.blocks, self.layer_kinds.kinds, strict=True):
-            x = block(x, batch, rotations[kind.rotation], kv_cache, plans[kind.plan])
+        batches, kinds = batch.by_group(), self.layer_kinds.of_groups(kv_cache.groups)
+        for block, kind in zip(self.blocks, kinds, strict=True):
+            own = batches[kind.group]
+            x = block(x, own, rotations[kind.rotation], kv_cache, plans[kind.plan])
         return x
 
     def _passing_on(
@@ -187,10 +190,11 @@ class Transformer(nn.Module):
     ) -> Tensor:
         """The same with an addition less a block: a GPU is told each."""
         added: Tensor | None = None
-        for block, kind in zip(self.blocks, self.layer_kinds.kinds, strict=True):
+        batches, kinds = batch.by_group(), self.layer_kinds.of_groups(kv_cache.groups)
+        for block, kind in zip(self.blocks, kinds, strict=True):
             assert isinstance(block, Block)
             rotate, plan = rotations[kind.rotation], plans[kind.plan]
-            x, added = block.pass_on(x, added, batch, rotate, kv_cache, plan)
+            x, added = block.pass_on(x, added, batches[kind.group], rotate, kv_cache, plan)
         return x if added is None else x + added
 
     def _logits(self, x: Tensor, batch: ForwardBatch) -> Tensor:
@@ -226,7 +230,7 @@ class Transformer(nn.Module):
     def finish(self) -> None:
         """All tensors are in: let each linear layer bring its weights into their final form."""
         for module in self.modules():
-            if isinstance(module, Linear | TiedLinear):
+            if isinstance(module, Linear | TiedLinear | HeadLinear):
                 module.finish()
         self.shrink_table()
 

@@ -19,7 +19,7 @@ import torch
 from hypothesis import HealthCheck, settings
 
 from tests.certificates import read_once
-from tests.draws import NIGHT
+from tests.draws import NIGHT, PUSH, is_night, mark_properties
 from tests.oracles.wire import Wire, reading_along
 from tests.versions import TOO_OLD, TooOld
 from thirdeye.model.native.build import Unavailable
@@ -51,13 +51,14 @@ settings.register_profile(
     deadline=None,
     suppress_health_check=list(HealthCheck),
 )
-settings.register_profile(NIGHT, deadline=None)
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """`-m prove` draws the full numbers: before any test file asks."""
     if config.option.markexpr == "prove":
         settings.load_profile(NIGHT)
+    elif not config.getoption("--hypothesis-profile"):
+        settings.load_profile(PUSH)
 
 
 # Files of few tests that take long: at the end one worker would be left alone with one.
@@ -83,8 +84,14 @@ def pytest_collection() -> Iterator[None]:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The dear folders come first. What an older library cannot run skips: the table says why."""
+    if is_night():
+        mark_properties(items)
     order = {ROOT / folder: place for place, folder in enumerate(FIRST)}
-    items.sort(key=lambda item: min(order.get(p, len(order)) for p in item.path.parents))
+    place = {
+        file: min(order.get(folder, len(order)) for folder in file.parents)
+        for file in {item.path for item in items}
+    }
+    items.sort(key=lambda item: place[item.path])
     for row in filter(TooOld.is_installed, TOO_OLD):
         for item in items:
             if row.fits(item.nodeid):

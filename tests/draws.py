@@ -1,16 +1,20 @@
 """How many examples a test draws: a few at each push, the full number in `make prove`.
 
 A test that draws by `draws(push, full)` is in both: `-m prove` finds it as well, and there it draws
-`full` of them, new ones each night.
+`full` of them, new ones each night. A property of hypothesis' that does not say draws 30, and
+hypothesis' own 100 at night.
 """
 
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import pytest
-from hypothesis import settings
+from hypothesis import is_hypothesis_test, settings
 
-NIGHT = "night"  # the profile of hypothesis under `-m prove`: tests/conftest.py loads it
+PUSH = "push"  # the profiles of hypothesis: tests/conftest.py loads one
+NIGHT = "night"  # under `-m prove`
+settings.register_profile(PUSH, deadline=None, max_examples=30)
+settings.register_profile(NIGHT, deadline=None, max_examples=100)
 
 Test = TypeVar("Test", bound=Callable[..., Any])
 
@@ -29,6 +33,13 @@ def also_at_night(test: Test) -> Test:
     """A test of every push that `make prove` runs too, with more in it."""
     marked: Test = pytest.mark.prove(test) if is_night() else test
     return marked
+
+
+def mark_properties(items: list[pytest.Item]) -> None:
+    """Every property is `make prove`'s as well."""
+    for item in items:
+        if isinstance(item, pytest.Function) and is_hypothesis_test(item.obj):
+            item.add_marker(pytest.mark.prove)
 
 
 def draws(push: int, full: int, **others: Any) -> Callable[[Test], Test]:

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.draws import NIGHT, also_at_night, draws
+from tests.draws import NIGHT, PUSH, also_at_night, draws, mark_properties
 
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.fixture(params=["default", NIGHT])
+@pytest.fixture(params=[PUSH, NIGHT])
 def profile(request: pytest.FixtureRequest) -> Iterator[str]:
     before = settings.get_current_profile_name()
     settings.load_profile(request.param)
@@ -37,6 +37,32 @@ def test_what_is_drawn(profile: str) -> None:
     drawn()
     assert len(seen) == (11 if profile == NIGHT else 3)
     assert is_proof(drawn) == (profile == NIGHT)
+
+
+def test_what_a_property_draws_that_does_not_say(profile: str) -> None:
+    seen = []
+
+    @settings(database=None, derandomize=True)
+    @given(number=st.integers())
+    def drawn(number: int) -> None:
+        seen.append(number)
+
+    drawn()
+    assert len(seen) == (100 if profile == NIGHT else 30)
+
+
+def test_every_property_is_a_night_s_too(request: pytest.FixtureRequest) -> None:
+    @given(number=st.integers())
+    def drawn(number: int) -> None: ...
+
+    def single() -> None: ...
+
+    items: list[pytest.Item] = [
+        pytest.Function.from_parent(request.node.parent, name=test.__name__, callobj=test)
+        for test in (drawn, single)
+    ]
+    mark_properties(items)
+    assert [item.get_closest_marker("prove") is not None for item in items] == [True, False]
 
 
 def test_a_loop_of_more_at_night(profile: str) -> None:

@@ -110,6 +110,9 @@ def _in_place(
         stored = (target.num_stored_rows, *stored[1:])
     if target.num_pieces:
         stored = (target.num_pieces, stored[0] // target.num_pieces)
+    if target.num_heads:
+        one = (stored[0] // target.num_heads, *stored[1:])
+        stored = (target.num_heads, *(reversed(one) if target.is_across else one))
     if target.expert is not None:
         stored = (target.num_experts, *stored)
     if not isinstance(tensor, StoredTensor) and tensor.dim() == 0:

@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from thirdeye.model.attention.reference import first_seen
 from thirdeye.model.batch import ForwardBatch
 from thirdeye.model.config import TEXTBOOK, AttentionSpec
 from thirdeye.model.state.kv_cache import KVCache
@@ -58,15 +59,16 @@ class BlockedAttention:
         self._spec = spec
 
     @property
-    def plan_key(self) -> tuple[int | None, bool, int | None]:
-        return self._spec.window, self._spec.alibi is not None, self._spec.num_kv_heads
+    def plan_key(self) -> tuple[int | None, int | None, bool, int | None]:
+        spec = self._spec
+        return spec.window, spec.chunk, spec.alibi is not None, spec.num_kv_heads
 
     def for_layers(self, spec: AttentionSpec) -> "BlockedAttention":
         return type(self)(spec)
 
     def plan(self, batch: ForwardBatch, kv_cache: KVCache) -> list[Tile]:
         alike: defaultdict[tuple[int, int], list[QuerySpan]] = defaultdict(list)
-        for span, num_queries in _spans(batch, self._spec.window):
+        for span, num_queries in _spans(batch, self._spec):
             alike[num_queries, -(-(span.end - span.begin) // KEY_BLOCK)].append(span)
         tiles = []
         for (num_queries, num_blocks), spans in alike.items():
@@ -93,7 +95,7 @@ class BlockedAttention:
         sinks: Tensor | None = None,
         slopes: Tensor | None = None,
     ) -> Tensor:
-        output = torch.empty_like(query)  # [T, num_heads, head_dim]
+        output = query.new_empty(*query.shape[:2], value_cache.shape[3])
         for tile in plan:
             output[tile.rows] = _attend(
                 query[tile.rows], key_cache, value_cache, tile, self._spec, sinks, slopes
@@ -101,14 +103,14 @@ class BlockedAttention:
         return output
 
 
-def _spans(batch: ForwardBatch, window: int | None) -> Iterator[tuple[QuerySpan, int]]:
+def _spans(batch: ForwardBatch, spec: AttentionSpec) -> Iterator[tuple[QuerySpan, int]]:
     """Every sequence's queries in pieces of at most QUERY_TILE, and how many each has."""
     starts, seq_lens = batch.query_start_loc.tolist(), batch.seq_lens.tolist()
     for index, seq_len in enumerate(seq_lens):
         past = seq_len - starts[index + 1]  # from a row of the step to its position
         for start in range(starts[index], starts[index + 1], QUERY_TILE):
             stop = min(start + QUERY_TILE, starts[index + 1])
-            first = 0 if window is None else max(0, past + start - window + 1)
+            first = first_seen(past + stop, stop - start, spec)
             begin = first // KEY_BLOCK * KEY_BLOCK
             yield QuerySpan(index, start, first, begin, past + stop), stop - start
 
@@ -140,6 +142,8 @@ def _tile(
     is_hidden = positions[:, None] > own  # [S, n, L]
     if spec.window is not None:
         is_hidden |= positions[:, None] <= own - spec.window
+    if spec.chunk is not None:
+        is_hidden |= positions[:, None] < own // spec.chunk * spec.chunk
     distances = (own - positions[:, None]).float()[:, None, None] if spec.alibi else None
     return Tile(
         rows=starts[:, None] + order,
@@ -163,13 +167,14 @@ def _attend(
     sinks: Tensor | None,
     slopes: Tensor | None,
 ) -> Tensor:
-    """query [S, n, num_heads, head_dim] -> the same shape; all sums in fp32."""
+    """query [S, n, num_heads, head_dim] -> [S, n, num_heads, size of a value]; all sums in fp32."""
     num_spans, num_queries, num_heads, head_dim = query.shape
     num_kv_heads = key_cache.shape[2]
     group = num_heads // num_kv_heads  # query heads that share one key and value head
     num_rows, batch = group * num_queries, num_spans * num_kv_heads
     keys, values = (
-        gather(cache, tile.keys).view(batch, -1, head_dim) for cache in (key_cache, value_cache)
+        gather(cache, tile.keys).view(batch, -1, cache.shape[3])
+        for cache in (key_cache, value_cache)
     )  # [S * num_kv_heads, L, head_dim]
     rows = query.float().view(num_spans, num_queries, num_kv_heads, group, head_dim)
     rows = rows.permute(0, 2, 3, 1, 4)
@@ -184,7 +189,7 @@ def _attend(
     seen.masked_fill_(tile.is_hidden, -math.inf)
     column = None if sinks is None else _column(sinks, seen, scores)
     mixed = _mix(scores, values, column)[:, :num_rows]
-    mixed = mixed.reshape(num_spans, num_kv_heads, group, num_queries, head_dim)
+    mixed = mixed.reshape(num_spans, num_kv_heads, group, num_queries, -1)
     return mixed.permute(0, 3, 1, 2, 4).flatten(2, 3).to(query.dtype)
 
 

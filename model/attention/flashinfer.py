@@ -48,12 +48,22 @@ class FlashInferAttention:
         spec: AttentionSpec = TEXTBOOK,
         workspace: Tensor | None = None,
     ) -> None:
-        """Raises ValueError for a spec with ALiBi, whose slopes these wrappers cannot be given, and
-        for heads that are too large for its kernels."""
+        """Raises ValueError for a spec with ALiBi, whose slopes these wrappers cannot be given,
+        with stretches or latents, and for heads that are too large for its kernels."""
+        if spec.latent is not None:
+            raise ValueError(
+                "'--attention' flashinfer cannot attend over this model's latents: use 'triton' or "
+                "'auto'."
+            )
         if spec.head_dim is not None and spec.head_dim > MAX_HEAD_DIM:
             raise ValueError(
                 f"'--attention' flashinfer does heads of up to {MAX_HEAD_DIM} channels, this "
                 f"model's are of {spec.head_dim}: use 'triton' or 'auto'."
+            )
+        if spec.chunk is not None:
+            raise ValueError(
+                "'--attention' flashinfer cannot do this model's attention in stretches of "
+                f"{spec.chunk} positions: use 'triton' or 'auto'."
             )
         if spec.alibi is not None:
             raise ValueError(

@@ -18,6 +18,7 @@ from thirdeye.model.state.kv_cache import KVCache
 from thirdeye.model.state.kv_int8 import Int8Vectors
 
 TILE_QUERIES = 64
+TILE_LATENT_QUERIES = 8  # of all heads: they share a key
 FEW = 4  # blocks of keys: sizes are rounded up to so many, for few of them to be different
 TABLE_STEP = 16  # columns of block tables, likewise: tapes are for one shape (`model/taped.py`)
 
@@ -25,11 +26,14 @@ TABLE_STEP = 16  # columns of block tables, likewise: tapes are for one shape (`
 class NativeAttention:
     """fp32 queries over keys and values in fp32, fp16 or int8; all sums in fp32."""
 
-    plan_key = None
-
     def __init__(self, library: Library, spec: AttentionSpec = TEXTBOOK) -> None:
         self._library = library
+        self._tile_queries = TILE_LATENT_QUERIES if spec.latent else TILE_QUERIES
         self._kernel = PagedAttentionKernel(library, spec)
+
+    @property
+    def plan_key(self) -> int:
+        return self._tile_queries
 
     def for_layers(self, spec: AttentionSpec) -> "NativeAttention":
         return NativeAttention(self._library, spec)
@@ -41,8 +45,8 @@ class NativeAttention:
             stop = starts[sequence + 1]
             past = seq_len - stop  # from a row of the step to its position
             tiles += [
-                (sequence, first, min(TILE_QUERIES, stop - first), first + past)
-                for first in range(starts[sequence], stop, TILE_QUERIES)
+                (sequence, first, min(self._tile_queries, stop - first), first + past)
+                for first in range(starts[sequence], stop, self._tile_queries)
             ]
         longest = max((position + count for _, _, count, position in tiles), default=0)
         return Tiles(

@@ -41,4 +41,5 @@ class AttentionBackend(Protocol):
     ) -> Tensor:
         """query [T, num_heads, head_dim], caches [num_blocks, block_size, num_kv_heads, head_dim],
         with `spec.sinks` sinks and with `spec.alibi` fp32 slopes [num_heads] -> [T, num_heads,
-        head_dim], in the query's dtype."""
+        head_dim], in the query's dtype. With `spec.latent` values are a view of the keys' last
+        channels, and the result is as wide as they are."""

@@ -41,21 +41,23 @@ class ReferenceAttention:
         sinks: Tensor | None = None,
         slopes: Tensor | None = None,
     ) -> Tensor:
-        output = torch.empty_like(query)  # [T, num_heads, head_dim]
+        output = query.new_empty(*query.shape[:2], value_cache.shape[3])
         starts, seq_lens = plan.query_start_loc.tolist(), plan.seq_lens.tolist()
         for i, seq_len in enumerate(seq_lens):
             rows = slice(starts[i], starts[i + 1])
-            first = first_seen(seq_len, starts[i + 1] - starts[i], self._spec.window)
+            first = first_seen(seq_len, starts[i + 1] - starts[i], self._spec)
             keys = read_tokens(key_cache, plan.block_table[i], seq_len, first)
             values = read_tokens(value_cache, plan.block_table[i], seq_len, first)
-            output[rows] = attend(query[rows], keys, values, self._spec, sinks, slopes)
+            output[rows] = attend(query[rows], keys, values, self._spec, sinks, slopes, first)
         return output
 
 
-def first_seen(seq_len: int, num_queries: int, window: int | None) -> int:
+def first_seen(seq_len: int, num_queries: int, spec: AttentionSpec) -> int:
     """The first position that one of the last queries of a sequence sees: blocks before it may be
     others'."""
-    return 0 if window is None else max(0, seq_len - num_queries - window + 1)
+    position = seq_len - num_queries
+    first = 0 if spec.window is None else max(0, position - spec.window + 1)
+    return first if spec.chunk is None else max(first, position // spec.chunk * spec.chunk)
 
 
 def read_tokens(
@@ -76,14 +78,16 @@ def attend(
     spec: AttentionSpec = TEXTBOOK,
     sinks: Tensor | None = None,
     slopes: Tensor | None = None,
+    first: int = 0,
 ) -> Tensor:
-    """query [n, num_heads, head_dim], keys and values [L, num_kv_heads, head_dim] -> like query.
+    """query [n, num_heads, head_dim], keys [L, num_kv_heads, head_dim], values [L, num_kv_heads,
+    size of a value] -> [n, num_heads, size of a value].
 
-    The n queries are the last n of the L positions.
+    The n queries are the last n of the L positions, of which `first` is the first.
     """
     group = query.shape[1] // keys.shape[1]  # query heads that share one key and value head
-    mask = causal_mask(len(query), len(keys), query.device, spec.window)
-    output = torch.empty_like(query)
+    mask = seen_mask(spec, len(query), len(keys), query.device, first)
+    output = query.new_empty(*query.shape[:2], values.shape[2])
     for head in range(query.shape[1]):
         q, k, v = query[:, head], keys[:, head // group], values[:, head // group]
         sink = None if sinks is None else sinks[head]
@@ -119,6 +123,17 @@ def attention_scores(
     if slope is not None:
         scores = scores - slope * distances(len(query), len(keys), scores.device)
     return scores
+
+
+def seen_mask(
+    spec: AttentionSpec, num_queries: int, num_keys: int, device: torch.device, first: int = 0
+) -> Tensor:
+    """[n, L] bool: which keys, from position `first` on, the last n of the positions see."""
+    mask = causal_mask(num_queries, num_keys, device, spec.window)
+    if spec.chunk is None:
+        return mask
+    stretch = torch.arange(first, first + num_keys, device=device) // spec.chunk
+    return mask & (stretch == stretch[num_keys - num_queries :, None])
 
 
 def causal_mask(

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from thirdeye.model.attention.alibi import distances
-from thirdeye.model.attention.reference import causal_mask, first_seen
+from thirdeye.model.attention.reference import causal_mask, first_seen, seen_mask
 from thirdeye.model.batch import ForwardBatch
 from thirdeye.model.config import TEXTBOOK, AttentionSpec
 from thirdeye.model.state.kv_cache import KVCache
@@ -46,8 +46,8 @@ class SdpaAttention:
         self._spec = spec
 
     @property
-    def plan_key(self) -> int | None:
-        return self._spec.window
+    def plan_key(self) -> tuple[int | None, int | None]:
+        return self._spec.window, self._spec.chunk
 
     def for_layers(self, spec: AttentionSpec) -> "SdpaAttention":
         return SdpaAttention(spec)
@@ -56,7 +56,7 @@ class SdpaAttention:
         starts, seq_lens = batch.query_start_loc.tolist(), batch.seq_lens.tolist()
         tables, block_size = batch.block_table.unbind(), kv_cache.block_size
         return [
-            _span(start, stop, seq_len, table, self._spec.window, block_size)
+            _span(start, stop, seq_len, table, self._spec, block_size)
             for start, stop, seq_len, table in zip(
                 starts[:-1], starts[1:], seq_lens, tables, strict=True
             )
@@ -71,7 +71,7 @@ class SdpaAttention:
         sinks: Tensor | None = None,
         slopes: Tensor | None = None,
     ) -> Tensor:
-        output = torch.empty_like(query)  # [T, num_heads, head_dim]
+        output = query.new_empty(*query.shape[:2], value_cache.shape[3])
         for span in plan:
             rows = query[span.start : span.stop].transpose(0, 1)  # [num_heads, n, head_dim]
             keys, values = (_gather(cache, span) for cache in (key_cache, value_cache))
@@ -88,8 +88,8 @@ class SdpaAttention:
         sinks: Tensor | None,
         slopes: Tensor | None,
     ) -> Tensor:
-        """query [num_heads, n, head_dim], keys and values [num_kv_heads, L, head_dim] -> like
-        query."""
+        """query [num_heads, n, head_dim], keys and values [num_kv_heads, L, head_dim] ->
+        [num_heads, n, size of a value]."""
         mask, is_causal = span.mask, span.is_causal
         if sinks is not None or slopes is not None:
             mask, is_causal = _added(query, span, sinks, slopes), False
@@ -106,16 +106,16 @@ class SdpaAttention:
 
 
 def _span(
-    start: int, stop: int, seq_len: int, block_table: Tensor, window: int | None, block_size: int
+    start: int, stop: int, seq_len: int, block_table: Tensor, spec: AttentionSpec, block_size: int
 ) -> SequenceSpan:
     num_queries = stop - start
-    unseen = first_seen(seq_len, num_queries, window)
+    unseen = first_seen(seq_len, num_queries, spec)
     first = unseen // block_size * block_size
-    is_triangle = num_queries == seq_len and (window is None or window >= seq_len)
+    is_triangle = num_queries == seq_len <= min(spec.window or seq_len, spec.chunk or seq_len)
     sees_all = num_queries == 1 and first == unseen
     mask = None
     if not sees_all and not is_triangle:
-        mask = causal_mask(num_queries, seq_len - first, block_table.device, window)
+        mask = seen_mask(spec, num_queries, seq_len - first, block_table.device, first)
     is_causal = is_triangle and not sees_all
     return SequenceSpan(start, stop, first, seq_len, block_table, is_causal=is_causal, mask=mask)
 

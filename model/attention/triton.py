@@ -100,7 +100,8 @@ class TritonAttention:
         slopes: Tensor | None = None,
     ) -> Tensor:
         """As the protocol says. A sequence of length 0 is padding: its row is left undefined."""
-        output = torch.empty(query.shape, dtype=query.dtype, device=query.device)
+        shape = (*query.shape[:2], value_cache.shape[3])
+        output = torch.empty(shape, dtype=query.dtype, device=query.device)
         for span in plan.spans:
             self._attend(output, query, key_cache, value_cache, plan.batch, span, sinks, slopes)
         return output
@@ -116,23 +117,26 @@ class TritonAttention:
         sinks: Tensor | None,
         slopes: Tensor | None,
     ) -> None:
-        """One span's rows of `output` [T, num_heads, head_dim]."""
+        """One span's rows of `output` [T, num_heads, size of a value]."""
         num_tokens, num_heads, head_dim = query.shape
-        block_size, num_kv_heads = key_cache.shape[1:3]
+        block_size, num_kept = key_cache.shape[1:3]
+        value_dim = output.shape[2]
         (keys, key_exponents), (values, value_exponents) = parts(key_cache), parts(value_cache)
         spec, softcap = self._spec, self._spec.softcap or 0.0
         num_spanned, max_blocks = span.stop - span.first, batch.block_table.shape[1]
-        group = num_heads // num_kv_heads
+        group = _largest_group(num_heads // num_kept) if spec.latent else num_heads // num_kept
+        num_kv_heads = num_heads // group
         max_splits = math.ceil(max_blocks * block_size / KEYS_PER_SPLIT)
         num_programs, item = num_spanned * num_kv_heads, keys.element_size()
         sizes = self._sizes(span, group, num_programs, max_splits, head_dim, item)
         num_rows = num_spanned if span.is_decode else num_tokens
-        shares = self._shares(query, num_rows, sizes, max_splits)
+        shares = self._shares(output, num_rows, sizes, max_splits)
         cut = {
-            "HEAD_DIM": head_dim,
-            "BLOCK_D": max(MIN_DOT_ROWS, _power_of_two(head_dim)),
+            "VALUE_DIM": value_dim,
+            "BLOCK_V": max(MIN_DOT_ROWS, _power_of_two(value_dim)),
             "KEYS_PER_SPLIT": KEYS_PER_SPLIT,
             "WINDOW": spec.window or 0,
+            "CHUNK": spec.chunk or 0,
             "HAS_SINKS": sinks is not None,
             **self._launch_options(query.device),
         }
@@ -145,7 +149,9 @@ class TritonAttention:
             key_exponents, value_exponents, span.first, span.stop,
             1 / spec.divisor(head_dim), softcap,
             *query.stride()[:2], *output.stride()[:2],
-            *keys.stride()[:3], batch.block_table.stride(0), max_splits,
+            *keys.stride()[:2], keys.stride(2) if num_kv_heads == num_kept else 0,
+            batch.block_table.stride(0), max_splits, HEAD_DIM=head_dim,
+            BLOCK_D=max(MIN_DOT_ROWS, _power_of_two(head_dim)), NUM_SCALES=num_kept,
             GROUP=group, NUM_KV_HEADS=num_kv_heads, BLOCK_SIZE=block_size,
             BLOCK_Q=sizes.tokens, BLOCK_M=sizes.rows, BLOCK_N=sizes.keys,
             HAS_LANES=sizes.num_lanes > 1, IS_DECODE=span.is_decode, HAS_SOFTCAP=softcap > 0,
@@ -187,13 +193,13 @@ class TritonAttention:
         return most_rows * num_heads * max_splits * (head_dim + 2) * torch.float32.itemsize
 
     def _shares(
-        self, query: Tensor, num_rows: int, sizes: TileSizes, max_splits: int
+        self, output: Tensor, num_rows: int, sizes: TileSizes, max_splits: int
     ) -> tuple[Tensor, ...]:
         """Where splits leave their maximum, total and mixed values, if lanes share a sequence."""
-        num_shares = num_rows * query.shape[1] * max_splits if sizes.num_lanes > 1 else 0
+        num_shares = num_rows * output.shape[1] * max_splits if sizes.num_lanes > 1 else 0
         maximum, total, mixed = (
-            torch.empty(num_shares * width, dtype=torch.float32, device=query.device)
-            for width in (1, 1, query.shape[2])
+            torch.empty(num_shares * width, dtype=torch.float32, device=output.device)
+            for width in (1, 1, output.shape[2])
         )
         return maximum, total, mixed
 
@@ -204,6 +210,11 @@ def _import_kernels() -> tuple[ModuleType | Any, Any]:
     from thirdeye.model.kernels.dependent_launch import launch_options  # noqa: PLC0415
 
     return paged_attention, launch_options
+
+
+def _largest_group(num_heads: int) -> int:
+    """Of heads that look at one key, as many as a program takes."""
+    return next(n for n in range(min(MIN_DOT_ROWS, num_heads), 0, -1) if num_heads % n == 0)
 
 
 def _power_of_two(number: int) -> int:

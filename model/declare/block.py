@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from thirdeye.model.config import Activation, AttentionSpec, ModelConfig, Norm
 from thirdeye.model.declare.head_layout import HeadLayout
+from thirdeye.model.declare.latent import HeadLinearPart, LatentPart, latent_part, value_part
 from thirdeye.model.declare.mlp import (
     ExpertsPart,
     GatedMLPPart,
@@ -83,21 +84,31 @@ class AttentionPart(Part):
     num_heads: int
     num_kv_heads: int
     head_dim: int
-    qkv: LinearPart
+    qkv: LinearPart | LatentPart
     clip: float | None
     qk_norm: QKNormPart | None
     wide_qk_norm: WideQKNormPart | None
     head_qk_norm: HeadQKNormPart | None
     value_eps: float | None
     sinks: SinksPart | None
+    value: HeadLinearPart | None  # what becomes of what heads saw; None: nothing
     gate: LinearPart | None  # by whose sigmoids what the heads saw is multiplied
     output: LinearPart
 
     def layout(self, num_ranks: int) -> HeadLayout:
         """Of one rank's heads."""
-        num_projected = 0 if self.spec.source is not None else self.num_kv_heads
-        num_heads, num_kv_heads = self.num_heads // num_ranks, num_projected // num_ranks
-        return HeadLayout(num_heads, num_kv_heads, self.spec.has_values, self.value_eps)
+        num_kv_heads = 0 if self.spec.source is not None else self.own_kv_heads(num_ranks)
+        return HeadLayout(
+            self.num_heads // num_ranks,
+            num_kv_heads,
+            self.spec.has_values,
+            self.value_eps,
+            keeps_values=self.spec.latent is None,
+        )
+
+    def own_kv_heads(self, num_ranks: int) -> int:
+        """How many one rank's queries look at. A latent is everybody's."""
+        return self.num_kv_heads if self.spec.latent else self.num_kv_heads // num_ranks
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +191,9 @@ def attention_part(config: ModelConfig, layer: int) -> AttentionPart:
     query, key = Rows(width, Role.QUERY, "q"), Rows(kv_width, Role.KEY, "k")
     value = Rows(kv_width, Role.VALUE, "v")
     kept = () if spec.source is not None else (key, value) if spec.has_values else (key,)
-    head_norm = NormPart(Norm.RMS_NORM, head_dim, config.norm_eps)
+    latent, seen = spec.latent, width
+    if latent is not None:
+        seen = config.num_heads * latent.value_size
     wide_norms = WideQKNormPart(
         WideNormPart(width, config.norm_eps), WideNormPart(kv_width, config.norm_eps)
     )
@@ -193,22 +206,34 @@ def attention_part(config: ModelConfig, layer: int) -> AttentionPart:
         num_heads=config.num_heads,
         num_kv_heads=num_kv_heads,
         head_dim=head_dim,
-        qkv=LinearPart(hidden, (query, *kept), config.qkv_bias, Dealt.ROWS),
-        qk_norm=QKNormPart(head_norm, head_norm if kept else None, config.norms_turned)
-        if config.qk_norm
-        else None,
+        qkv=latent_part(config, latent)
+        if latent
+        else LinearPart(hidden, (query, *kept), config.qkv_bias, Dealt.ROWS),
+        qk_norm=qk_norm_part(config, spec, head_dim, has_keys=bool(kept)),
         clip=config.clip_qkv,
         wide_qk_norm=wide_norms if config.wide_qk_norm else None,
         head_qk_norm=head_norms if config.head_qk_norm else None,
         value_eps=config.norm_eps if config.value_norm else None,
         sinks=SinksPart(config.num_heads) if spec.sinks else None,
-        gate=LinearPart(hidden, (Rows(width, Role.OUTPUT),), config.qkv_bias, Dealt.ROWS)
+        value=value_part(config, latent) if latent else None,
+        gate=LinearPart(hidden, (Rows(seen, Role.OUTPUT),), config.qkv_bias, Dealt.ROWS)
         if config.attention_gate
         else None,
         output=LinearPart(
-            width, (Rows(hidden, Role.OUTPUT),), config.attention_output_bias, Dealt.COLUMNS
+            seen, (Rows(hidden, Role.OUTPUT),), config.attention_output_bias, Dealt.COLUMNS
         ),
     )
+
+
+def qk_norm_part(
+    config: ModelConfig, spec: AttentionSpec, head_dim: int, *, has_keys: bool
+) -> QKNormPart | None:
+    norm, is_last = NormPart(Norm.RMS_NORM, head_dim, config.norm_eps), config.norms_turned
+    if spec.unit_norm_eps is not None:
+        norm, is_last = NormPart(Norm.RMS_NORM, head_dim, spec.unit_norm_eps, False, False), True
+    elif not config.qk_norm:
+        return None
+    return QKNormPart(norm, norm if has_keys else None, is_last)
 
 
 def mlp_part(

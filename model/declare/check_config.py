@@ -37,11 +37,21 @@ def _check_attention(config: ModelConfig) -> None:
     is_merged = config.wide_qk_norm or config.head_qk_norm
     if is_merged and not all(spec.has_values for spec in config.attention):
         raise ValueError("'wide_qk_norm' and 'head_qk_norm' are for layers that project values.")
+    if config.keeps_latents:
+        _check_latents(config)
     if config.rope is None and any(spec.rope for spec in config.attention):
         raise ValueError(
             "'rope' None stands for learned positions, but 'attention' has rotary ones: "
             "give 'rope' too."
         )
+
+
+def _check_latents(config: ModelConfig) -> None:
+    for spec in config.attention:
+        if spec.latent is None or spec.latent.kept_size != config.head_dim:
+            raise ValueError("'latent' is for all layers, and 'head_dim' must be what it keeps.")
+        if config.num_kv_heads != 1 or spec.scale is None:
+            raise ValueError("'latent' needs 'num_kv_heads' 1, and a 'scale'.")
 
 
 def _check_norms(config: ModelConfig) -> None:

@@ -11,6 +11,7 @@ class HeadLayout:
     num_kv_heads: int  # 0: those of another layer are read, and nothing is kept
     has_values: bool = True  # else the keys are values too, as they are projected
     value_eps: float | None = None  # of the norm, without a weight, over each value; None: no norm
+    keeps_values: bool = True  # else they are a part of the key that is kept
 
     @property
     def first_value(self) -> int:

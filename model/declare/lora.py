@@ -12,6 +12,7 @@ from typing import Any
 
 from thirdeye.model.config import ModelConfig
 from thirdeye.model.declare.block import AttentionPart
+from thirdeye.model.declare.latent import LatentPart
 from thirdeye.model.declare.mlp import GatedMLPPart, MLPPart
 from thirdeye.model.declare.parts import LinearPart
 from thirdeye.model.declare.transformer import transformer_part
@@ -34,6 +35,15 @@ class LoraFactors:
         return int(self.a.shape[0])
 
 
+def _of_heads(name: str, part: LinearPart | LatentPart) -> dict[str, LinearPart]:
+    """What leads from the stream to queries and keys. A head's matrices from a latent to its keys
+    and values are not among them: queries are led through them."""
+    if isinstance(part, LinearPart):
+        return {name: part}
+    found = {f"{name}.query": part.query, f"{name}.latent": part.latent}
+    return found | ({f"{name}.query_down": part.query_down} if part.query_down else {})
+
+
 @lru_cache(maxsize=4)
 def adaptable(config: ModelConfig) -> Mapping[str, LinearPart]:
     """The layers that an adapter may change, by the module's name. Neither experts nor what keeps a
@@ -41,7 +51,7 @@ def adaptable(config: ModelConfig) -> Mapping[str, LinearPart]:
     found: dict[str, LinearPart] = {}
     for i, block in enumerate(transformer_part(config).blocks):
         if isinstance(block.attention, AttentionPart):
-            found[f"blocks.{i}.attention.qkv"] = block.attention.qkv
+            found |= _of_heads(f"blocks.{i}.attention.qkv", block.attention.qkv)
             found[f"blocks.{i}.attention.output"] = block.attention.output
         if isinstance(block.mlp, GatedMLPPart):
             found[f"blocks.{i}.mlp.gate_up"] = block.mlp.gate_up

@@ -17,6 +17,7 @@ from thirdeye.model.declare.block import BlockPart
 from thirdeye.model.declare.mlp import GatedMLPPart
 from thirdeye.model.few_rows.around import FEW_ROWS
 from thirdeye.model.few_rows.products import Parted, first_product, last_product
+from thirdeye.model.linear.linear import Linear
 from thirdeye.model.parts.blocks import Block, ClosingBlock, InformedBlock, block_kind
 from thirdeye.model.parts.fused import FusedGatedMLP, FusedSelfAttention
 from thirdeye.model.parts.layers import AddNorm
@@ -33,7 +34,9 @@ class FusedBlock(Block):
         self._attend_few, self._think_few = self._attend_plainly, self._think_plainly
         attention, mlp = self.attention, self.mlp
         if isinstance(attention, FusedSelfAttention) and attention.gate is None:
-            project = first_product(self.attention_norm, attention.qkv, where)
+            project = None
+            if isinstance(attention.qkv, Linear):
+                project = first_product(self.attention_norm, attention.qkv, where)
             if project is not None:
                 self._project = project
                 self._output = last_product(attention.output, self.attention_post_norm, where)

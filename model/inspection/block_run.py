@@ -257,7 +257,8 @@ class BlockRun:
             whole = F.pad(weights, (0, self._rows.num_tokens - stop))
             weights = edit.applied(whole, start)[:, :stop].tril(start)  # no key that lies ahead
             patterns[text, own] = weights
-            z[rows, own] = (weights @ values[:, kv_head_of(attention, own)].float()).to(z.dtype)
+            seen = weights @ values[:, kv_head_of(attention, own)].float()
+            z[rows, own] = attention.value_of(own, seen.to(z.dtype))
         self._piece.patterns = patterns
         return z
 

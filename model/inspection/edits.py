@@ -46,7 +46,7 @@ class Put:
     values: Tensor
 
     def __call__(self, values: Tensor, places: Tensor) -> Tensor:
-        return _rows(self.values, places).to(values).expand_as(values)
+        return _rows(self.values, places, values).expand_as(values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +56,13 @@ class AddVector:
     values: Tensor
 
     def __call__(self, values: Tensor, places: Tensor) -> Tensor:
-        return values + _rows(self.values, places).to(values)
+        return values + _rows(self.values, places, values)
 
 
-def _rows(values: Tensor, places: Tensor) -> Tensor:
-    return values if len(values) == 1 else values[places.to(values.device)]
+def _rows(values: Tensor, places: Tensor, like: Tensor) -> Tensor:
+    """As wide as `like`: of a pattern there may be keys of tokens that are still to come."""
+    values = values[:, : like.shape[1]].to(like)
+    return values if len(values) == 1 else values[places.to(like.device)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from thirdeye.model.attention.reference import attention_scores, attention_weights, causal_mask
+from thirdeye.model.attention.reference import attention_scores, attention_weights, seen_mask
 from thirdeye.model.parts.self_attention import SelfAttention
 
 
@@ -15,7 +15,7 @@ def head_pattern(
 ) -> Tensor:
     """query [m, num_heads, head_dim], turned, of the last m of the L positions of keys
     [L, num_kv_heads, head_dim] -> the weights of these heads, [heads, m, L] fp32."""
-    mask = causal_mask(len(query), len(keys), query.device, attention.spec.window)
+    mask = seen_mask(attention.spec, len(query), len(keys), query.device)
     sinks, slopes = attention.sink_scores, attention.slopes
     weights = [
         attention_weights(
@@ -49,7 +49,7 @@ def head_scores(
     )
     if not is_masked:
         return scores
-    mask = causal_mask(len(query), len(keys), query.device, attention.spec.window)
+    mask = seen_mask(attention.spec, len(query), len(keys), query.device)
     return scores.masked_fill(~mask, math.nan)
 
 

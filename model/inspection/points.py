@@ -9,18 +9,18 @@ from thirdeye.model.inspection.probe import LayerTrace
 def read_point(trace: LayerTrace, at: str, index: int) -> Tensor:
     """[n, width], as `edits.POINTS` say, of the head, key/value head or neuron `index` of the whole
     model; zeros, if that is another rank's, which alone is going to edit it."""
-    attention, rank = trace.block.self_attention, trace.ranks.rank
+    rank = trace.ranks.rank
     if at == "head":
         return _own(trace.z, index, rank)
     if at == "kv_head":
-        _, key, value = attention.unturned(trace.normed)
+        _, key, value = trace.block.self_attention.unturned(trace.normed)
         return _own(torch.cat((key, value), dim=-1), index, rank)
     if at == "neuron":
         assert trace.neurons is not None, "this layer has none"
         return _own(trace.neurons[..., None], index, rank)
     if at == "pattern":
-        own = index - rank * attention.num_heads
-        if not 0 <= own < attention.num_heads:
+        own = index - rank * trace.num_heads
+        if not 0 <= own < trace.num_heads:
             return trace.query.new_zeros(len(trace.query), len(trace.query))
         return trace.own_pattern([own])[0]
     stream: Tensor = getattr(trace, at)

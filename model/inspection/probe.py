@@ -23,6 +23,7 @@ from thirdeye.model.parts.blocks import Block
 from thirdeye.model.parts.experts import Routing
 from thirdeye.model.state.choose_kv import make_kv_cache
 from thirdeye.model.state.kv_cache import KVCache
+from thirdeye.model.state.kv_groups import one_group
 from thirdeye.model.state.state_cache import StateCache
 from thirdeye.model.transformer import Transformer
 
@@ -187,8 +188,8 @@ class OneLayerCache(KVCache):
         """`dtype`: None for that of `like`, which is on the right device."""
         own = rank_config(model.config, model.ranks.size)
         read_again = {own.attention_of(layer).source for layer in own.attending_layers}
-        whose = [  # a shape, and the layer if it is read again
-            (shape, layer if layer in read_again else None)
+        whose = [  # a shape, what it is made of, and the layer if it is read again
+            (shape, own.attention_of(layer).latent, layer if layer in read_again else None)
             for shape, layer in zip(own.kv_shapes, own.keeping_layers, strict=True)
         ]
         apart = list(dict.fromkeys(whose))
@@ -196,7 +197,8 @@ class OneLayerCache(KVCache):
             own,
             num_hidden_layers=len(apart),
             attention=tuple(
-                AttentionSpec(num_kv_heads=number, head_dim=size) for (number, size), _ in apart
+                AttentionSpec(num_kv_heads=number, head_dim=size, latent=latent, scale=1.0)
+                for (number, size), latent, _ in apart
             ),
             mlp_sizes=(),
             state=None,
@@ -209,6 +211,7 @@ class OneLayerCache(KVCache):
         self._cache = make_kv_cache(one_of_each, num_blocks, BLOCK_SIZE, kept, like.device)
         self._places = [apart.index(one) for one in whose]  # by a layer's index
         self.num_blocks, self.block_size = num_blocks, BLOCK_SIZE
+        self.groups = one_group(own)
         self.keys, self.values = self._cache.keys, self._cache.values
         self.states = StateCache(own, rows.num_texts, like.device)
 

@@ -10,6 +10,9 @@ kernel's own registers, with several (few sequences, long contexts: "flash decod
 leaves its share in memory and `merge_splits_kernel` does the same sum in the same order. Splits are
 cut at fixed positions, so a token's bits depend neither on the number of lanes nor on its batch.
 
+Heads that look at one key may be more than a program takes: they are then several groups, whose key
+is the same, a stride of 0 apart. Values may be a part of the keys, and narrower.
+
 The grid depends on the number of tokens and never on their lengths, which are read on the device: a
 captured graph can be replayed as sequences grow.
 """
@@ -70,18 +73,20 @@ def attend_split(
     q, positions, is_row, slopes, key_base, value_base, key_exponent_base, value_exponent_base,
     table, start, stop, first_visible, stride_block, stride_token, scale, softcap,
     BLOCK_SIZE: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
-    HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr, NUM_KV_HEADS: tl.constexpr,
-    WINDOW: tl.constexpr, HAS_SOFTCAP: tl.constexpr, HAS_SLOPES: tl.constexpr,
-    HAS_SCALES: tl.constexpr,
+    HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr, VALUE_DIM: tl.constexpr, BLOCK_V: tl.constexpr,
+    NUM_SCALES: tl.constexpr,
+    WINDOW: tl.constexpr, CHUNK: tl.constexpr, HAS_SOFTCAP: tl.constexpr,
+    HAS_SLOPES: tl.constexpr, HAS_SCALES: tl.constexpr,
 ):  # fmt: skip
     """Queries q [M, D] over the keys at positions [start, stop): maximum [M], total [M], mixed
-    [M, D]. With `HAS_SLOPES` scores fall by slopes [M] times the distance of a key, with
+    [M, V]. With `HAS_SLOPES` scores fall by slopes [M] times the distance of a key, with
     `HAS_SCALES` each key and each value has a scale (`model/state/kv_fp8.py`)."""
     maximum = tl.full([BLOCK_M], -float("inf"), tl.float32)
     total = tl.zeros([BLOCK_M], tl.float32)
-    mixed = tl.zeros([BLOCK_M, BLOCK_D], tl.float32)
+    mixed = tl.zeros([BLOCK_M, BLOCK_V], tl.float32)
     channels = tl.arange(0, BLOCK_D)
-    if WINDOW > 0:  # skip tiles that no query of this tile sees
+    value_channels = tl.arange(0, BLOCK_V)
+    if WINDOW > 0 or CHUNK > 0:  # skip tiles that no query of this tile sees
         start += tl.maximum(first_visible - start, 0) // BLOCK_N * BLOCK_N
     for tile_start in range(start, stop, BLOCK_N):
         keys_at = tile_start + tl.arange(0, BLOCK_N)  # [N] positions
@@ -95,7 +100,7 @@ def attend_split(
         k = tl.load(key_base + where, mask=is_loaded, other=0.0).to(q.dtype)  # [N, D]
         scores = tl.dot(q, tl.trans(k), input_precision="ieee") * scale  # [M, N]
         if HAS_SCALES:
-            scales_at = (blocks * BLOCK_SIZE + keys_at % BLOCK_SIZE) * NUM_KV_HEADS  # [N]
+            scales_at = (blocks * BLOCK_SIZE + keys_at % BLOCK_SIZE) * NUM_SCALES  # [N]
             key_exponent = tl.load(key_exponent_base + scales_at, mask=is_key, other=0)
             scores = scores * power_of_2(key_exponent)[None, :]
         if HAS_SOFTCAP:  # softcap * tanh(scores / softcap); tanh(x) = 2 sigmoid(2 x) - 1
@@ -105,12 +110,16 @@ def attend_split(
         is_seen = (keys_at[None, :] <= positions[:, None]) & is_key[None, :] & is_row[:, None]
         if WINDOW > 0:
             is_seen &= keys_at[None, :] > positions[:, None] - WINDOW
+        if CHUNK > 0:
+            is_seen &= keys_at[None, :] >= positions[:, None] // CHUNK * CHUNK
         scores = tl.where(is_seen, scores * LOG2_E, -float("inf"))
         new_maximum = tl.maximum(maximum, tl.max(scores, 1))
         base = tl.where(new_maximum == -float("inf"), 0.0, new_maximum)
         weights = tl.exp2(scores - base[:, None])  # [M, N]
         rescale = tl.exp2(maximum - base)
-        v = tl.load(value_base + where, mask=is_loaded, other=0.0).to(q.dtype)  # [N, D]
+        where = slots[:, None] + value_channels[None, :]
+        is_loaded = is_key[:, None] & (value_channels < VALUE_DIM)[None, :]
+        v = tl.load(value_base + where, mask=is_loaded, other=0.0).to(q.dtype)  # [N, V]
         total = total * rescale + tl.sum(weights, 1)
         mixed = mixed * rescale[:, None]
         if HAS_SCALES:
@@ -136,11 +145,12 @@ def paged_attention_kernel(
     stride_query_token, stride_query_head, stride_output_token, stride_output_head,
     stride_block, stride_token, stride_kv_head, stride_table, max_splits,
     GROUP: tl.constexpr, NUM_KV_HEADS: tl.constexpr, BLOCK_SIZE: tl.constexpr,
-    HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr,
-    BLOCK_Q: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+    HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr, VALUE_DIM: tl.constexpr, BLOCK_V: tl.constexpr,
+    NUM_SCALES: tl.constexpr, BLOCK_Q: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
     KEYS_PER_SPLIT: tl.constexpr, HAS_LANES: tl.constexpr, IS_DECODE: tl.constexpr,
-    WINDOW: tl.constexpr, HAS_SOFTCAP: tl.constexpr, HAS_SINKS: tl.constexpr,
-    HAS_SLOPES: tl.constexpr, HAS_SCALES: tl.constexpr, DEPENDENT: tl.constexpr,
+    WINDOW: tl.constexpr, CHUNK: tl.constexpr, HAS_SOFTCAP: tl.constexpr,
+    HAS_SINKS: tl.constexpr, HAS_SLOPES: tl.constexpr, HAS_SCALES: tl.constexpr,
+    DEPENDENT: tl.constexpr,
 ):  # fmt: skip
     """Grid (tiles, kv heads, lanes). `IS_DECODE`: each sequence has one query, and is one tile."""
     begin(DEPENDENT)
@@ -164,14 +174,19 @@ def paged_attention_kernel(
     positions = past + queries  # [M]
     channels = tl.arange(0, BLOCK_D)
     is_element = is_row[:, None] & (channels < HEAD_DIM)[None, :]
+    value_channels = tl.arange(0, BLOCK_V)
+    is_mixed = is_row[:, None] & (value_channels < VALUE_DIM)[None, :]
     tokens = (first_query + queries).to(tl.int64)  # [M] within the step
     query_at = tokens * stride_query_token + heads * stride_query_head
     q = tl.load(query + query_at[:, None] + channels[None, :], mask=is_element, other=0.0)
 
     end = past + tl.minimum((tile_in_sequence + 1) * BLOCK_Q, num_queries)  # of what any row sees
-    first_visible = tl.maximum(past + tile_in_sequence * BLOCK_Q - WINDOW + 1, 0)
+    first_position = past + tile_in_sequence * BLOCK_Q
+    first_visible = tl.maximum(first_position - WINDOW + 1, 0) if WINDOW > 0 else 0
+    if CHUNK > 0:
+        first_visible = tl.maximum(first_visible, first_position // CHUNK * CHUNK)
     num_splits = tl.cdiv(end, KEYS_PER_SPLIT)
-    first_split = first_visible // KEYS_PER_SPLIT if WINDOW > 0 else 0
+    first_split = first_visible // KEYS_PER_SPLIT if WINDOW > 0 or CHUNK > 0 else 0
     table = block_table + sequence.to(tl.int64) * stride_table
     key_base = key_cache + kv_head * stride_kv_head
     value_base = value_cache + kv_head * stride_kv_head
@@ -181,17 +196,17 @@ def paged_attention_kernel(
         own_slopes = tl.load(slopes + heads, mask=is_row, other=0.0)
     maximum = tl.full([BLOCK_M], -float("inf"), tl.float32)
     total = tl.zeros([BLOCK_M], tl.float32)
-    mixed = tl.zeros([BLOCK_M, BLOCK_D], tl.float32)
+    mixed = tl.zeros([BLOCK_M, BLOCK_V], tl.float32)
     for split in range(first_split + lane, num_splits, tl.num_programs(2)):
         start = split * KEYS_PER_SPLIT
         own_maximum, own_total, own_mixed = attend_split(
             q, positions, is_row, own_slopes, key_base, value_base,
-            key_exponents + kv_head if HAS_SCALES else 0,
-            value_exponents + kv_head if HAS_SCALES else 0,
+            key_exponents + kv_head % NUM_SCALES if HAS_SCALES else 0,
+            value_exponents + kv_head % NUM_SCALES if HAS_SCALES else 0,
             table, start, tl.minimum(start + KEYS_PER_SPLIT, end), first_visible,
             stride_block, stride_token, scale, softcap,
-            BLOCK_SIZE, BLOCK_M, BLOCK_N, HEAD_DIM, BLOCK_D, NUM_KV_HEADS,
-            WINDOW, HAS_SOFTCAP, HAS_SLOPES, HAS_SCALES,
+            BLOCK_SIZE, BLOCK_M, BLOCK_N, HEAD_DIM, BLOCK_D, VALUE_DIM, BLOCK_V, NUM_SCALES,
+            WINDOW, CHUNK, HAS_SOFTCAP, HAS_SLOPES, HAS_SCALES,
         )  # fmt: skip
         if not HAS_LANES:
             maximum, total, mixed = merge(
@@ -201,24 +216,24 @@ def paged_attention_kernel(
             share = (tokens * NUM_KV_HEADS * GROUP + heads) * max_splits + split  # [M]
             tl.store(split_maximum + share, own_maximum, mask=is_row)
             tl.store(split_total + share, own_total, mask=is_row)
-            into = share[:, None] * HEAD_DIM + channels[None, :]
-            tl.store(split_mixed + into, own_mixed, mask=is_element)
+            into = share[:, None] * VALUE_DIM + value_channels[None, :]
+            tl.store(split_mixed + into, own_mixed, mask=is_mixed)
     if not HAS_LANES:
         if HAS_SINKS:
             sink = tl.load(sinks + heads, mask=is_row, other=0.0).to(tl.float32)
             maximum, total, mixed = add_sinks(maximum, total, mixed, sink)
         mixed = mixed / tl.where(is_row, total, 1.0)[:, None]
         into = tokens * stride_output_token + heads * stride_output_head
-        tl.store(output + into[:, None] + channels[None, :], mixed, mask=is_element)
+        tl.store(output + into[:, None] + value_channels[None, :], mixed, mask=is_mixed)
 
 
 @triton.jit(do_not_specialize=BY_BATCH)
 def merge_splits_kernel(
     output, split_maximum, split_total, split_mixed, seq_lens, sinks,
     stride_output_token, stride_output_head, max_splits,
-    NUM_HEADS: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr,
-    KEYS_PER_SPLIT: tl.constexpr, WINDOW: tl.constexpr, HAS_SINKS: tl.constexpr,
-    DEPENDENT: tl.constexpr,
+    NUM_HEADS: tl.constexpr, VALUE_DIM: tl.constexpr, BLOCK_V: tl.constexpr,
+    KEYS_PER_SPLIT: tl.constexpr, WINDOW: tl.constexpr, CHUNK: tl.constexpr,
+    HAS_SINKS: tl.constexpr, DEPENDENT: tl.constexpr,
 ):  # fmt: skip
     """Grid (sequences, heads), one query each: its splits, merged from the first to the last."""
     begin(DEPENDENT)
@@ -226,17 +241,20 @@ def merge_splits_kernel(
     seq_len = tl.load(seq_lens + sequence)
     if seq_len == 0:
         return
-    channels = tl.arange(0, BLOCK_D)
-    is_channel = channels < HEAD_DIM
+    channels = tl.arange(0, BLOCK_V)
+    is_channel = channels < VALUE_DIM
     one = tl.arange(0, 1)
     maximum = tl.full([1], -float("inf"), tl.float32)
     total = tl.zeros([1], tl.float32)
-    mixed = tl.zeros([1, BLOCK_D], tl.float32)
-    first_split = tl.maximum(seq_len - WINDOW, 0) // KEYS_PER_SPLIT if WINDOW > 0 else 0
+    mixed = tl.zeros([1, BLOCK_V], tl.float32)
+    first_visible = tl.maximum(seq_len - WINDOW, 0) if WINDOW > 0 else 0
+    if CHUNK > 0:
+        first_visible = tl.maximum(first_visible, (seq_len - 1) // CHUNK * CHUNK)
+    first_split = first_visible // KEYS_PER_SPLIT
     for split in range(first_split, tl.cdiv(seq_len, KEYS_PER_SPLIT)):
         share = (sequence.to(tl.int64) * NUM_HEADS + head) * max_splits + split + one  # [1]
         own = tl.load(
-            split_mixed + share[:, None] * HEAD_DIM + channels[None, :],
+            split_mixed + share[:, None] * VALUE_DIM + channels[None, :],
             mask=is_channel[None, :],
             other=0.0,
         )

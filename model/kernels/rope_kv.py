@@ -133,7 +133,8 @@ def rope_and_write(
     query_scale [T, 1, 1] ->
     query [T, num_heads, head_dim]; keys and values go to their slots of the caches
     [num_blocks, block_size, num_kv_heads, head_dim]. `layout`: None for as many keys as values;
-    without any, the caches stay as they are."""
+    without any, the caches stay as they are. Values that are a part of the keys are written with
+    them."""
     num_kv_heads, head_dim = key_cache.shape[2:]
     qkv = qkv.contiguous()
     num_tokens, num_all = qkv.shape[0], qkv.shape[1] // head_dim
@@ -143,9 +144,10 @@ def rope_and_write(
     query = torch.empty(num_tokens, num_heads, head_dim, dtype=qkv.dtype, device=qkv.device)
     (keys, key_exponents), (values, value_exponents) = parts(key_cache), parts(value_cache)
     assert keys.is_contiguous()
-    assert values.is_contiguous()
+    assert values.is_contiguous() or not layout.keeps_values
     if num_tokens:
-        rope_kv_kernel[(num_tokens, num_heads + 2 * num_kept)](
+        num_written = 2 * num_kept if layout.keeps_values else num_kept
+        rope_kv_kernel[(num_tokens, num_heads + num_written)](
             query, keys, values, key_exponents, value_exponents, qkv, cos, sin, slot_mapping,
             norms.query_norm.weight if norms else qkv, key_norm.weight if key_norm else qkv,
             qkv if query_scale is None else query_scale.contiguous(),

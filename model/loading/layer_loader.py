@@ -11,6 +11,7 @@ from torch import Tensor
 
 from thirdeye.model.declare.stored import StoredTensor
 from thirdeye.model.linear.linear import Linear, TiedLinear
+from thirdeye.model.parts.latent.head_linear import HeadLinear
 from thirdeye.model.transformer import Transformer
 
 
@@ -19,10 +20,10 @@ class ModelLoader:
 
     def __init__(self, model: Transformer) -> None:
         self._model = model
-        self._linears: dict[str, Linear | TiedLinear] = {
+        self._linears: dict[str, Linear | TiedLinear | HeadLinear] = {
             name: module
             for name, module in model.named_modules()
-            if isinstance(module, Linear | TiedLinear)
+            if isinstance(module, Linear | TiedLinear | HeadLinear)
         }
         self._missing: defaultdict[str, set[tuple[str, str | None]]] = defaultdict(set)
         for name, part in model.expected():

@@ -54,8 +54,10 @@ class GatherRowsArgs(ctypes.Structure):
     _fields_ = (
         ("x", ctypes.c_void_p),
         ("y", ctypes.c_void_p),
-        ("rows", ctypes.c_void_p),
-        ("num_rows", ctypes.c_int),
+        ("places", ctypes.c_void_p),
+        ("weights", ctypes.c_void_p),
+        ("num_tokens", ctypes.c_int),
+        ("num_chosen", ctypes.c_int),
         ("size", ctypes.c_int),
     )
 
@@ -154,15 +156,19 @@ class GatherRowsKernel:
     def __init__(self, library: Library) -> None:
         self._run, self._operation = library.run, library.operation("gather_rows")
 
-    def __call__(self, x: Tensor, rows: Tensor) -> Tensor:
-        """x [T, size], rows [R] int32 -> [R, size]."""
+    def __call__(self, x: Tensor, routing: GroupedRows, *, is_scaled: bool = False) -> Tensor:
+        """x [T, size] -> [T * num_chosen, size], grouped: a copy for each expert that a token asks,
+        times its weight if that `is_scaled`."""
         num_tokens, size = x.shape
-        y = x.new_empty(len(rows), size)
+        places = routing.places
+        y = x.new_empty(places.numel(), size)
         args = GatherRowsArgs(
             address(x, torch.float32, num_tokens, size),
             y.data_ptr(),
-            address(rows, torch.int32, -1),
-            len(rows),
+            address(places, torch.int32, num_tokens, -1),
+            address(routing.weights, torch.float32, *places.shape) if is_scaled else None,
+            num_tokens,
+            places.shape[1],
             size,
         )
         self._run(self._operation, args, is_small=y.numel() < SMALL_MIX)
@@ -211,7 +217,13 @@ class MixExpertsKernel:
         self._run, self._operation = library.run, library.operation("mix_experts")
 
     def __call__(
-        self, said: Tensor, routing: GroupedRows, beside: Tensor | None, gates: Tensor | None
+        self,
+        said: Tensor,
+        routing: GroupedRows,
+        beside: Tensor | None,
+        gates: Tensor | None,
+        *,
+        is_weighed: bool = True,
     ) -> Tensor:
         """said [T * num_chosen, size], grouped; beside [T, size], what all tokens are told, by the
         sigmoid of gates [T, 1] -> [T, size]."""
@@ -221,7 +233,9 @@ class MixExpertsKernel:
         args = MixExpertsArgs(
             said=address(said, torch.float32, num_tokens * num_chosen, size),
             places=address(routing.places, torch.int32, num_tokens, num_chosen),
-            weights=address(routing.weights, torch.float32, num_tokens, num_chosen),
+            weights=address(routing.weights, torch.float32, num_tokens, num_chosen)
+            if is_weighed
+            else None,
             beside=None if beside is None else address(beside, torch.float32, num_tokens, size),
             gates=None if gates is None else address(gates, torch.float32, num_tokens, 1),
             out=out.data_ptr(),

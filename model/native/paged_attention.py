@@ -28,6 +28,7 @@ class ScoreArgs(ctypes.Structure):
         ("divisor", ctypes.c_float),
         ("softcap", ctypes.c_float),
         ("window", ctypes.c_int),
+        ("chunk", ctypes.c_int),
     )
 
 
@@ -58,6 +59,7 @@ class PagedAttentionArgs(ctypes.Structure):
         ("num_heads", ctypes.c_int),
         ("num_kv_heads", ctypes.c_int),
         ("head_dim", ctypes.c_int),
+        ("value_dim", ctypes.c_int),
         ("number_bytes", ctypes.c_int),
     )
 
@@ -75,7 +77,9 @@ class Tiles:
 class PagedAttentionKernel:
     def __init__(self, library: Library, spec: AttentionSpec = TEXTBOOK) -> None:
         self._run, self._operation = library.run, library.operation("paged_attention")
-        self._spec, self._window = spec, spec.window
+        self._spec = spec
+        # Of keys that one query sees: None for any number.
+        self._reach = min((n for n in (spec.window, spec.chunk) if n is not None), default=None)
         self._score: dict[int, ScoreArgs] = {}  # by head_dim, which the first query says
 
     def __call__(
@@ -88,26 +92,27 @@ class PagedAttentionKernel:
         slopes: Tensor | None = None,
     ) -> Tensor:
         """query [T, num_heads, head_dim] fp32, keys and values [num_blocks, block_size,
-        num_kv_heads, head_dim] fp32, fp16 or int8, sinks and slopes [num_heads] fp32 -> like
-        query."""
+        num_kv_heads, head_dim] fp32, fp16 or int8, sinks and slopes [num_heads] fp32 -> [T,
+        num_heads, size of a value]. Values may be the last channels of the keys."""
         num_heads, head_dim = query.shape[1:]
         block_size, num_kv_heads = keys.shape[1:3]
+        value_dim = values.shape[3]
         key_numbers, key_scales = parts_of(keys)
         value_numbers, value_scales = parts_of(values)
         assert key_numbers.dtype in KEPT, key_numbers.dtype
         max_rows = tiles.max_queries * (num_heads // num_kv_heads)
         score = self._score.get(head_dim) or self._score_args(head_dim)
-        scratch = _scratch(max_rows, head_dim)
-        max_blocks = self._blocks_in_window(tiles) if self._window else tiles.max_blocks
+        scratch = _scratch(max_rows, head_dim, value_dim)
+        max_blocks = self._blocks_in_window(tiles) if self._reach else tiles.max_blocks
         parts = _parts(
-            len(tiles.tiles) * num_kv_heads, max_blocks, state_floats(max_rows, head_dim)
+            len(tiles.tiles) * num_kv_heads, max_blocks, state_floats(max_rows, value_dim)
         )
-        output = torch.empty_like(query)
+        output = query.new_empty(*query.shape[:2], value_dim)
         args = PagedAttentionArgs(
             query=address(query, torch.float32, -1, num_heads, head_dim),
             output=output.data_ptr(),
             keys=address(key_numbers, key_numbers.dtype, -1, block_size, num_kv_heads, head_dim),
-            values=address(value_numbers, key_numbers.dtype, *keys.shape),
+            values=_address_of_values(value_numbers, key_numbers),
             block_table=address(tiles.block_table, torch.int32, -1, -1),
             tiles=address(tiles.tiles, torch.int32, -1, 4),
             scratch=scratch.data_ptr(),
@@ -123,6 +128,7 @@ class PagedAttentionKernel:
             num_heads=num_heads,
             num_kv_heads=num_kv_heads,
             head_dim=head_dim,
+            value_dim=value_dim,
             number_bytes=key_numbers.itemsize,
         )
         if key_scales is not None and value_scales is not None:
@@ -137,21 +143,31 @@ class PagedAttentionKernel:
 
     def _score_args(self, head_dim: int) -> ScoreArgs:
         spec = self._spec
-        args = ScoreArgs(spec.divisor(head_dim), spec.softcap or 0.0, spec.window or 0)
+        args = ScoreArgs(
+            spec.divisor(head_dim), spec.softcap or 0.0, spec.window or 0, spec.chunk or 0
+        )
         return self._score.setdefault(head_dim, args)  # kept: C and tapes have its address
 
     def _blocks_in_window(self, tiles: Tiles) -> int:
         """Of keys, at most, that any tile sees."""
-        assert self._window is not None
-        num_keys = self._window + tiles.max_queries - 1
+        assert self._reach is not None
+        num_keys = self._reach + tiles.max_queries - 1
         return min(tiles.max_blocks, (num_keys + 2 * KEYS - 2) // KEYS)  # wherever they begin
 
 
-def _scratch(max_rows: int, head_dim: int) -> Tensor:
+def _address_of_values(values: Tensor, keys: Tensor) -> int:
+    """They lie beside the keys, in the same way, or are the last channels of these."""
+    if values.stride() == keys.stride() and values.shape[3] < keys.shape[3]:
+        end = keys.data_ptr() + keys.shape[3] * keys.itemsize
+        assert values.data_ptr() == end - values.shape[3] * values.itemsize
+        return values.data_ptr()
+    return address(values, keys.dtype, *keys.shape)
+
+
+def _scratch(max_rows: int, head_dim: int, value_dim: int) -> Tensor:
     """[threads, floats]: what each needs, as `scratch_at` in C cuts it up."""
-    width = padded(head_dim)
-    blocks = (max_rows + 2 * KEYS) * width + ROWS * KEYS
-    states = state_floats(ROWS, head_dim) + state_floats(max_rows, head_dim)
+    blocks = (max_rows + KEYS) * padded(head_dim) + KEYS * padded(value_dim) + ROWS * KEYS
+    states = state_floats(ROWS, value_dim) + state_floats(max_rows, value_dim)
     return torch.empty(torch.get_num_threads(), blocks + states)
 
 
@@ -165,9 +181,9 @@ def _parts(items: int, max_blocks: int, floats: int) -> Tensor | None:
     return torch.empty(items, max_blocks, floats)
 
 
-def state_floats(num_rows: int, head_dim: int) -> int:
+def state_floats(num_rows: int, value_dim: int) -> int:
     """A peak, 16 sums and the mixed values of each row."""
-    return padded(num_rows) + num_rows * (WIDTH + padded(head_dim))
+    return padded(num_rows) + num_rows * (WIDTH + padded(value_dim))
 
 
 def padded(size: int) -> int:

@@ -66,7 +66,8 @@ class RopeKVKernel:
         """qkv [T, all heads * head_dim], cos and sin [T, 1, dim / 2], slots [T],
         query_scale [T, 1, 1] -> query [T, num_heads, head_dim]; keys and values go to their slots
         of the caches [num_blocks, block_size, num_kv_heads, head_dim], fp32, fp16 or int8.
-        `layout`: None for as many keys as values; without any, the caches stay as they are."""
+        `layout`: None for as many keys as values; without any, the caches stay as they are. Values
+        that are a part of the keys are written with them."""
         qkv = qkv.contiguous()
         num_kv_heads, head_dim = key_cache.shape[2:]
         num_tokens, num_all = qkv.shape[0], qkv.shape[1] // head_dim
@@ -89,7 +90,7 @@ class RopeKVKernel:
             else address(query_scale, torch.float32, num_tokens, 1, 1),
             query=query.data_ptr(),
             keys=address(keys, keys.dtype, -1, -1, num_kv_heads, head_dim),
-            values=address(values, keys.dtype, *keys.shape),
+            values=address(values, keys.dtype, *keys.shape) if layout.keeps_values else None,
             query_eps=norms.query_norm.eps if norms else 0.0,
             key_eps=key_norm.eps if key_norm else 0.0,
             num_tokens=num_tokens,

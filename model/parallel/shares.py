@@ -70,7 +70,8 @@ ALONE = Alone()
 
 def rank_config(config: ModelConfig, num_ranks: int) -> ModelConfig:
     """What one rank's layers look like. Raises ValueError if they cannot be dealt out evenly."""
-    sizes = ("num_heads", "num_kv_heads", "intermediate_size")
+    kept = () if config.keeps_latents else ("num_kv_heads",)  # a latent is everybody's
+    sizes = ("num_heads", *kept, "intermediate_size")
     attention = tuple(_divided_spec(spec, config, num_ranks) for spec in config.attention)
     mlp_sizes = tuple(_part_of_mlp(size, config, num_ranks) for size in config.mlp_sizes)
     own = _divided(config, sizes, config, num_ranks, attention=attention, mlp_sizes=mlp_sizes)
@@ -128,14 +129,17 @@ def _divided(
 
 
 def possible_ranks(config: ModelConfig) -> list[int]:
-    sizes = [config.num_kv_heads, config.intermediate_size]  # num_heads is a multiple of the first
-    sizes += [num_kv_heads for num_kv_heads, _ in config.kv_shapes]
+    num_kept = [config.num_kv_heads]  # of which num_heads is a multiple
+    num_kept += [num_kv_heads for num_kv_heads, _ in config.kv_shapes]
+    if config.keeps_latents:
+        num_kept = [config.num_heads]
+    sizes = [*num_kept, config.intermediate_size]
     sizes += config.mlp_sizes
     if config.experts is not None:
         sizes += [config.experts.intermediate_size, config.experts.shared_size]
     if config.state is not None:
         sizes += [getattr(config.state, name) for name in config.state.dealt]
-    candidates = range(1, config.num_kv_heads + 1)
+    candidates = range(1, num_kept[0] + 1)
     return [n for n in candidates if not any(size % n for size in sizes)]
 
 

@@ -82,6 +82,7 @@ class Experts(nn.Module):
     def __init__(self, part: ExpertsPart, where: Placement) -> None:
         super().__init__()
         self._ranks = where.ranks
+        self._scales_input = part.router.spec.scales_input
         self.router = self.router_class(part.router, where)
         self.experts = nn.ModuleList(self._made(expert, where) for expert in part.experts)
         self.shared = self._made(part.shared, where) if part.shared else None
@@ -104,9 +105,12 @@ class Experts(nn.Module):
     def mixed(self, x: Tensor, routing: Routing) -> Tensor:
         """This rank's share of what all experts say, [T, hidden_size] in float32."""
         by_token = self.said(x, routing).float()
-        total = by_token[:, 0] * routing.weights[:, :1]
+        weights = routing.weights
+        if self._scales_input:
+            weights = torch.ones_like(weights)
+        total = by_token[:, 0] * weights[:, :1]
         for place in range(1, by_token.shape[1]):
-            total += by_token[:, place] * routing.weights[:, place : place + 1]
+            total += by_token[:, place] * weights[:, place : place + 1]
         if self.shared is not None:
             beside = self.shared(x).float()
             if self.shared_gate is not None:
@@ -121,5 +125,8 @@ class Experts(nn.Module):
         said = x.new_empty(len(asked), x.shape[1])
         for expert in sorted(set(asked.tolist())):
             rows = (asked == expert).nonzero().squeeze(1)
-            said[rows] = self.experts[expert](x[rows // num_chosen])
+            inputs = x[rows // num_chosen]
+            if self._scales_input:
+                inputs = inputs * routing.weights.flatten()[rows, None].to(x.dtype)
+            said[rows] = self.experts[expert](inputs)
         return said.view(len(x), num_chosen, -1)

@@ -4,6 +4,7 @@ where nothing of the choice is read on the host."""
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from thirdeye.model.declare.mlp import ExpertsPart, GatedMLPPart, RouterPart
@@ -55,12 +56,12 @@ class NativeExperts(Experts):
     def mixed(self, x: Tensor, routing: Any) -> Tensor:
         x = x.contiguous()
         up, down = self._products = self._products or self._packed()
-        rows = self._gather(x, routing.tokens)
+        rows = self._gather(x, routing, is_scaled=self._scales_input)
         inner = self._activate(up(rows, routing.starts, len(x)))
         said = down(inner, routing.starts, len(x))
         beside = None if self.shared is None else self.shared(x)
         gates = None if self.shared_gate is None else self.shared_gate(x)
-        return self._mix(said, routing, beside, gates)
+        return self._mix(said, routing, beside, gates, is_weighed=not self._scales_input)
 
     def _packed(self) -> tuple[ExpertsLinearKernel, ExpertsLinearKernel]:
         """Known when the weights are."""
@@ -95,6 +96,10 @@ class FusedExperts(Experts):
     def said(self, x: Tensor, routing: Routing) -> Tensor:
         groups = self._kernels.group_rows(routing.chosen, len(self.experts))
         rows = x.index_select(0, groups.tokens)
+        if self._scales_input:
+            weights = torch.empty_like(routing.weights).flatten()
+            weights.scatter_(0, groups.places, routing.weights.flatten())
+            rows = rows * weights[:, None].to(x.dtype)
         inner = self._activate(self._kernels.grouped_matmul(rows, *self._up, groups))
         answers = self._kernels.grouped_matmul(inner, *self._down, groups)
         return answers.index_select(0, groups.places).view(*routing.chosen.shape, -1)

@@ -8,9 +8,23 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from thirdeye.model.declare.block import HeadQKNormPart, QKNormPart, WideQKNormPart
-from thirdeye.model.declare.parts import HeadNormPart, WideNormPart
+from thirdeye.model.declare.parts import HeadNormPart, NormPart, WideNormPart
 from thirdeye.model.parts.layers import RMSNorm
 from thirdeye.model.placement import Placement
+
+
+class UnitNorm(RMSNorm):
+    """The same without a weight: one that is no parameter, of ones."""
+
+    def __init__(self, part: NormPart, where: Placement) -> None:
+        super().__init__(part.size, part.eps, where)
+        ones = torch.ones_like(self.weight.detach())
+        del self.weight
+        self.register_buffer("weight", ones, persistent=False)
+
+
+def head_norm(part: NormPart, where: Placement) -> RMSNorm:
+    return RMSNorm(part.size, part.eps, where) if part.has_weight else UnitNorm(part, where)
 
 
 class QKNorm(nn.Module):
@@ -20,10 +34,10 @@ class QKNorm(nn.Module):
     def __init__(self, part: QKNormPart, num_heads: int, where: Placement) -> None:
         super().__init__()
         self.num_heads, self.is_last = num_heads, part.is_last
-        self.query_norm = RMSNorm(part.query_norm.size, part.query_norm.eps, where)
+        self.query_norm = head_norm(part.query_norm, where)
         self.key_norm: RMSNorm | None = None
         if part.key_norm is not None:
-            self.key_norm = RMSNorm(part.key_norm.size, part.key_norm.eps, where)
+            self.key_norm = head_norm(part.key_norm, where)
 
     def forward(self, query_key: Tensor) -> Tensor:
         """[T, heads of q and k, head_dim] -> the same, normed."""

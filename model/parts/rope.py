@@ -91,7 +91,8 @@ class TemperatureRope:
         where: Placement,
     ) -> None:
         positions = torch.arange(max_position_embeddings, dtype=torch.float32)
-        growth = torch.log(1 + torch.floor(positions / temperature.length))
+        counted = positions + temperature.first
+        growth = torch.log(1 + torch.floor(counted / temperature.length))
         self._rope = rope
         self._query_scale = (1 + temperature.beta * growth).to(where.device, where.dtype)
 

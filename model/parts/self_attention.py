@@ -13,6 +13,8 @@ from thirdeye.model.attention.alibi import alibi_slopes
 from thirdeye.model.attention.protocol import AttentionBackend
 from thirdeye.model.batch import ForwardBatch
 from thirdeye.model.declare.block import AttentionPart
+from thirdeye.model.declare.latent import LatentPart
+from thirdeye.model.declare.parts import LinearPart
 from thirdeye.model.parallel.parallel_linear import make_linear
 from thirdeye.model.parts.activations import multiply_by_sigmoid
 from thirdeye.model.parts.head_norms import (
@@ -22,6 +24,8 @@ from thirdeye.model.parts.head_norms import (
     WideQKNorm,
     make_qk_norm,
 )
+from thirdeye.model.parts.latent.head_linear import make_head_linear
+from thirdeye.model.parts.latent.projection import make_latent_projection
 from thirdeye.model.parts.layers import Clip
 from thirdeye.model.parts.rope import Rotation
 from thirdeye.model.placement import Placement
@@ -51,8 +55,8 @@ class SelfAttention(nn.Module):
         self.spec, self.head_dim = part.spec, part.head_dim
         self.layout = part.layout(where.ranks.size)
         self.num_heads = self.layout.num_heads
-        self.num_kv_heads = part.num_kv_heads // where.ranks.size  # that queries look at
-        self.qkv = make_linear(part.qkv, where)
+        self.num_kv_heads = part.own_kv_heads(where.ranks.size)  # that queries look at
+        self.qkv = make_qkv(part.qkv, where)
         self.clip = nn.Identity() if part.clip is None else Clip(part.clip)
         norms = part.qk_norm
         self.qk_norm = make_qk_norm(norms, self.num_heads, where)
@@ -70,6 +74,7 @@ class SelfAttention(nn.Module):
         self.slopes: Tensor | None = None
         if part.spec.alibi:
             self.slopes = alibi_slopes(part.spec.alibi, part.num_heads, where)
+        self.value = make_head_linear(part.value, where) if part.value else nn.Identity()
         self.output = make_linear(part.output, where)
         self.gate = make_linear(part.gate, where) if part.gate else None
         self.through_gate = self._gated if part.gate else ungated
@@ -88,9 +93,19 @@ class SelfAttention(nn.Module):
         return self._multiply(mixed, self.gate(x))
 
     def mix(self, query: Tensor, kv_cache: KVCache, plan: Any) -> Tensor:
-        """The values that queries see, weighted: like query [T, num_heads, head_dim]."""
+        """query [T, num_heads, head_dim] -> the values that they see, weighted, [T, num_heads, size
+        of a value]."""
         caches = kv_cache.layer(self.layer)
-        return self.backend.forward(query, *caches, plan, self.sink_scores, self.slopes)
+        seen = self.backend.forward(query, *caches, plan, self.sink_scores, self.slopes)
+        mixed: Tensor = self.value(seen)
+        return mixed
+
+    def value_of(self, head: int, seen: Tensor) -> Tensor:
+        """What one head, by its number here, saw in the cache, [m, size], as `mix` gives it."""
+        alone = seen.new_zeros(len(seen), self.num_heads, seen.shape[1])
+        alone[:, head] = seen
+        mixed: Tensor = self.value(alone)
+        return mixed[:, head]
 
     def keep(self, x: Tensor, batch: ForwardBatch, rotate: Rotation, kv_cache: KVCache) -> Tensor:
         """Put keys and values of x [T, hidden_size] into the cache; the query is given back."""
@@ -153,6 +168,12 @@ class BorrowingAttention(SelfAttention):
     ) -> Tensor:
         query, _, _ = self.project(x, rotate)
         return query
+
+
+def make_qkv(part: LinearPart | LatentPart, where: Placement) -> nn.Module:
+    if isinstance(part, LatentPart):
+        return make_latent_projection(part, where)
+    return make_linear(part, where)
 
 
 def ungated(mixed: Tensor, x: Tensor) -> Tensor:  # noqa: ARG001

@@ -7,6 +7,7 @@ from thirdeye.model.linear.rounded import FP8
 from thirdeye.model.placement import can_fuse
 from thirdeye.model.state.kv_cache import KVCache
 from thirdeye.model.state.kv_fp8 import Fp8KVCache
+from thirdeye.model.state.kv_groups import KVGroups
 from thirdeye.model.state.kv_int8 import Int8KVCache
 
 FP8_BACKENDS = ("auto", "triton", "reference")
@@ -74,10 +75,13 @@ def make_kv_cache(
     dtype: torch.dtype,
     device: torch.device,
     num_states: int = 0,
+    groups: KVGroups | None = None,
 ) -> KVCache:
-    """An empty cache whose keys and values are of this dtype, with so many rows of states."""
+    """An empty cache whose keys and values are of this dtype, with so many rows of states.
+
+    `groups`: None for one, of all layers."""
     if dtype == FP8:
-        return Fp8KVCache(config, num_blocks, block_size, device, num_states)
+        return Fp8KVCache(config, num_blocks, block_size, device, num_states, groups)
     if dtype == torch.int8:
-        return Int8KVCache(config, num_blocks, block_size, device, num_states)
-    return KVCache(config, num_blocks, block_size, dtype, device, num_states)
+        return Int8KVCache(config, num_blocks, block_size, device, num_states, groups)
+    return KVCache(config, num_blocks, block_size, dtype, device, num_states, groups)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from thirdeye.model.config import ModelConfig
+from thirdeye.model.state.kv_groups import KVGroups, one_group
 from thirdeye.model.state.state_cache import StateCache
 from thirdeye.model.state.zeros import zeros
 
@@ -19,7 +20,9 @@ class KVCache:
     """`keys` and `values`, each of a layer [num_blocks, block_size, num_kv_heads, head_dim].
 
     The layers are those that have any, and may differ in their heads; what the others keep is in
-    `states`.
+    `states`. Values may be a part of the keys (`ModelConfig.value_starts`): the last channels.
+    Layers of different `groups` share memory, place by place: of those that have a block all are of
+    one group.
     """
 
     def __init__(
@@ -30,14 +33,18 @@ class KVCache:
         dtype: torch.dtype,
         device: torch.device,
         num_states: int = 0,
+        groups: KVGroups | None = None,
     ) -> None:
+        """`groups`: None for one, of all layers."""
+        self.groups = groups or one_group(config)
         self.num_blocks, self.block_size = num_blocks, block_size
         self.states = StateCache(config, num_states, device)
-        self.keys, self.values = (
-            tuple(
-                zeros((num_blocks, block_size, *shape), dtype, device) for shape in config.kv_shapes
-            )
-            for _ in range(2)
+        self.value_starts, num_places = config.value_starts, self.groups.num_places
+        shapes = [(num_blocks, block_size, *shape) for shape in config.kv_shapes[:num_places]]
+        self.keys = tuple(zeros(shape, dtype, device) for shape in shapes)
+        self.values = tuple(
+            zeros(tuple(keys.shape), dtype, device) if start is None else keys[..., start:]
+            for keys, start in zip(self.keys, self.value_starts[:num_places], strict=True)
         )
 
     def layer(self, index: int) -> tuple[Any, Any]:
@@ -46,17 +53,40 @@ class KVCache:
         Tensors, unless a cache keeps them another way, for backends that read it: `kv_fp8.py`,
         `kv_int8.py`.
         """
-        return self.keys[index], self.values[index]
+        place = self.groups.place_of[index]
+        return self.keys[place], self.values[place]
+
+    def kept(self, layer: int, caches: tuple[Any, Any], new: tuple[Tensor, Tensor]) -> list[Any]:
+        """Keys, and values if they are no part of these: where, and what is written."""
+        both = list(zip(caches, new, strict=True))
+        return both if self.value_starts[layer] is None else both[:1]
+
+    def beside_vectors(
+        self, dtype: torch.dtype, device: torch.device
+    ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """A number for each key of each layer, and one for each value."""
+        of_keys = [zeros(tuple(keys.shape[:-1]), dtype, device) for keys in self.keys]
+        starts = zip(of_keys, self.value_starts[: len(of_keys)], strict=True)
+        of_values = (
+            zeros(tuple(own.shape), dtype, device) if start is None else own
+            for own, start in starts
+        )
+        return tuple(of_keys), tuple(of_values)
 
     def write(self, layer: int, key: Tensor, value: Tensor, slot_mapping: Tensor) -> None:
         """Put the step's key and value [T, num_kv_heads, head_dim] into one layer's slots [T]."""
-        for cache, new in ((self.keys[layer], key), (self.values[layer], value)):
+        for cache, new in self.kept(layer, self.layer(layer), (key, value)):
             slots = cache.flatten(0, 1)  # [num_blocks * block_size, num_kv_heads, head_dim]
             slots.index_copy_(0, slot_mapping, new.to(cache.dtype))
 
 
-def kv_bytes_per_block(config: ModelConfig, block_size: int, dtype: torch.dtype) -> int:
-    """Memory of one block over all layers, keys and values; in 8 bits with a scale a vector: for
-    floats a byte, for integers a float32."""
+def kv_bytes_per_block(
+    config: ModelConfig, block_size: int, dtype: torch.dtype, groups: KVGroups | None = None
+) -> int:
+    """Memory of one block, keys and values of all its layers, or of a group's; in 8 bits with a
+    scale a vector: for floats a byte, for integers a float32."""
     scale = 0 if dtype.itemsize > 1 else 4 if dtype == torch.int8 else 1
-    return block_size * (config.kv_numbers * dtype.itemsize + config.kv_vectors * scale)
+    size = block_size * (config.kv_numbers * dtype.itemsize + config.kv_vectors * scale)
+    num_layers = len(config.kv_shapes)
+    # Where there are several groups layers are of one size.
+    return size if groups is None else size * groups.num_places // max(num_layers, 1)

@@ -15,7 +15,7 @@ from torch import Tensor
 from thirdeye.model.config import ModelConfig
 from thirdeye.model.linear.rounded import FP8, LARGEST_FP8
 from thirdeye.model.state.kv_cache import KVCache
-from thirdeye.model.state.zeros import zeros
+from thirdeye.model.state.kv_groups import KVGroups
 
 FRACTION_BITS = 23  # of float32: the exponent lies above
 FRACTION = (1 << FRACTION_BITS) - 1
@@ -48,21 +48,20 @@ class Fp8KVCache(KVCache):
         block_size: int,
         device: torch.device,
         num_states: int = 0,
+        groups: KVGroups | None = None,
     ) -> None:
-        super().__init__(config, num_blocks, block_size, FP8, device, num_states)
-        self.key_exponents, self.value_exponents = (
-            tuple(zeros(tuple(keys.shape[:-1]), torch.uint8, device) for keys in self.keys)
-            for _ in range(2)
-        )
+        super().__init__(config, num_blocks, block_size, FP8, device, num_states, groups)
+        self.key_exponents, self.value_exponents = self.beside_vectors(torch.uint8, device)
 
     def layer(self, index: int) -> tuple[ScaledCache, ScaledCache]:
+        place = self.groups.place_of[index]
         return (
-            ScaledCache(self.keys[index], self.key_exponents[index]),
-            ScaledCache(self.values[index], self.value_exponents[index]),
+            ScaledCache(self.keys[place], self.key_exponents[place]),
+            ScaledCache(self.values[place], self.value_exponents[place]),
         )
 
     def write(self, layer: int, key: Tensor, value: Tensor, slot_mapping: Tensor) -> None:
-        for cache, new in zip(self.layer(layer), (key, value), strict=True):
+        for cache, new in self.kept(layer, self.layer(layer), (key, value)):
             numbers, exponents = round_vectors(new)
             slots = cache.numbers.flatten(0, 1).view(torch.uint8)  # bytes: any torch copies those
             slots.index_copy_(0, slot_mapping, numbers.view(torch.uint8))

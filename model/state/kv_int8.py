@@ -13,7 +13,7 @@ from torch import Tensor
 
 from thirdeye.model.config import ModelConfig
 from thirdeye.model.state.kv_cache import KVCache
-from thirdeye.model.state.zeros import zeros
+from thirdeye.model.state.kv_groups import KVGroups
 
 LARGEST = 127.0  # on either side of zero
 SMALLEST = 1e-30  # a vector's largest number counts as this at least: zeros stay zeros
@@ -45,21 +45,20 @@ class Int8KVCache(KVCache):
         block_size: int,
         device: torch.device,
         num_states: int = 0,
+        groups: KVGroups | None = None,
     ) -> None:
-        super().__init__(config, num_blocks, block_size, torch.int8, device, num_states)
-        self.key_scales, self.value_scales = (
-            tuple(zeros(tuple(keys.shape[:-1]), torch.float32, device) for keys in self.keys)
-            for _ in range(2)
-        )
+        super().__init__(config, num_blocks, block_size, torch.int8, device, num_states, groups)
+        self.key_scales, self.value_scales = self.beside_vectors(torch.float32, device)
 
     def layer(self, index: int) -> tuple[Int8Vectors, Int8Vectors]:
+        place = self.groups.place_of[index]
         return (
-            Int8Vectors(self.keys[index], self.key_scales[index]),
-            Int8Vectors(self.values[index], self.value_scales[index]),
+            Int8Vectors(self.keys[place], self.key_scales[place]),
+            Int8Vectors(self.values[place], self.value_scales[place]),
         )
 
     def write(self, layer: int, key: Tensor, value: Tensor, slot_mapping: Tensor) -> None:
-        for cache, new in zip(self.layer(layer), (key, value), strict=True):
+        for cache, new in self.kept(layer, self.layer(layer), (key, value)):
             numbers, scales = round_to_int8(new)
             cache.numbers.flatten(0, 1).index_copy_(0, slot_mapping, numbers)
             cache.scales.flatten(0, 1).index_copy_(0, slot_mapping, scales)

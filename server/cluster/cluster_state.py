@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import shlex
 import signal
 import sys
 import time
@@ -79,11 +78,4 @@ def ask(state_dir: Path | None, verb: str) -> tuple[RunningCluster, Any]:
     running = folder.running()
     if running is None:
         raise NotUp(f"No cluster is up in {folder.path}: 'thirdeye cluster up' starts one.")
-    return running, ask_driver(verb, running.address, variables_of(folder), Event())
-
-
-def variables_of(folder: StateFolder) -> dict[str, str]:
-    """This process's environment with that of the cluster."""
-    lines = folder.environment.read_text().splitlines()
-    pairs = (shlex.split(line)[1].split("=", 1) for line in lines)
-    return {**os.environ, **dict(pairs)}  # noqa: TID251 (handed on)
+    return running, ask_driver(verb, running.address, folder.variables(), Event())

@@ -17,7 +17,12 @@ from typing import Any
 import msgspec
 from pydantic import ValidationError
 
-from thirdeye.server.cluster.cluster_options import applications, longest_answer, split_options
+from thirdeye.server.cluster.cluster_options import (
+    AppSpec,
+    applications,
+    longest_answer,
+    split_options,
+)
 from thirdeye.server.cluster.cluster_settings import ClusterSettings
 from thirdeye.server.cluster.ray_environment import (
     HAPROXY,
@@ -36,6 +41,7 @@ from thirdeye.server.settings.read_settings import read_settings
 from thirdeye.server.settings.settings import Settings
 
 DRIVER = "thirdeye.server.cluster.on_ray.driver"
+ATTEMPTS = 3  # to start the head
 WATCH = 0.5  # seconds between two looks at the head
 
 
@@ -52,16 +58,38 @@ def run_up(options: Mapping[str, Any]) -> int:
         each = cluster.cpus_each(num_cores())
         folder = StateFolder.of(cluster.state_dir)
         folder.make()
-        if found := folder.running():
-            return fail(f"A cluster is up at {found.url}: 'thirdeye cluster down' ends it.")
-        end_all(folder.path)  # of an `up` that was killed
-        folder.clear()
         apps = applications(cluster, of_replicas, each)
+        if found := folder.running():
+            return roll_out(found, folder, settings, apps)
+        end_all(folder.path)  # of an `up` that was killed
     except ValidationError as error:
         return fail("\n".join(explain(error)))
-    except (RayMissing, FolderUnusable, OSError, ValueError) as error:
+    except (RayMissing, FolderUnusable, NotDeployed, OSError, ValueError) as error:
         return fail(str(error))
     return Up(cluster, settings, folder, apps).run()
+
+
+def roll_out(
+    found: RunningCluster, folder: StateFolder, settings: Settings, apps: dict[str, AppSpec]
+) -> int:
+    """The same applications with other options, in the cluster that is up: a replica at a time, and
+    its answers first. Raises `NotDeployed`."""
+    url = url_of(settings)
+    if url != found.url:
+        return fail(f"The cluster is up at {found.url}, and not at {url}: 'down' ends it first.")
+    if apps.keys() != found.apps.keys():
+        return fail(f"The cluster has {', '.join(found.apps)}: 'down' ends it before others come.")
+    say(f"thirdeye cluster: rolling out to {found.url}")
+    variables = folder.variables()
+    network = settings.network
+    asked = {"host": network.host, "port": network.port, "apps": apps}
+    ask_driver("deploy", found.address, variables, Event(), **asked)
+    say(f"Ready: {found.url}")
+    return 0
+
+
+def url_of(settings: Settings) -> str:
+    return f"http://{settings.network.host}:{settings.network.port}"
 
 
 class Up:
@@ -72,7 +100,7 @@ class Up:
         cluster: ClusterSettings,
         settings: Settings,
         folder: StateFolder,
-        apps: dict[str, dict[str, Any]],
+        apps: dict[str, AppSpec],
     ) -> None:
         self._cluster, self._settings, self._folder, self._apps = cluster, settings, folder, apps
         stats, metrics, client = free_ports(3)
@@ -98,25 +126,39 @@ class Up:
         return 0
 
     def _start(self) -> None:
-        say("thirdeye cluster: starting Ray's head")
-        self._write_haproxy()
-        self._head.start()
+        self._start_head()
         network = self._settings.network
-        url = f"http://{network.host}:{network.port}"
+        url = url_of(self._settings)
         say(f"thirdeye cluster: deploying {', '.join(self._named())}")
         self._ask("deploy", host=network.host, port=network.port, apps=self._apps)
-        apps = {path: str(app["options"].get("model", "")) for path, app in self._apps.items()}
+        apps = {path: str(app.options.get("model", "")) for path, app in self._apps.items()}
         running = RunningCluster(pid=os.getpid(), address=self._address, url=url, apps=apps)
         self._folder.remember(running)
         self._is_up = True
         has_key = bool(self._settings.access.api_keys())
         say("\n".join([f"Ready: {url}", *open_door_line(url, has_key=has_key)]))
 
+    def _start_head(self) -> None:
+        """More than once if need be: Ray gives its own processes 30 s, whatever else the machine
+        does."""
+        for attempt in range(1, ATTEMPTS + 1):
+            say("thirdeye cluster: starting Ray's head")
+            self._folder.clear()
+            self._write_haproxy()
+            try:
+                self._head.start()
+            except HeadFailed as error:
+                self._head.stop()
+                if attempt == ATTEMPTS or self._leave.is_set():
+                    raise
+                warn(f"{str(error).splitlines()[-1]} Trying again.")
+            else:
+                return
+
     def _named(self) -> list[str]:
         replicas = self._cluster.autoscale or f"{self._cluster.replicas} replicas"
         return [
-            f"{app['options'].get('model')} at {path}, {replicas}"
-            for path, app in self._apps.items()
+            f"{app.options.get('model')} at {path}, {replicas}" for path, app in self._apps.items()
         ]
 
     def _write_haproxy(self) -> None:

@@ -43,7 +43,10 @@ def ray_variables(
         "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": str(drained),
         "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": str(drained),
         "RAY_SERVE_HAPROXY_TIMEOUT_SERVER_S": str(drained),
-        "RAY_SERVE_HAPROXY_HEALTH_CHECK_INTER": "2s",
+        # A check that takes long is no refusal; a connection that fails counts at once.
+        "RAY_SERVE_HAPROXY_HEALTH_CHECK_INTER": "5s",
+        "RAY_SERVE_HAPROXY_HEALTH_CHECK_FASTINTER": "2s",
+        "RAY_SERVE_HAPROXY_HEALTH_CHECK_FALL": "3",
         "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
         "RAY_SERVE_HAPROXY_NBTHREAD": "1",
         "RAY_SERVE_HAPROXY_STATS_PORT": str(ports[0]),
@@ -54,6 +57,7 @@ def ray_variables(
         "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(haproxy / "metrics.sock"),
         "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(haproxy),
         "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(haproxy / "server-state"),
+        "RAY_worker_niceness": "0",  # Ray's own is 15: behind everything else on the machine
         "RAY_SERVE_REPLICA_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "1",
         # In one event loop with Ray's server a token is written to its socket without a detour.
         "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
@@ -74,7 +78,7 @@ def head_command(
         *("--port", str(cluster.ray_port)),
         *("--num-cpus", str(num_cores)),
         *("--temp-dir", str(folder.ray)),
-        *("--include-dashboard=false", "--disable-usage-stats"),
+        *("--include-dashboard=false", "--include-log-monitor=false", "--disable-usage-stats"),
         *("--ray-client-server-port", str(client_port)),
         *("--object-store-memory", str(80 << 20)),  # what replicas answer does not go through it
     ]

@@ -5,6 +5,7 @@ Only its owner may look into it: the token is all that Ray asks of whoever wants
 
 import os
 import secrets
+import shlex
 import shutil
 import stat
 from dataclasses import dataclass
@@ -85,6 +86,12 @@ class StateFolder:
     def environment(self) -> Path:
         """The variables of Ray, for a shell."""
         return self.path / "environment"
+
+    def variables(self) -> dict[str, str]:
+        """This process's environment with that of the cluster."""
+        lines = self.environment.read_text().splitlines()
+        pairs = (shlex.split(line)[1].split("=", 1) for line in lines)
+        return {**os.environ, **dict(pairs)}  # noqa: TID251 (handed on)
 
     def write(self, file: Path, text: str, mode: int = 0o600) -> None:
         """As a whole or not at all."""

@@ -166,7 +166,9 @@ def model_info(checkpoint: Checkpoint) -> ModelInfo:
         file_format="safetensors" if checkpoint.path.is_dir() else "gguf",
         tensor_format=tensor_format,
         num_bytes=sum(checkpoint.tensor_sizes().values()),
-        head_dim=config.head_dim,
+        head_dim=config.value_dim_of(config.attending_layers[0])
+        if config.keeps_latents
+        else config.head_dim,
         num_neurons=config.intermediate_size,
         untold=refusals(config),
         absent=absent_points(config),
@@ -179,7 +181,7 @@ def layer_shapes(config: ModelConfig) -> tuple[LayerShape, ...]:
     """None, if all layers have one."""
     found = tuple(
         LayerShape(
-            config.num_kv_heads_of(layer), config.head_dim_of(layer), config.mlp_size_of(layer)
+            config.num_kv_heads_of(layer), config.value_dim_of(layer), config.mlp_size_of(layer)
         )
         for layer in range(config.num_hidden_layers)
     )

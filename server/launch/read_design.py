@@ -6,9 +6,10 @@ from thirdeye.server.api.state.model_design import ExpertsDesign, ModelDesign
 
 def design_of(config: ModelConfig, tensor_format: str) -> ModelDesign:
     layers = range(config.num_hidden_layers)
-    attending = [config.attention_of(i) for i in config.attending_layers]
+    specs = [config.attention_of(i) for i in layers]
+    attending = [specs[i] for i in config.attending_layers]
     ropes = [spec.rope for spec in attending if spec.rope is not None]
-    windows = [config.attention_of(i).window for i in layers]
+    windows = [spec.window for spec in specs]
     return ModelDesign(
         norm=config.norm,
         norm_eps=config.norm_eps,
@@ -24,6 +25,9 @@ def design_of(config: ModelConfig, tensor_format: str) -> ModelDesign:
         score_softcap=attending[0].softcap,
         sinks=any(spec.sinks for spec in attending),
         windows=windows if any(windows) else [],
+        head_dims=where_they_differ([config.head_dim_of(i) for i in layers]),
+        kv_heads=where_they_differ([config.num_kv_heads_of(i) for i in layers]),
+        rope_dims=where_they_differ([spec.rope.dim if spec.rope else 0 for spec in specs]),
         activation=config.activation,
         gated_mlp=config.gated_mlp,
         intermediate_size=config.intermediate_size,
@@ -33,6 +37,10 @@ def design_of(config: ModelConfig, tensor_format: str) -> ModelDesign:
         state_layers=[layer for layer in layers if layer not in config.attending_layers],
         tensor_format=tensor_format,
     )
+
+
+def where_they_differ(numbers: list[int]) -> list[int]:
+    return numbers if len({*numbers}) > 1 else []
 
 
 def positions_of(config: ModelConfig) -> str:

@@ -196,13 +196,15 @@ async def load(replica: Replica, url: str, started: float) -> None:
 def ready_line(url: str, name: str, info: EngineInfo, seconds: float) -> str:
     """All that a person wants to know, in one line."""
     ranks = info.num_ranks
+    groups = f" for {len(info.windows)} groups of layers" if len(info.windows) > 1 else ""
     states = f", {info.num_states:,} states" if info.num_states else ""
     missed = "".join(f", no {path}" for path in info.missed_paths)
     device = info.device if ranks == 1 else f"{ranks} ranks on {info.device.partition(':')[0]}"
     return (
         f"Ready: {url}  chat: {url}/  model: {name} "
         f"({info.num_parameters / 1e6:,.1f} M parameters, {info.max_model_len:,} context, "
-        f"{device} {info.dtype}, {info.num_blocks:,} KV blocks{states}{missed})  in {seconds:.1f} s"
+        f"{device} {info.dtype}, {info.num_blocks:,} KV blocks{groups}{states}{missed})  "
+        f"in {seconds:.1f} s"
     )
 
 

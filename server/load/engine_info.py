@@ -83,6 +83,7 @@ def describe(
         dtype=str(where.dtype).removeprefix("torch."),
         num_blocks=config.num_blocks,
         block_size=config.block_size,
+        windows=config.windows,
         max_num_seqs=config.max_num_seqs,
         num_states=config.num_states,
         state_bytes=bytes_per_state(model),

@@ -12,6 +12,7 @@ from thirdeye.model.memory_estimate import bytes_per_state
 from thirdeye.model.parallel.shares import rank_config
 from thirdeye.model.state.choose_kv import make_kv_cache
 from thirdeye.model.state.kv_cache import kv_bytes_per_block
+from thirdeye.model.state.kv_groups import kv_groups
 from thirdeye.model.transformer import Transformer
 from thirdeye.server.engine.cache.device_memory import CudaMemory, DeviceMemory, MemoryUsage
 from thirdeye.server.engine.cache.kv_budget import GIB
@@ -68,7 +69,12 @@ def try_step(
     context = model.config.max_position_embeddings
     has_states = model.config.state is not None
     sizes = trial_config(
-        num_tokens, recipe.scheduling.max_num_seqs, BLOCK_SIZE, context, has_states=has_states
+        num_tokens,
+        recipe.scheduling.max_num_seqs,
+        BLOCK_SIZE,
+        context,
+        has_states=has_states,
+        windows=kv_groups(model.config).windows,
     )
     make_core = partial(_make_core, recipe, model, kv_dtype, device, rank_group)
     usage = profile_memory(make_core, sizes, memory, granted_share(recipe))
@@ -121,9 +127,10 @@ def _make_core(
         has_states=own.state is not None,
     )
     num_blocks = config.num_blocks + SCRAP_BLOCKS * is_ahead
-    cache = make_kv_cache(own, num_blocks, config.block_size, kv_dtype, device, num_states)
+    groups = kv_groups(own)
+    cache = make_kv_cache(own, num_blocks, config.block_size, kv_dtype, device, num_states, groups)
     runner = ModelRunner(rank_group.wrap(model), cache, config, device)
-    size = num_blocks * kv_bytes_per_block(own, config.block_size, kv_dtype)
+    size = num_blocks * kv_bytes_per_block(own, config.block_size, kv_dtype, groups)
     size += num_states * bytes_per_state(own)
     if not is_ahead:
         return EngineCore(config, runner), size

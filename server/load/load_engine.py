@@ -26,6 +26,7 @@ from thirdeye.model.parallel.shares import rank_config
 from thirdeye.model.placement import Placement
 from thirdeye.model.state.choose_kv import make_kv_cache
 from thirdeye.model.state.kv_cache import kv_bytes_per_block
+from thirdeye.model.state.kv_groups import kv_groups
 from thirdeye.model.transformer import Transformer
 from thirdeye.server import logs
 from thirdeye.server.engine.cache.kv_budget import plan_kv, plan_states
@@ -111,7 +112,6 @@ def load_engine(
     budget, memory = find_kv_budget(recipe, model, kv_dtype, device, rank_group)
     if device.type == "cuda" and recipe.max_adapters and recipe.cache.kv_memory is None:
         budget -= recipe.max_adapter_bytes  # of what is left beside the weights
-    config = engine_config(recipe, own, kv_dtype, device, budget)
     is_ahead = runs_ahead(
         recipe.kernels.cuda_graphs,
         device,
@@ -119,6 +119,7 @@ def load_engine(
         recipe.placement.tensor_parallel,
         has_states=own.state is not None,
     )
+    config = engine_config(recipe, own, kv_dtype, device, budget, steps_ahead=int(is_ahead))
     if is_ahead:  # a guess needs the token before it, which the host does not know yet
         config = msgspec.structs.replace(config, num_draft_tokens=0)
     inspection_rows = min(MAX_ROWS, config.max_num_batched_tokens)
@@ -127,7 +128,7 @@ def load_engine(
     )
     num_blocks = config.num_blocks + SCRAP_BLOCKS * is_ahead
     kv_cache = make_kv_cache(
-        own, num_blocks, config.block_size, kv_dtype, device, config.num_states
+        own, num_blocks, config.block_size, kv_dtype, device, config.num_states, kv_groups(own)
     )
     launcher = make_launcher(model, kv_cache, config, device) if is_ahead else None
     adapters = make_adapter_loader(
@@ -240,6 +241,7 @@ def engine_config(
     kv_dtype: torch.dtype,
     device: torch.device,
     budget: int,
+    steps_ahead: int = 0,
 ) -> EngineConfig:
     """The scheduler's sizes, from what was asked and what the memory holds.
 
@@ -249,23 +251,28 @@ def engine_config(
     num_states = plan_states(
         budget=budget, bytes_per_state=state_size, max_num_seqs=recipe.scheduling.max_num_seqs
     )
-    num_blocks, max_model_len = plan_kv(
-        budget=budget - num_states * state_size,
-        bytes_per_block=kv_bytes_per_block(model, BLOCK_SIZE, kv_dtype),
-        block_size=BLOCK_SIZE,
-        context=model.max_position_embeddings,
-        asked=recipe.scheduling.max_model_len,
-    )
     num_tokens, step_seconds = recipe.scheduling.max_num_batched_tokens, 0.0
     if num_tokens is None:
         num_tokens = default_batched_tokens(device.type, recipe.scheduling.max_num_seqs)
         if device.type == "cpu":
             num_tokens, step_seconds = max(num_tokens, MOST_ON_CPU), STEP_SECONDS
+    groups = kv_groups(model)
+    num_blocks, max_model_len = plan_kv(
+        budget=budget - num_states * state_size,
+        bytes_per_block=kv_bytes_per_block(model, BLOCK_SIZE, kv_dtype, groups),
+        block_size=BLOCK_SIZE,
+        context=model.max_position_embeddings,
+        asked=recipe.scheduling.max_model_len,
+        windows=groups.windows,
+        num_ahead=num_tokens * (1 + steps_ahead),
+    )
     return EngineConfig(
         max_model_len=max_model_len,
         num_blocks=num_blocks,
         block_size=BLOCK_SIZE,
         num_states=num_states,
+        windows=groups.windows,
+        steps_ahead=steps_ahead,
         max_num_seqs=recipe.scheduling.max_num_seqs,
         max_num_batched_tokens=num_tokens,
         step_seconds=step_seconds,

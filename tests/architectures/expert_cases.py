@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from tests.architectures.cases import TIED, Case, relative
+from tests.architectures.cases import LLAMA3, TIED, Case, relative
 from tests.architectures.expert_gguf import expert_gguf
 
 FULL, SLIDING = "full_attention", "sliding_attention"
@@ -36,6 +36,14 @@ ernie = partial(
 gpt_oss = partial(
     relative, "gpt_oss", gguf=expert_gguf, **LOCAL, sliding_window=7, rope_parameters=OSS_YARN
 )
+
+
+LLAMA4 = {
+    "intermediate_size": 40, "intermediate_size_mlp": 80, "num_local_experts": 6,
+    "num_hidden_layers": 4, "attention_chunk_size": 7, "floor_scale": 5, "attn_scale": 0.5,
+    "rope_parameters": LLAMA3, "pad_token_id": None,
+}  # fmt: skip
+llama4 = partial(relative, "llama4_text", gguf=None)
 
 
 def glm(**changes: Any) -> Case:
@@ -73,6 +81,16 @@ EXPERTS: dict[str, Case] = {
     "glm4_moe": glm(n_group=4, topk_group=2),
     "glm4_moe-plain": glm(
         attention_bias=True, use_qk_norm=False, norm_topk_prob=False, first_k_dense_replace=2
+    ),
+    "llama4_text": llama4(**LLAMA4, interleave_moe_layer_step=2),
+    "llama4_text-plain": llama4(
+        **(LLAMA4 | {"num_local_experts": 4, "num_hidden_layers": 3}),
+        num_experts_per_tok=2,
+        moe_layers=[0, 1, 2],
+        no_rope_layers=[0, 1, 1],
+        use_qk_norm=False,
+        attn_temperature_tuning=False,
+        attention_bias=True,
     ),
     "ernie4_5_moe": ernie(**TIED),
     "ernie4_5_moe-between": ernie(

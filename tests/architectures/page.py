@@ -15,6 +15,8 @@ from thirdeye.weights.formats.quantized.methods import METHODS
 CONVERTED = {  # to files of a relative
     "mistral": ("llama",),
     "mixtral": ("llama",),
+    "deepseek_v2": ("deepseek2",),
+    "glm4_moe_lite": ("deepseek2",),
     "internlm3": ("llama",),
     "olmo3": ("olmo2",),
     "gemma4_unified_text": ("gemma4",),
@@ -52,6 +54,13 @@ class is read, refused by name, or listed as harmless with the reason
 (`tests/architectures/walk/harmless.py`), and each that is read is changed, one after the other:
 logits change as transformers' do, or the file is refused. Of a GGUF file a setting that nobody asks
 for is refused by name, but for those in `weights/formats/gguf/metadata_keys.py`.
+
+Where attention is over latents (DeepSeek V2 and V3, Kimi K2, GLM-4.7-Flash, Youtu-LLM, Mistral
+Small 4), a token leaves one in each layer and nothing else: 576 numbers of DeepSeek, so in 16 bits
+31,104 bytes a token of V2-Lite and 70,272 of V3. It is computed on the latents themselves, for
+prompts as for single tokens. A head's matrices from latents to its keys and values (`kv_b_proj`, or
+`attn_k_b` and `attn_v_b`) are kept in the model's own dtype, however the rest is; adapters that
+would change them are refused, and so is a look at a head's own keys and values.
 
 Layers that keep a state in place of keys and values (a short convolution in LFM2, a gated delta net
 in Qwen3-Next and Qwen3.5, Mamba-2 in Granite 4, Nemotron-H and, beside attention, in Falcon-H1) are
@@ -105,7 +114,8 @@ def gguf_names(found: Architecture) -> tuple[str, ...]:
 
 def page() -> str:
     rows = (
-        f"| {found.models} | {_names(found.model_types)} | {_names(gguf_names(found))} |\n"
+        f"| {found.models} | {_names(found.model_types + found.other_types)} "
+        f"| {_names(gguf_names(found))} |\n"
         for found in ARCHITECTURES
     )
     methods = "".join(f"| `{name}` | {found.reads} |\n" for name, found in METHODS.items())

@@ -13,10 +13,11 @@ from transformers import PreTrainedModel
 
 from tests.architectures.cases import VOCAB_SIZE
 from tests.architectures.conftest import Written
+from tests.architectures.fused.fused_gguf import fused
 from tests.architectures.page import PAGE, gguf_names, page
 from tests.architectures.running import greedy, load, logits, make_cache, step
 from tests.architectures.table import CASES
-from tests.draws import also_at_night, count
+from tests.draws import also_at_night, count, is_night
 from tests.model.parallel.test_parallel import on_ranks
 from thirdeye.model.inspection.probe import LayerTrace, logit_lens, trace_layers
 from thirdeye.model.native.library import Library
@@ -31,6 +32,10 @@ __all__ = ["on_ranks"]  # a fixture
 TOKENS = torch.randint(VOCAB_SIZE, (40,), generator=torch.Generator().manual_seed(2)).tolist()
 BEYOND_A_BLOCK = 18  # tokens: a cache's blocks hold 16
 in_gguf = pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.gguf])
+SAVED_SO = {"gpt2", "phi3", "gpt_neox", "bloom", "mpt", "falcon", "gpt_bigcode"}
+# Turned, biased, uneven, with experts, by neighbours, with gates.
+SOME_FUSED = ["llama", "qwen2", "gemma4_text", "qwen3_moe", "glm", "qwen3_next"]
+FUSED = [name for name, case in CASES.items() if case.gguf] if is_night() else SOME_FUSED
 everywhere = pytest.mark.parametrize("name", CASES)
 
 
@@ -41,6 +46,12 @@ def close(ours: Tensor, theirs: Tensor, limit: float = 1e-4) -> None:
 def theirs_of(model: PreTrainedModel, token_ids: list[int] = TOKENS) -> Tensor:
     found: Tensor = model(torch.tensor([token_ids])).logits[0]
     return found
+
+
+@cache
+def expected_of(model: PreTrainedModel) -> Tensor:
+    """Computed once for all forms of a model that nobody changes."""
+    return theirs_of(model)
 
 
 @cache
@@ -62,16 +73,19 @@ def test_the_page_of_models_is_the_table() -> None:
 @also_at_night
 @everywhere
 def test_logits(written: Written, name: str) -> None:
-    """Through the real loader, whole and in chunks that end within blocks; token by token beyond
-    the first block, at night to the end."""
+    """Through the real loader, whole and in chunks that end within blocks; token by token from one
+    block into the next, at night from the first to the last."""
     hf, path, _ = written(name)
-    theirs = theirs_of(hf)
+    theirs = expected_of(hf)
     assert theirs.std() > 0.3  # the logits say something
     model = loaded(path)
     for chunk in (100, 7):
         close(logits(model, TOKENS, chunk), theirs)
-    singly = TOKENS[: count(BEYOND_A_BLOCK, len(TOKENS))]
-    close(logits(model, singly, 1), theirs[: len(singly)])
+    cache, past = make_cache(model), count(BEYOND_A_BLOCK - 4, 0)
+    if past:
+        step(model, cache, TOKENS[:past], 0)
+    for place in range(past, count(BEYOND_A_BLOCK, len(TOKENS))):
+        close(step(model, cache, [TOKENS[place]], place), theirs[place : place + 1])
 
 
 @in_gguf
@@ -84,7 +98,22 @@ def test_logits_of_gguf(written: Written, name: str) -> None:
     assert theirs.architecture in gguf_names(row)  # llama.cpp calls several of them by one name
     found = CASES[name].as_written(theirs.config)
     assert replace(found, architecture=ours.config.architecture) == ours.config
-    close(logits(load(file), TOKENS), theirs_of(hf))
+    close(logits(load(file), TOKENS), expected_of(hf))
+
+
+@also_at_night
+@pytest.mark.parametrize("name", FUSED)
+def test_gguf_with_what_is_read_together_in_one(
+    written: Written, name: str, tmp_path: Path
+) -> None:
+    """At night of all; of those that have none of it, nothing is asked."""
+    _, _, file = written(name)
+    assert file is not None
+    if fused(file, tmp_path / "m.gguf"):
+        ours = logits(load(tmp_path / "m.gguf"), TOKENS)
+        assert torch.equal(ours, logits(load(file), TOKENS))
+    else:
+        assert name.partition("-")[0] in SAVED_SO
 
 
 @everywhere
@@ -101,7 +130,7 @@ def test_logits_by_our_kernels(written: Written, name: str, native: Library) -> 
     hf, path, _ = written(name)
     model = load(path, native=native)
     for chunk in (100, 7):
-        close(logits(model, TOKENS, chunk), theirs_of(hf))
+        close(logits(model, TOKENS, chunk), expected_of(hf))
 
 
 @also_at_night
@@ -112,7 +141,11 @@ def test_steps_from_tape(written: Written, name: str, native: Library) -> None:
     ours, plain = (load(path, native=native, quantize="int8") for _ in range(2))
     plain._through_blocks = plain._one_by_one
     caches = make_cache(ours), make_cache(plain)
-    for past, token in enumerate(TOKENS[: count(BEYOND_A_BLOCK, len(TOKENS))]):
+    first = count(BEYOND_A_BLOCK - 6, 0)
+    if first:
+        for model, cache in zip((ours, plain), caches, strict=True):
+            step(model, cache, TOKENS[:first], 0)
+    for past, token in enumerate(TOKENS[first : count(BEYOND_A_BLOCK, len(TOKENS))], first):
         taped = step(ours, caches[0], [token], past)
         assert torch.equal(taped, step(plain, caches[1], [token], past))
     assert is_recorded(ours)
@@ -162,7 +195,7 @@ def test_two_ranks(
         return
     results = on_ranks(2, lambda ranks: share(path, ranks))
     assert torch.equal(results[0], results[1])
-    close(results[0], theirs_of(hf))
+    close(results[0], expected_of(hf))
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from tests.api.support import Served, fake_engine, live, ready_state
+from tests.browser.tab import NEW, Tab
 
 FLAGS = [
     "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync",
@@ -24,7 +25,7 @@ FLAGS = [
 
 
 @pytest.fixture(scope="package")
-def browser() -> Iterator[Any]:
+def browser() -> Iterator["Browser"]:
     """The distribution's Chromium: Playwright's own download is not needed.
 
     While it is open Playwright has an event loop running in this thread, where no other may then
@@ -36,43 +37,76 @@ def browser() -> Iterator[Any]:
         pytest.skip("BROWSER TESTS SKIPPED: no chromium on this machine")
     with api.sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=program, args=FLAGS)
-        yield chromium
+        yield Browser(chromium)
         chromium.close()
+
+
+@dataclass
+class Browser:
+    """Chromium, and the page that visits share."""
+
+    chromium: Any
+    shared: Tab | None = None
+
+    @contextmanager
+    def tab(self, origin: str, is_shared: bool) -> Iterator[Tab]:
+        """One that is as new. After a failure, and where it is not shared, nobody has it again."""
+        tab = (self.shared if is_shared else None) or Tab(self.chromium)
+        is_forgotten = False
+        if is_shared:
+            self.shared = None
+        try:
+            yield tab
+            if is_shared:
+                tab.forget(origin)
+                self.shared, is_forgotten = tab, True
+        finally:
+            if not is_forgotten:
+                tab.close()
 
 
 @dataclass
 class Visit:
     """A page, and all that went wrong on it."""
 
-    page: Any
+    tab: Tab
     url: str
     foreign: list[str] = field(default_factory=list)  # addresses it tried to fetch elsewhere
     errors: list[str] = field(default_factory=list)  # uncaught exceptions, console errors
     dialogs: list[str] = field(default_factory=list)
 
+    @property
+    def page(self) -> Any:
+        return self.tab.page
+
+    def on(self, event: str, listener: Callable[[Any], object]) -> None:
+        """As the page's own, until the visit ends."""
+        self.tab.listen(event, listener)
+
 
 @contextmanager
-def visit(browser: Any, url: str, path: str = "/", **options: Any) -> Iterator[Visit]:
-    """A fresh profile on `url`; whatever it did wrong fails the test at the end."""
-    context = browser.new_context(service_workers="block", **options)
-    context.set_default_timeout(20_000)
-    page = context.new_page()
-    found = Visit(page, url)
+def visit(
+    browser: Browser, url: str, path: str = "/", is_shared: bool = True, **look: Any
+) -> Iterator[Visit]:
+    """A page on `url` that is as new; whatever it did wrong fails the test at the end.
 
-    def refuse(route: Any) -> None:
-        found.foreign.append(route.request.url)
-        route.abort()
+    `look` as in `Tab.look`. Who changes the profile for good asks for one that is not shared.
+    """
+    with browser.tab(url, is_shared) as tab:
+        found = Visit(tab, url)
 
-    # Told as an expression: else each of a page's forty files would be asked for here.
-    context.route(re.compile(f"^(?!{re.escape(url)}|data:|blob:)"), refuse)
-    page.on("pageerror", lambda error: found.errors.append(str(error)))
-    page.on("console", lambda m: found.errors.append(m.text) if m.type == "error" else None)
-    page.on("dialog", lambda dialog: (found.dialogs.append(dialog.message), dialog.dismiss()))
-    page.goto(url + path)
-    try:
+        def refuse(route: Any) -> None:
+            found.foreign.append(route.request.url)
+            route.abort()
+
+        # Told as an expression: else each of a page's forty files would be asked for here.
+        tab.refuse(re.compile(f"^(?!{re.escape(url)}|data:|blob:)"), refuse)
+        found.on("pageerror", lambda error: found.errors.append(str(error)))
+        found.on("console", lambda m: found.errors.append(m.text) if m.type == "error" else None)
+        found.on("dialog", lambda dialog: (found.dialogs.append(dialog.message), dialog.dismiss()))
+        tab.look(**(NEW | look))
+        tab.page.goto(url + path)
         yield found
-    finally:
-        context.close()
     assert (found.foreign, found.errors, found.dialogs) == ([], [], [])
 
 
@@ -93,7 +127,7 @@ def served(replay: Any = None, **knobs: Any) -> Iterator[tuple[str, Any]]:
 
 
 WAIT = """new Promise((done, fail) => {
-  const deadline = performance.now() + 20_000;
+  const deadline = performance.now() + 100_000;
   const look = () => {
     try {
       if (%s) done();
@@ -114,7 +148,7 @@ def until(page: Any, expression: str) -> None:
 def happens(page: Any, condition: Callable[[], bool]) -> None:
     """Wait for what the server sees. A plain wait would hold back what Playwright's loop calls:
     who answers a dialog, and who refuses a foreign request."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 100
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
         page.wait_for_timeout(20)

@@ -99,7 +99,7 @@ def test_the_policy_comes_with_every_file(browser: Any) -> None:
     """Modules, styles and page alike, and nothing was asked of anybody else."""
     policies = []
     with served() as (url, _), visit(browser, url) as seen:
-        seen.page.on("response", lambda r: policies.append((r.url, r.headers)))
+        seen.on("response", lambda r: policies.append((r.url, r.headers)))
         seen.page.reload()
         until(seen.page, "document.querySelector('#model').textContent.startsWith('tiny')")
         own = [headers for found, headers in policies if "/v1/" not in found]

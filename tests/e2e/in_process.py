@@ -1,7 +1,7 @@
 """A tiny model's real server in this process: what `thirdeye serve` serves with these settings.
 
 For tests whose subject is neither the command nor a process of its own: to start those takes two
-seconds of processor time, most of them for imports.
+seconds of processor time, most of them for imports. What `served` serves is at night the command's.
 """
 
 from collections.abc import Iterator
@@ -13,11 +13,28 @@ import torch
 import uvicorn
 
 from tests.api.threaded_server import ThreadedServer
+from tests.draws import is_night
+from tests.e2e.live import LiveServer
 from thirdeye.server.engine.process.spawn import Spawned
 from thirdeye.server.launch.opened_model import open_model
 from thirdeye.server.launch.replica import Replica
 from thirdeye.server.settings.read_settings import read_settings
 from thirdeye.server.transport.connection_guard import GuardedProtocol
+
+
+@contextmanager
+def served(path: Path, **settings: Any) -> Iterator[str]:
+    """The address of `thirdeye serve`, which at a push is `served_here`. For tests that are
+    `also_at_night`."""
+    if not is_night():
+        with served_here(path, **settings) as url:
+            yield url
+        return
+    flags = [(f"--{name.replace('_', '-')}", str(value)) for name, value in settings.items()]
+    named = [str(path), "--served-model-name", "tiny"]
+    server = LiveServer([*named, *(word for flag in flags for word in flag)]).start()
+    yield server.url
+    assert server.stop() == 0, server.output
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from tests.model.tiny import MIXED
+from tests.model.tiny import LATENT, MIXED
 from thirdeye.model.config import ModelConfig, RopeConfig
 from thirdeye.model.experts_spec import ExpertsSpec
 from thirdeye.model.linear.rounded import FP8
@@ -46,6 +46,9 @@ FORMS = {
     "deterministic": ServedForm(replace(SMALL_8B, intermediate_size=2048), is_deterministic=True),
     "experts": ServedForm(
         replace(SMALL_8B, experts=ExpertsSpec(num_experts=8, num_chosen=3, intermediate_size=128))
+    ),
+    "latents": ServedForm(
+        replace(LATENT, vocab_size=1024, max_position_embeddings=8192, hidden_size=64)
     ),
     "few rows": ServedForm(quantize="int8", max_num_seqs=4),
     "kinds of layers": ServedForm(

@@ -20,7 +20,7 @@ TWO = [5, 11]
 # experts beside the MLP.
 UNEVEN = (
     "lfm2", "qwen3_5_text", "nemotron_h-dense", "falcon_h1", "gemma4_text-shared",
-    "gemma4_text-experts",
+    "gemma4_text-experts", "deepseek_v2",
 )  # fmt: skip
 SHAPES = (  # norms behind, a scale of what is added, of logits, caps, one norm for two, experts
     *TINY, "gemma2", "olmo2", "granite", "cohere", "gpt_neox", "falcon-groups", "bloom", "phi",

@@ -12,16 +12,21 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from transformers.masking_utils import eager_mask
 
 from tests.architectures.running import load
+from tests.architectures.table import CASES
 from tests.inspection.conftest import Pair
 from tests.inspection.test_attribution import TWO, UNEVEN, attributed
 from tests.inspection.test_edits import logits_of
 from tests.inspection.test_readings import TOKENS, finish, traces_of, whole
+from tests.model.parallel.test_parallel import on_ranks
 from tests.oracles.hooked_model import NAME, attend
 from thirdeye.model.inspection.edits import AddVector, Edit, EditChange, Put, Scale
 from thirdeye.model.inspection.measures.head_kinds import head_kinds
 from thirdeye.model.inspection.readings import OF_HEADS, Readings
 from thirdeye.model.inspection.refusals import refusals
 from thirdeye.model.native.library import Library
+from thirdeye.model.transformer import Transformer
+
+__all__ = ["on_ranks"]  # a fixture
 
 PairOf = Callable[[str], Pair]
 Seen = dict[str, Tensor]
@@ -227,3 +232,31 @@ def test_a_state_is_a_part_of_its_own(pair_of: PairOf) -> None:
             assert found.state[number] == 0
             assert (found.heads[number] != 0).all()
             assert kinds[:, number].isfinite().all()
+
+
+@pytest.mark.parametrize("name", [name for name in UNEVEN if CASES[name].is_shared])
+def test_two_ranks_tell_what_one_does(pair_of: PairOf, on_ranks: Any, name: str) -> None:
+    """Of an edited run: heads, keys and values of every layer, parts of a logit, and the next
+    token; each head is on one rank alone."""
+    pair = pair_of(name)
+    torch.set_num_threads(1)
+    attending, keeping = pair.ours.config.attending_layers, pair.ours.config.keeping_layers
+    edits = [
+        Edit("head", Scale(0.0), attending[-1], pair.ours.config.num_heads - 1, (2, 9)),
+        Edit("kv_head", Scale(-0.5), keeping[0], 1),
+        Edit("attn_out", Scale(0.5), 0, positions=(3,)),
+    ]
+
+    def told(model: Transformer) -> list[Tensor]:
+        with torch.inference_mode():
+            reads = Readings(whole(model, len(TOKENS)), 8)
+            parts = [name for name in (*OF_HEADS, "pattern") if name not in refusals(model.config)]
+            traces = traces_of(model, TOKENS, edits=edits)
+            found = [finish(reads.array(trace, part)) for trace in traces for part in parts]
+            shares = attributed(model, TWO).arrays()
+            return [*found, *shares.values(), model.unembed(traces[-1].resid_post)]
+
+    expected = told(pair.ours)
+    for found in on_ranks(2, lambda ranks: told(load(pair.path, ranks=ranks))):
+        for ours, one in zip(found, expected, strict=True):
+            torch.testing.assert_close(ours, one, atol=2e-4, rtol=2e-4)

@@ -15,9 +15,10 @@ from tests.inspection.conftest import Pair
 from tests.inspection.edited import plain
 from tests.inspection.test_attribution import UNEVEN
 from tests.inspection.test_edits import CLOSE, logits_of, streams_of_variants
-from tests.inspection.test_readings import TOKENS, finish
+from tests.inspection.test_readings import TOKENS, finish, traces_of
 from thirdeye.model.inspection.continuation import continued
 from thirdeye.model.inspection.edits import INDEXED, POINTS, AddVector, Edit, Put, Scale
+from thirdeye.model.inspection.points import read_point
 from thirdeye.model.inspection.refusals import absent_points, refusals
 from thirdeye.model.native.library import Library
 from thirdeye.model.transformer import Transformer
@@ -113,6 +114,19 @@ def test_a_factor_of_one_changes_no_bit(pair_of: PairOf, native: Library, name: 
         if at == "pattern":
             eye = Put(torch.eye(len(TOKENS)))
             assert not torch.equal(logits_of(model, [Edit(at, eye, layer, 1)]), base)
+
+
+@pytest.mark.parametrize("name", UNEVEN)
+def test_numbers_of_the_same_text_change_no_bit(pair_of: PairOf, name: str) -> None:
+    """Patching a text with itself, at each point that a layer has, whatever it keeps."""
+    model = pair_of(name).ours
+    base, traces = logits_of(model, []), traces_of(model, TOKENS)
+    for at, layer in points_of(model):
+        if at in ("embed", "pattern"):
+            continue
+        values = read_point(traces[layer], at, 0)
+        patched = Edit(at, Put(values), layer, 0, tuple(range(len(TOKENS))))
+        assert torch.equal(logits_of(model, [patched]), base), (at, layer)
 
 
 @pytest.mark.parametrize("name", UNEVEN)

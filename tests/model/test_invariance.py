@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from tests.model.steps import Row, make_batch
-from tests.model.tiny import CPU, GPT2, LLAMA, change, make_cache, random_model
+from tests.model.tiny import CPU, GPT2, LATENT, LLAMA, change, make_cache, random_model
 from thirdeye.model.config import Activation, ModelConfig
 from thirdeye.model.linear.linear import Linear
 from thirdeye.model.linear.method import LinearMethod
@@ -20,6 +20,7 @@ from thirdeye.model.parts.activations import activation_function, gated_function
 from thirdeye.model.placement import Placement
 
 LONG = change(LLAMA, max_position_embeddings=160)
+LATENTS = change(LATENT, max_position_embeddings=160)
 GPT2_WIDE = change(GPT2, max_position_embeddings=160, intermediate_size=1100)
 FP32 = Placement(torch.float32, CPU)
 ROWS = [1, 2, 3, 4, 5, 7, 8, 15, 16, 17, 31, 33, 48, 63, 64, 65, 100]
@@ -87,7 +88,7 @@ def test_rows_of_a_gated_activation(activation: Activation, width: int, threads:
 
 
 @pytest.mark.parametrize("length", [5, 128, 129, 150])
-@pytest.mark.parametrize("config", [LONG, GPT2_WIDE], ids=["llama", "gpt2-wide"])
+@pytest.mark.parametrize("config", [LONG, GPT2_WIDE, LATENTS], ids=["llama", "gpt2-wide", "latent"])
 def test_all_at_once_or_one_by_one(config: ModelConfig, length: int) -> None:
     """Logits of every position: a whole prompt, several draft tokens verified, single tokens."""
     model = random_model(config)

@@ -9,6 +9,7 @@ from thirdeye.model.attention.blocked import BlockedAttention
 from thirdeye.model.attention.native import NativeAttention
 from thirdeye.model.attention.protocol import AttentionBackend
 from thirdeye.model.config import Alibi, AttentionSpec, ModelConfig, RopeConfig
+from thirdeye.model.declare.latent_spec import LatentSpec
 from thirdeye.model.native.library import Library
 from thirdeye.model.state.kv_cache import KVCache
 from thirdeye.model.state_spec import DeltaNetSpec, Mamba2Spec, ShortConvSpec
@@ -33,10 +34,29 @@ MIXED = dataclasses.replace(  # every way to attend, two rotary tables and a lay
     num_hidden_layers=4,
     attention=(
         AttentionSpec(NEAR, window=20, softcap=3.0),
-        AttentionSpec(FAR, sinks=True),
+        AttentionSpec(FAR, chunk=30, sinks=True),
         AttentionSpec(None, scale=0.5, alibi=Alibi(scale=0.5)),
         AttentionSpec(NEAR, scale=0.2, window=70, softcap=1.5, sinks=True),
     ),
+)
+
+NEAR_AND_FAR = dataclasses.replace(  # as Gemma 3 has it: most layers see little, some see all
+    LLAMA,
+    num_hidden_layers=6,
+    attention=tuple(
+        AttentionSpec(FAR) if layer % 3 == 2 else AttentionSpec(NEAR, window=20)
+        for layer in range(6)
+    ),
+)
+
+OF_LATENTS = LatentSpec(size=20, rope_size=8, key_size=12, value_size=10, query_size=24)
+LATENT = (
+    dataclasses.replace(  # heads that look at one latent a token, their queries made of another
+        LLAMA,
+        num_kv_heads=1,
+        head_dim=OF_LATENTS.kept_size,
+        attention=(AttentionSpec(LLAMA.rope, scale=0.3, has_values=False, latent=OF_LATENTS),) * 2,
+    )
 )
 
 HYBRID = dataclasses.replace(  # layers that keep a state beside those that attend

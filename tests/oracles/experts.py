@@ -45,13 +45,18 @@ def route_by_hand(
     return found
 
 
-def experts_by_hand(x: Tensor, routes: list[dict[int, float]], experts: list[Gate]) -> Tensor:
-    """x [T, hidden] -> [T, hidden] float64, with SiLU."""
+def experts_by_hand(
+    x: Tensor, routes: list[dict[int, float]], experts: list[Gate], scales_input: bool = False
+) -> Tensor:
+    """x [T, hidden] -> [T, hidden] float64, with SiLU. A weight is of the answer, or of the
+    question."""
     rows = []
     for token, weights in zip(x.double(), routes, strict=True):
         row = torch.zeros_like(token)
         for expert, weight in weights.items():
             gate, up, down = (matrix.double() for matrix in experts[expert])
-            row += weight * (down @ (torch.nn.functional.silu(gate @ token) * (up @ token)))
+            asked, answered = (weight, 1.0) if scales_input else (1.0, weight)
+            own = asked * token
+            row += answered * (down @ (torch.nn.functional.silu(gate @ own) * (up @ own)))
         rows.append(row)
     return torch.stack(rows)

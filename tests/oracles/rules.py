@@ -196,7 +196,8 @@ class Rules:
         num_taken = sum(needed[s] - 1 for s in old if given[s] >= needed[s])
         has_row = len(old) + num_late < self._config.max_num_seqs
         has_token = self._left(old, num_unfinished, num_taken) > 0
-        num_blocks = pool.num_blocks_for(len(head.token_ids)) + len(old) + num_late
+        num_blocks = self._config.num_blocks_of(len(head.token_ids))
+        num_blocks += (len(old) + num_late) * len(self._config.windows)
         is_plain = self._config.admission is Admission.PREEMPT
         has_blocks = is_plain and num_blocks <= pool.num_free
         assert not (has_row and has_token and has_blocks), "it is turned away for nothing"

@@ -34,6 +34,9 @@ class Architecture:
     huggingface_names: Callable[[ModelConfig], NameTable]
     gguf_config: Callable[[Fields, GGUFFile, int], ModelConfig] = no_config  # last: vocab_size
     gguf_names: Callable[[ModelConfig], NameTable] = no_names
+    # More names in config.json, of classes that transformers does not have and whose form is one
+    # of the above.
+    other_types: tuple[str, ...] = ()
     # Its added tokens swallow the white space behind them, which no GGUF file says.
     tokens_swallow_space: bool = False
     gguf_vectors: Callable[[GGUFFile, ModelConfig], Iterator[tuple[str, Any]]] = no_vectors

@@ -15,6 +15,7 @@ from thirdeye.weights.architectures.experts.ernie4_5_moe import ERNIE4_5_MOE
 from thirdeye.weights.architectures.experts.glm4_moe import GLM4_MOE
 from thirdeye.weights.architectures.experts.gpt_oss import GPT_OSS
 from thirdeye.weights.architectures.experts.granite_moe import GRANITE_MOE
+from thirdeye.weights.architectures.experts.llama4 import LLAMA4
 from thirdeye.weights.architectures.experts.mixtral import MIXTRAL
 from thirdeye.weights.architectures.experts.olmoe import OLMOE
 from thirdeye.weights.architectures.experts.qwen2_moe import QWEN2_MOE
@@ -23,6 +24,10 @@ from thirdeye.weights.architectures.gemma.gemma import GEMMA
 from thirdeye.weights.architectures.gemma.gemma2 import GEMMA2
 from thirdeye.weights.architectures.gemma.gemma3 import GEMMA3
 from thirdeye.weights.architectures.gemma.gemma4 import GEMMA4, GEMMA4_UNIFIED
+from thirdeye.weights.architectures.latent.deepseek import DEEPSEEK_V2, DEEPSEEK_V3
+from thirdeye.weights.architectures.latent.glm4_moe_lite import GLM4_MOE_LITE
+from thirdeye.weights.architectures.latent.mistral4 import MISTRAL4
+from thirdeye.weights.architectures.latent.youtu import YOUTU
 from thirdeye.weights.architectures.llama.arcee import ARCEE
 from thirdeye.weights.architectures.llama.cwm import CWM
 from thirdeye.weights.architectures.llama.ernie import ERNIE4_5
@@ -105,6 +110,12 @@ ARCHITECTURES = (
     GLM4_MOE,
     ERNIE4_5_MOE,
     GPT_OSS,
+    DEEPSEEK_V2,
+    DEEPSEEK_V3,
+    GLM4_MOE_LITE,
+    YOUTU,
+    MISTRAL4,
+    LLAMA4,
     LFM2,
     QWEN3_NEXT,
     QWEN3_5,
@@ -117,7 +128,9 @@ ARCHITECTURES = (
 
 def by_model_type(fields: Fields) -> Architecture:
     """Of a config.json. Raises `ModelFormatError` with the names that are known."""
-    known = {name: found for found in ARCHITECTURES for name in found.model_types}
+    known = {
+        name: found for found in ARCHITECTURES for name in (*found.model_types, *found.other_types)
+    }
     return _find(known, fields, "model_type")
 
 

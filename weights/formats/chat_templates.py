@@ -1,9 +1,9 @@
 """The chat templates of a directory in Hugging Face layout: one for all, or several with names.
 
 As in transformers, files come before tokenizer_config.json: `chat_template.jinja` is the one named
-`default`, `additional_chat_templates/NAME.jinja` are the others. In tokenizer_config.json one is a
-string, several are a list, or an object of texts by name. Last, what a processor of images keeps:
-chat_template.json. An empty text is no template.
+`default`, `additional_chat_templates/NAME.jinja` are the others, and one of them may be called so.
+In tokenizer_config.json one is a string, several are a list, or an object of texts by name. Last,
+what a processor of images keeps: chat_template.json. An empty text is no template.
 """
 
 from collections.abc import Mapping
@@ -13,16 +13,22 @@ from thirdeye.weights.formats.fields import Fields
 
 DEFAULT, TOOL_USE = "default", "tool_use"
 KEY = "chat_template"
-DEFAULT_FILE, TOOL_USE_FILE = "chat_template.jinja", "additional_chat_templates/tool_use.jinja"
+DEFAULT_FILE = "chat_template.jinja"
+NAMED_DEFAULT_FILE = "additional_chat_templates/default.jinja"
+TOOL_USE_FILE = "additional_chat_templates/tool_use.jinja"
 PROCESSORS_FILE = "chat_template.json"
-FILES = (DEFAULT_FILE, TOOL_USE_FILE, PROCESSORS_FILE)
+FILES = (DEFAULT_FILE, NAMED_DEFAULT_FILE, TOOL_USE_FILE, PROCESSORS_FILE)
 
 
 def read_chat_templates(directory: Directory, settings: Fields | None) -> Mapping[str, str]:
     """Sources by name; only `default` and `tool_use` are looked for. `settings` is
     tokenizer_config.json. Raises ModelFormatError."""
-    files = {DEFAULT: directory.text(DEFAULT_FILE), TOOL_USE: directory.text(TOOL_USE_FILE)}
-    found = {name: text for name, text in files.items() if text is not None and text.strip()}
+    files = [  # a later one counts
+        (DEFAULT, directory.text(DEFAULT_FILE)),
+        (DEFAULT, directory.text(NAMED_DEFAULT_FILE)),
+        (TOOL_USE, directory.text(TOOL_USE_FILE)),
+    ]
+    found = {name: text for name, text in files if text is not None and text.strip()}
     if DEFAULT in found:
         return found
     return (_named(settings) or _named(directory.fields(PROCESSORS_FILE))) | found

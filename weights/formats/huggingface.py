@@ -30,6 +30,7 @@ from thirdeye.weights.formats.quantized.unnamed_method import without_settings
 from thirdeye.weights.formats.safetensors import ShardEntry, are_equal, list_tensors
 from thirdeye.weights.formats.shards import check_index, find_shards
 from thirdeye.weights.formats.suggested_sampling import SuggestedSampling, of_huggingface
+from thirdeye.weights.formats.trainers_names import without_trainers
 from thirdeye.weights.tokenizers.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ class HuggingFaceCheckpoint:
         self._shards = find_shards(self._directory)
         tensors = list_tensors(self._shards)
         check_index(self._directory, tensors)
+        tensors = without_trainers(tensors)
         weights = gather_weights(tensors, read_method(self._directory, self._fields))
         self._table_alone = self._head_for_table(weights)
         if self.config.tie_word_embeddings and self._has_own_head(weights):

@@ -102,7 +102,7 @@ class Attributing:
             nothing = trace.resid_pre.new_zeros(num_heads + 1, trace.resid_pre.shape[1]).double()
             return nothing[1:], nothing[0]
         attention, z = block.self_attention, trace.gated([self._position])
-        by_head = z.view(1, -1, attention.head_dim)
+        by_head = z.view(1, trace.num_heads, -1)
         parts = []
         for first in range(0, num_heads, self._max_rows):
             heads = range(first, min(first + self._max_rows, num_heads))

@@ -136,16 +136,22 @@ void route(const void *data, struct team *team) {
 
 struct gather_rows_args {
     const float *x;       /* [., size] */
-    float *y;             /* [num_rows, size] */
-    const int32_t *rows;  /* [num_rows]: whose copies they are */
-    int num_rows, size;
+    float *y;             /* [num_tokens * num_chosen, size], grouped */
+    const int32_t *places; /* [num_tokens, num_chosen] */
+    const float *weights;  /* [num_tokens, num_chosen]: what a copy is multiplied by; or NULL */
+    int num_tokens, num_chosen, size;
 };
 
 void gather_rows(const void *data, struct team *team) {
     const struct gather_rows_args *args = data;
     size_t size = (size_t)args->size;
-    for (int row; (row = next_item(team)) < args->num_rows;)
-        memcpy(args->y + row * size, args->x + args->rows[row] * size, size * sizeof(float));
+    for (int item; (item = next_item(team)) < args->num_tokens * args->num_chosen;) {
+        const float *x = args->x + (size_t)(item / args->num_chosen) * size;
+        float *y = args->y + args->places[item] * size;
+        memcpy(y, x, size * sizeof(float));
+        if (!args->weights) continue;
+        for (size_t i = 0; i < size; i++) y[i] *= args->weights[item];
+    }
 }
 
 struct expert {
@@ -181,7 +187,7 @@ void experts_linear(const void *data, struct team *team) {
 struct mix_experts_args {
     const float *said;     /* [num_tokens * num_chosen, size], grouped */
     const int32_t *places; /* [num_tokens, num_chosen] */
-    const float *weights;  /* [num_tokens, num_chosen] */
+    const float *weights;  /* [num_tokens, num_chosen]; or NULL: 1 */
     const float *beside;   /* [num_tokens, size]: what all tokens are told; or NULL */
     const float *gates;    /* [num_tokens]: by the sigmoid of which; or NULL */
     float *out;            /* [num_tokens, size] */
@@ -193,7 +199,7 @@ void mix_experts(const void *data, struct team *team) {
     size_t size = (size_t)args->size;
     for (int token; (token = next_item(team)) < args->num_tokens;) {
         const int32_t *places = args->places + (size_t)token * args->num_chosen;
-        const float *weights = args->weights + (size_t)token * args->num_chosen;
+        const float *weights = args->weights ? args->weights + (size_t)token * args->num_chosen : NULL;
         const float *beside = args->beside ? args->beside + token * size : NULL;
         float *out = args->out + token * size;
         floats gate = f_all(args->gates ? args->gates[token] : 0.0f), one = f_all(1.0f);
@@ -201,10 +207,10 @@ void mix_experts(const void *data, struct team *team) {
         for (int c = 0; c < args->size; c += WIDTH) {
             int count = args->size - c;
             floats sum = f_mul(f_load_first(args->said + places[0] * size + c, count),
-                               f_all(weights[0]));
+                               f_all(weights ? weights[0] : 1.0f));
             for (int i = 1; i < args->num_chosen; i++)
                 sum = f_add(sum, f_mul(f_load_first(args->said + places[i] * size + c, count),
-                                       f_all(weights[i])));
+                                       f_all(weights ? weights[i] : 1.0f)));
             if (beside) {
                 floats more = f_load_first(beside + c, count);
                 sum = f_add(sum, args->gates ? f_mul(more, gate) : more);

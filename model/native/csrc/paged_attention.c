@@ -44,12 +44,14 @@ struct tile {
 struct score_args {
     float divisor, softcap; /* of scores; no cap: 0 */
     int window;             /* keys that a row sees, or 0: all up to its own */
+    int chunk; /* and those of its own stretch of so many positions alone, or 0 */
 };
 
 struct paged_attention_args {
     const float *query;         /* [T, num_heads, head_dim] */
-    float *output;              /* [T, num_heads, head_dim] */
-    const void *keys, *values;  /* [slots, num_kv_heads, head_dim], fp32, fp16 or bytes */
+    float *output;              /* [T, num_heads, value_dim] */
+    const void *keys, *values;  /* [slots, num_kv_heads, head_dim], fp32, fp16 or bytes; of a value
+                                   the first value_dim count: it may be a part of the key */
     const float *key_scales, *value_scales; /* [slots, num_kv_heads] beside bytes, or NULL */
     const int32_t *block_table; /* [B, table_width] */
     const struct tile *tiles;   /* [num_tiles] */
@@ -60,7 +62,7 @@ struct paged_attention_args {
     int64_t scratch_floats, part_floats;
     const struct score_args *score;
     int num_tiles, max_rows, max_blocks; /* of keys and rows, in any tile */
-    int table_width, block_size, num_heads, num_kv_heads, head_dim, number_bytes;
+    int table_width, block_size, num_heads, num_kv_heads, head_dim, value_dim, number_bytes;
 };
 
 /* Where rows stand: so far, or by one block alone. */
@@ -73,7 +75,7 @@ struct state {
 struct scratch {
     float *queries; /* [max_rows, head_dim], divided by score->divisor */
     float *keys;    /* [head_dim, KEYS] */
-    float *values;  /* [KEYS, padded] */
+    float *values;  /* [KEYS, padded value_dim] */
     float *weights; /* [ROWS, KEYS] */
     struct state total, part;
 };
@@ -91,6 +93,11 @@ struct values {
     const char *base;
     const int64_t *offsets;
     int is_half;
+};
+
+/* Of a key, and of a value. */
+struct sizes {
+    int head_dim, value_dim;
 };
 
 /* Which keys of a block each row of a few sees: from its first to before its limit. */
@@ -118,14 +125,14 @@ static struct state from_row(struct state state, int row, int width) {
                           state.mixed + (size_t)row * width};
 }
 
-static struct scratch scratch_at(float *memory, int rows, int width) {
+static struct scratch scratch_at(float *memory, int rows, int width, int value_width) {
     struct scratch s;
     s.queries = memory;
     s.keys = s.queries + (size_t)rows * width;
     s.values = s.keys + (size_t)width * KEYS;
-    s.weights = s.values + (size_t)KEYS * width;
+    s.weights = s.values + (size_t)KEYS * value_width;
     s.part = state_at(s.weights + ROWS * KEYS, ROWS);
-    s.total = state_at(s.part.mixed + (size_t)ROWS * width, rows);
+    s.total = state_at(s.part.mixed + (size_t)ROWS * value_width, rows);
     return s;
 }
 
@@ -167,7 +174,7 @@ INLINE void ask_for(const struct paged_attention_args *args, const struct place 
     int at = channel * number_bytes, stop = smaller(first + WIDTH, place->count);
     for (int i = first; i < stop; i++) {
         if (at % LINE == 0) __builtin_prefetch(keys + place->offsets[i] + at, 0, 2);
-        if (number_bytes == 4 || at % LINE == WIDTH * number_bytes)
+        if (channel < args->value_dim && (number_bytes == 4 || at % LINE == WIDTH * number_bytes))
             __builtin_prefetch(values + place->offsets[i] + at, 0, 2);
     }
 }
@@ -202,12 +209,12 @@ INLINE void turn_keys(const struct paged_attention_args *args, const struct plac
 INLINE void widen_values(const struct paged_attention_args *args, const struct place *place,
                          float *wide, const int number_bytes) {
     const char *base = args->values;
-    int width = padded(args->head_dim);
+    int width = padded(args->value_dim);
     for (int i = 0; i < place->count; i++)
-        for (int channel = 0; channel < args->head_dim; channel += WIDTH)
+        for (int channel = 0; channel < args->value_dim; channel += WIDTH)
             f_store(wide + (size_t)i * width + channel,
                     load(base + place->offsets[i] + channel * number_bytes, number_bytes,
-                         args->head_dim - channel));
+                         args->value_dim - channel));
 }
 
 /* tanh(x) with an error of at most 3e-7: near 0 a polynomial that keeps small numbers exact (Moshier's
@@ -305,9 +312,9 @@ INLINE void weigh(floats scores[ROWS][KEY_LINES], const float *value_scales, con
 
 /* Weighted values of `lines` registers of channels from `channel`; `count` are left in the last. */
 INLINE void mix_lines(struct values values, const float *weights, int begin, int end, int channel,
-                      int head_dim, float *mixed, int count, const int rows, const int lines,
+                      int value_dim, float *mixed, int count, const int rows, const int lines,
                       const int is_half) {
-    int width = padded(head_dim);
+    int width = padded(value_dim);
     const char *base = values.base + channel * (is_half ? 2 : 4);
     floats sums[ROWS][LINES];
     for (int r = 0; r < rows; r++)
@@ -328,35 +335,35 @@ INLINE void mix_lines(struct values values, const float *weights, int begin, int
             f_store(mixed + (size_t)r * width + channel + line * WIDTH, sums[r][line]);
 }
 
-INLINE void mix(struct values values, const float *weights, int begin, int end, int head_dim,
+INLINE void mix(struct values values, const float *weights, int begin, int end, int value_dim,
                 float *mixed, const int rows, const int is_half) {
     int channel = 0;
-    for (; channel + LINES * WIDTH <= head_dim; channel += LINES * WIDTH)
-        mix_lines(values, weights, begin, end, channel, head_dim, mixed, WIDTH, rows, LINES,
+    for (; channel + LINES * WIDTH <= value_dim; channel += LINES * WIDTH)
+        mix_lines(values, weights, begin, end, channel, value_dim, mixed, WIDTH, rows, LINES,
                   is_half);
-    for (; channel < head_dim; channel += WIDTH)
-        mix_lines(values, weights, begin, end, channel, head_dim, mixed, head_dim - channel, rows,
-                  1, is_half);
+    for (; channel < value_dim; channel += WIDTH)
+        mix_lines(values, weights, begin, end, channel, value_dim, mixed, value_dim - channel,
+                  rows, 1, is_half);
 }
 
 /* What one block gives to `rows` rows; where this is inlined, loops have constant bounds. */
 INLINE void part_of(const float *queries, const float *keys, struct values values,
-                    const struct sight *sight, int head_dim, float *weights, struct state part,
-                    const int rows, const int is_plain) {
+                    const struct sight *sight, struct sizes sizes, float *weights,
+                    struct state part, const int rows, const int is_plain) {
     floats scores[ROWS][KEY_LINES];
-    score(queries, keys, sight, head_dim, rows, is_plain, scores);
+    score(queries, keys, sight, sizes.head_dim, rows, is_plain, scores);
     weigh(scores, sight->value_scales, rows, weights, part);
     int begin = is_plain ? 0 : sight->begin;
     if (values.is_half)
-        mix(values, weights, begin, sight->end, head_dim, part.mixed, rows, 1);
+        mix(values, weights, begin, sight->end, sizes.value_dim, part.mixed, rows, 1);
     else
-        mix(values, weights, begin, sight->end, head_dim, part.mixed, rows, 0);
+        mix(values, weights, begin, sight->end, sizes.value_dim, part.mixed, rows, 0);
 }
 
-#define PART(rows) part_of(queries, keys, values, sight, head_dim, weights, part, rows, is_plain)
+#define PART(rows) part_of(queries, keys, values, sight, sizes, weights, part, rows, is_plain)
 
 INLINE void part_of_rows(int rows, const float *queries, const float *keys, struct values values,
-                         const struct sight *sight, int head_dim, float *weights,
+                         const struct sight *sight, struct sizes sizes, float *weights,
                          struct state part, const int is_plain) {
     switch (rows) {
     case 1: PART(1); break;
@@ -369,15 +376,15 @@ INLINE void part_of_rows(int rows, const float *queries, const float *keys, stru
 }
 
 static void plain_part(int rows, const float *queries, const float *keys, struct values values,
-                       const struct sight *sight, int head_dim, float *weights,
+                       const struct sight *sight, struct sizes sizes, float *weights,
                        struct state part) {
-    part_of_rows(rows, queries, keys, values, sight, head_dim, weights, part, 1);
+    part_of_rows(rows, queries, keys, values, sight, sizes, weights, part, 1);
 }
 
 static void shaped_part(int rows, const float *queries, const float *keys,
-                                    struct values values, const struct sight *sight, int head_dim,
-                                    float *weights, struct state part) {
-    part_of_rows(rows, queries, keys, values, sight, head_dim, weights, part, 0);
+                        struct values values, const struct sight *sight, struct sizes sizes,
+                        float *weights, struct state part) {
+    part_of_rows(rows, queries, keys, values, sight, sizes, weights, part, 0);
 }
 
 /* total = total and part, for up to WIDTH rows. A part without a key of a row's changes nothing. */
@@ -407,7 +414,7 @@ static void begin(const struct paged_attention_args *args, struct state total, i
     int group = args->num_heads / args->num_kv_heads;
     const float *sinks = args->sinks ? args->sinks + head * group : NULL;
     memset(total.sums, 0, sizeof(float) * rows * WIDTH);
-    memset(total.mixed, 0, sizeof(float) * rows * padded(args->head_dim));
+    memset(total.mixed, 0, sizeof(float) * rows * padded(args->value_dim));
     for (int r = 0; r < rows; r++) {
         total.peaks[r] = sinks ? sinks[r % group] : -FLT_MAX;
         if (sinks) total.sums[(size_t)r * WIDTH] = 1;
@@ -431,22 +438,28 @@ static void take_queries(const struct paged_attention_args *args, struct tile ti
 
 static void give_output(const struct paged_attention_args *args, struct tile tile, int head,
                         struct state total) {
-    int group = args->num_heads / args->num_kv_heads, width = padded(args->head_dim);
+    int group = args->num_heads / args->num_kv_heads, width = padded(args->value_dim);
     for (int row = 0; row < tile.count * group; row++) {
         size_t query = tile.first + row / group, query_head = head * group + row % group;
-        float *output = args->output + (query * args->num_heads + query_head) * args->head_dim;
+        float *output = args->output + (query * args->num_heads + query_head) * args->value_dim;
         float sum = f_sum(f_load(total.sums + (size_t)row * WIDTH));
-        for (int channel = 0; channel < args->head_dim; channel += WIDTH) {
+        for (int channel = 0; channel < args->value_dim; channel += WIDTH) {
             floats mixed = f_load(total.mixed + (size_t)row * width + channel);
-            f_store_first(output + channel, args->head_dim - channel, f_div(mixed, f_all(sum)));
+            f_store_first(output + channel, args->value_dim - channel, f_div(mixed, f_all(sum)));
         }
     }
+}
+
+/* Of those that a row at this position sees. */
+static int first_key(const struct score_args *score, int position) {
+    int first = score->window ? larger(0, position + 1 - score->window) : 0;
+    return score->chunk ? larger(first, position / score->chunk * score->chunk) : first;
 }
 
 /* What `rows` rows from `row` on see of a block. */
 INLINE void look(const struct paged_attention_args *args, struct tile tile, int head, int block,
                  int row, int rows, int count, struct sight *sight) {
-    int group = args->num_heads / args->num_kv_heads, window = args->score->window;
+    int group = args->num_heads / args->num_kv_heads;
     int limit = tile.position + row / group + 1 - block * KEYS, left = group - row % group;
     for (int r = 0; r < rows; r++) {
         sight->limits[r] = limit;
@@ -459,7 +472,8 @@ INLINE void look(const struct paged_attention_args *args, struct tile tile, int 
         for (int r = 0; r < rows; r++)
             sight->slopes[r] = args->slopes[head * group + (row + r) % group];
     for (int r = 0; r < rows; r++)
-        sight->firsts[r] = window ? larger(0, sight->limits[r] - window) : 0;
+        sight->firsts[r] =
+            larger(0, first_key(args->score, block * KEYS + sight->limits[r] - 1) - block * KEYS);
     sight->begin = sight->firsts[0];
 }
 
@@ -467,8 +481,10 @@ INLINE void look(const struct paged_attention_args *args, struct tile tile, int 
 static void attend_block(const struct paged_attention_args *args, struct tile tile, int head,
                          int block, const struct place *place, const struct place *next, struct scratch *s,
                          const struct state *into) {
-    int rows = tile.count * (args->num_heads / args->num_kv_heads), width = padded(args->head_dim);
-    int is_plain = args->score->window == 0 && args->score->softcap == 0 && !args->slopes;
+    int rows = tile.count * (args->num_heads / args->num_kv_heads), width = padded(args->value_dim);
+    struct sizes sizes = {args->head_dim, args->value_dim};
+    int is_plain = args->score->window == 0 && args->score->chunk == 0 &&
+                   args->score->softcap == 0 && !args->slopes;
     int number_bytes = args->number_bytes;
     if (number_bytes == 1)
         turn_keys(args, place, next, s->keys, 1);
@@ -495,16 +511,15 @@ static void attend_block(const struct paged_attention_args *args, struct tile ti
         if (sight.begin >= sight.end && !into) continue; /* none of them sees any of it */
         struct state part = into ? from_row(*into, row, width) : s->part;
         (is_plain ? plain_part : shaped_part)(
-            these, s->queries + (size_t)row * args->head_dim, s->keys, values, &sight,
-            args->head_dim, s->weights, part);
+            these, s->queries + (size_t)row * args->head_dim, s->keys, values, &sight, sizes,
+            s->weights, part);
         if (!into) merge(from_row(s->total, row, width), part, these, width);
     }
 }
 
 /* A tile's blocks of keys: from the first that any row sees to before the last. */
 static int first_block(const struct paged_attention_args *args, struct tile tile) {
-    int window = args->score->window;
-    return window ? larger(0, tile.position + 1 - window) / KEYS : 0;
+    return first_key(args->score, tile.position) / KEYS;
 }
 
 static int last_block(struct tile tile) { return (tile.position + tile.count + KEYS - 1) / KEYS; }
@@ -533,7 +548,7 @@ static void attend_tile(const struct paged_attention_args *args, struct tile til
 /* Few tiles: threads share their blocks, and then merge what each block gave, in order. */
 static void attend_parts(const struct paged_attention_args *args, struct team *team,
                          struct scratch *s) {
-    int width = padded(args->head_dim), group = args->num_heads / args->num_kv_heads;
+    int width = padded(args->value_dim), group = args->num_heads / args->num_kv_heads;
     int heads = args->num_tiles * args->num_kv_heads;
     for (int item; (item = next_item(team)) < heads * args->max_blocks;) {
         int index = item / heads, at = item % heads, head = at % args->num_kv_heads;
@@ -566,7 +581,8 @@ static void attend_parts(const struct paged_attention_args *args, struct team *t
 void paged_attention(const void *data, struct team *team) {
     const struct paged_attention_args *args = data;
     float *memory = args->scratch + args->scratch_floats * team->thread;
-    struct scratch s = scratch_at(memory, args->max_rows, padded(args->head_dim));
+    struct scratch s =
+        scratch_at(memory, args->max_rows, padded(args->head_dim), padded(args->value_dim));
     if (args->parts) {
         attend_parts(args, team, &s);
         return;

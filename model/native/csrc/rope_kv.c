@@ -7,10 +7,9 @@
  * token are its own. Keys and values are rounded once more where the cache is in fp16, or in bytes
  * with a scale for each vector: the twin of that is `model/state/kv_int8.py`.
  */
-#include "floats.h"
+#include "norm_head.h"
 #include "pool.h"
 
-#include <math.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
@@ -26,7 +25,7 @@ struct rope_kv_args {
     const float *query_gains, *key_gains; /* [head_dim], or NULL: no norm */
     const float *query_scale;    /* [T]: queries are multiplied by it, or NULL */
     float *query;           /* [T, num_heads, head_dim] */
-    void *keys, *values;    /* [slots, num_kv_heads, head_dim], fp32, fp16 or bytes */
+    void *keys, *values;    /* [slots, num_kv_heads, head_dim], fp32, fp16 or bytes; no values: NULL */
     float *key_scales, *value_scales; /* [slots, num_kv_heads] beside bytes, or NULL */
     float query_eps, key_eps;
     int num_tokens, num_heads, num_kv_heads, head_dim, half, number_bytes, norm_is_last;
@@ -34,26 +33,6 @@ struct rope_kv_args {
     int norms_values;    /* without gains */
     float value_eps;
 };
-
-/* The root of the mean square, inverted. */
-static floats inverse_length(const float *x, int size, float eps) {
-    floats sum = f_zero();
-    for (int i = 0; i < size; i += WIDTH) {
-        floats v = f_load_first(x + i, size - i);
-        sum = f_fma(v, v, sum);
-    }
-    return f_all(1.0f / sqrtf(f_sum(sum) / (float)size + eps));
-}
-
-static void norm_head(const float *x, const float *gains, float eps, float *normed, int size) {
-    floats scale = inverse_length(x, size, eps);
-    for (int i = 0; i < size; i += WIDTH) {
-        int count = size - i;
-        floats v = f_mul(f_load_first(x + i, count), scale);
-        if (gains) v = f_mul(v, f_load_first(gains + i, count));
-        f_store_first(normed + i, count, v);
-    }
-}
 
 /* The first of 16 floats to `at` + index in fp16 or fp32. */
 static inline void put(void *at, int index, int is_half, int count, floats v) {
@@ -135,7 +114,7 @@ static void place_token(const struct rope_kv_args *args, int token) {
     const float *x = args->qkv + (size_t)token * num_all * size;
     size_t head_bytes = (size_t)size * args->number_bytes;
     size_t vector = (size_t)args->slots[token] * num_kv_heads, slot = vector * head_bytes;
-    char *keys = (char *)args->keys + slot, *values = (char *)args->values + slot;
+    char *keys = (char *)args->keys + slot, *values = args->values ? (char *)args->values + slot : NULL;
     int is_half = args->number_bytes == 2;
     float *query = args->query + (size_t)token * num_heads * size;
     for (int head = 0; head < num_heads; head++, x += size) {
@@ -151,6 +130,7 @@ static void place_token(const struct rope_kv_args *args, int token) {
             args->key_scales[vector + head] =
                 round_vector(wide, size, (int8_t *)keys + head * head_bytes);
     }
+    if (!args->values) return; /* they are a part of the keys */
     if (args->values_are_keys) x -= (size_t)num_kv_heads * size;
     for (int head = 0; head < num_kv_heads; head++, x += size) {
         float normed[size];

@@ -77,7 +77,8 @@ def loads_routes(
         if OPERATE not in lifetime_of(request).scopes:
             used = rounded_blocks(used, total)
         running, waiting = stats.num_requests_running, stats.num_requests_waiting
-        tokens, usage = used * info.block_size, round(used / max(total, 1), 4)
+        num_groups = len(info.windows)  # a token takes a slot in each, as long as it is seen
+        tokens, usage = used * info.block_size // num_groups, round(used / max(total, 1), 4)
         rank = RankLoad(
             dp_rank=0,
             timestamp=moment.timestamp(),
@@ -86,7 +87,7 @@ def loads_routes(
             num_total_reqs=running + waiting,
             num_used_tokens=tokens,
             num_total_tokens=tokens,
-            max_total_num_tokens=total * info.block_size,
+            max_total_num_tokens=total * info.block_size // num_groups,
             token_usage=usage,
             max_running_requests=info.max_num_seqs,
         )

@@ -122,7 +122,7 @@ class InspectionEvents:
         for name, values in trace.arrays.items():
             if name == "norms":
                 event.norms = dict(zip(STREAM, numbers(values), strict=True))
-            elif name == "neurons":
+            elif name == "neurons" and values.shape[1]:
                 event.neurons = [
                     [Neuron(int(index), value) for index, value in row] for row in numbers(values)
                 ]
@@ -131,7 +131,7 @@ class InspectionEvents:
                     [AskedExpert(int(index), weight) for index, weight in row]
                     for row in numbers(values)
                 ]
-            elif name not in ("lens_tokens", "routing"):
+            elif name not in ("lens_tokens", "neurons", "routing"):
                 setattr(event, name, written(values, is_packed))
         if self._request.has_lens:
             event.logit_lens = guesses

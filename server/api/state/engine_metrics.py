@@ -1,5 +1,6 @@
 """What the engine and the queue say at the moment of a scrape, as Prometheus' families."""
 
+from collections import Counter
 from collections.abc import Iterator
 from itertools import accumulate
 
@@ -39,6 +40,7 @@ class StateCollector(Collector):
         yield _gauge("num_requests_running", stats.num_requests_running, model)
         yield _gauge("num_requests_waiting", stats.num_requests_waiting, model)
         yield _gauge("kv_cache_usage_perc", usage, model)
+        yield _blocks_by_window(stats, state.engine.info, model)
         yield from _states(stats, state.engine.info, model)
         yield from _adapters(state, stats, state.engine.info, model)
         yield _cache_config(state.engine.info, model)
@@ -113,7 +115,20 @@ def _cache_config(info: EngineInfo, model: str) -> Metric:
     """How large the cache is, as labels of a one: what vLLM calls so, on a CPU too."""
     name, labels = "cache_config_info", ["model_name", "block_size", "num_gpu_blocks"]
     family = GaugeMetricFamily(f"thirdeye_{name}", help_of(name), labels=labels)
-    family.add_metric([model, str(info.block_size), str(info.num_blocks)], 1)
+    family.add_metric([model, str(info.block_size), str(info.num_whole_blocks)], 1)
+    return family
+
+
+def _blocks_by_window(stats: EngineStats, info: EngineInfo, model: str) -> Metric:
+    """Those in use, by how many tokens their layers see; 0: all."""
+    name, labels = "kv_cache_blocks_used", ["model_name", "window"]
+    family = GaugeMetricFamily(f"thirdeye_{name}", help_of(name), labels=labels)
+    used = Counter[int]()
+    counts = stats.num_blocks_by_group or [stats.num_blocks_used]  # or before the first step
+    for window, count in zip(info.windows, counts, strict=False):
+        used[window] += count
+    for window, count in sorted(used.items()):
+        family.add_metric([model, str(window)], count)
     return family
 
 

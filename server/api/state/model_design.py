@@ -29,6 +29,9 @@ class ModelDesign(Struct, frozen=True, kw_only=True):
     score_softcap: float | None = None  # scores then become softcap * tanh(score / softcap)
     sinks: bool = False  # a row of weights may add up to less than 1
     windows: list[int | None] = []  # keys that a query of each layer sees; none: all, in all layers
+    head_dims: list[int] = []  # of each layer; none: all are alike, as in the two below
+    kv_heads: list[int] = []
+    rope_dims: list[int] = []
     activation: str = ""
     gated_mlp: bool = False
     intermediate_size: int = 0

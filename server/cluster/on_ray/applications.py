@@ -12,7 +12,7 @@ from ray import serve
 from ray.serve import Application
 from ray.serve.config import AutoscalingConfig, AutoscalingPolicy, RequestRouterConfig
 
-from thirdeye.server.cluster.cluster_options import longest_answer
+from thirdeye.server.cluster.cluster_options import AppSpec, longest_answer
 from thirdeye.server.cluster.on_ray.route_picker import RoutePicker
 from thirdeye.server.cluster.on_ray.served_replica import ServedReplica
 from thirdeye.server.cluster.ray_environment import LEAVING, SPARE
@@ -22,16 +22,6 @@ NAME = "thirdeye"  # of the replicas' deployment
 HERE = "thirdeye.server.cluster.on_ray"
 MANY = 4096  # requests: our own admission refuses, with a reason and a time, long before
 QUIET = {"enable_access_log": False}
-
-
-class AppSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What an application is made of; the keys of `args` in a file for `serve deploy`."""
-
-    options: dict[str, Any] = {}  # settings of `thirdeye serve`, by name
-    replicas: int = 1
-    autoscale: tuple[int, int] | None = None  # least and most
-    cpus: float = 1.0  # of each replica
-    gpus: int = 0
 
 
 def build(args: Mapping[str, Any]) -> Application:

@@ -12,7 +12,8 @@ import ray
 from ray import serve
 from ray.serve.context import _get_global_client
 
-from thirdeye.server.cluster.on_ray.applications import NAME, AppSpec, build
+from thirdeye.server.cluster.cluster_options import AppSpec
+from thirdeye.server.cluster.on_ray.applications import NAME, build
 
 
 class Deployment(msgspec.Struct, frozen=True, kw_only=True):

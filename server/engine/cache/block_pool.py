@@ -29,6 +29,7 @@ class KVBlock:
     ref_count: int = 0
     block_hash: bytes | None = None
     token_ids: Sequence[int] = ()
+    group: int = 0  # of layers, whose keys and values it holds
 
 
 class BlockPool:
@@ -41,6 +42,7 @@ class BlockPool:
         self._blocks = [KVBlock() for _ in range(num_blocks)]
         self._free = OrderedDict.fromkeys(range(num_blocks))  # in the order in which to take them
         self._found: dict[bytes, int] = {}  # hash -> block_id
+        self._num_used: Counter[int] = Counter()  # by group
 
     @property
     def num_blocks(self) -> int:
@@ -54,6 +56,9 @@ class BlockPool:
     def num_used(self) -> int:
         return len(self._blocks) - len(self._free)
 
+    def num_used_of(self, group: int) -> int:
+        return self._num_used[group]
+
     @property
     def num_known(self) -> int:
         """Blocks that can be found, whoever holds them."""
@@ -64,21 +69,26 @@ class BlockPool:
 
     # --- taking and giving back ---
 
-    def allocate(self, num_blocks: int) -> list[int] | None:
+    def allocate(self, num_blocks: int, group: int = 0) -> list[int] | None:
         """Blocks for new content, or None, and nothing taken, if fewer are free."""
         if num_blocks > len(self._free):
             return None
         block_ids = [self._free.popitem(last=False)[0] for _ in range(num_blocks)]
         for block_id in block_ids:
             self._forget(block_id)
-            self._blocks[block_id].ref_count = 1
+            block = self._blocks[block_id]
+            block.ref_count, block.group = 1, group
+        self._num_used[group] += num_blocks
         return block_ids
 
     def share(self, block_ids: Iterable[int]) -> None:
         """One more holder for blocks that `find_prefix` gave; out of the free list if they were."""
         for block_id in block_ids:
-            self._blocks[block_id].ref_count += 1
-            self._free.pop(block_id, None)
+            block = self._blocks[block_id]
+            if block.ref_count == 0:
+                del self._free[block_id]
+                self._num_used[block.group] += 1
+            block.ref_count += 1
 
     def free(self, block_table: Sequence[int]) -> None:
         """One holder less. The end of a prefix is taken before its beginning, which more may share;
@@ -88,6 +98,7 @@ class BlockPool:
             assert block.ref_count > 0, f"block {block_id} is freed twice"
             block.ref_count -= 1
             if block.ref_count == 0:
+                self._num_used[block.group] -= 1
                 self._free[block_id] = None
                 if block.block_hash is None:
                     self._free.move_to_end(block_id, last=False)
@@ -122,8 +133,19 @@ class BlockPool:
         """The block of this hash; its tokens are not compared."""
         return self._found.get(block_hash)
 
+    def knows(self, block_hash: bytes, i: int, token_ids: Sequence[int]) -> bool:
+        """Whether a block of this hash is found, and holds the i-th block of these tokens."""
+        block_id = self._found.get(block_hash)
+        if block_id is None:
+            return False
+        return self._blocks[block_id].token_ids == self._tokens_of(i, token_ids)
+
     def num_free_among(self, block_ids: Iterable[int]) -> int:
-        return sum(self._blocks[block_id].ref_count == 0 for block_id in block_ids)
+        return self.num_held_by(block_ids, 0)
+
+    def num_held_by(self, block_ids: Iterable[int], num_holders: int) -> int:
+        """How many of these have so many holders."""
+        return sum(self._blocks[block_id].ref_count == num_holders for block_id in block_ids)
 
     def publish(self, block_id: int, block_hash: bytes, token_ids: Sequence[int]) -> None:
         """Let a full block be found, now that its KV is computed. The first of equals stays."""
@@ -164,5 +186,7 @@ class BlockPool:
         for block_id, block in enumerate(self._blocks):
             assert block.ref_count == holders[block_id], f"block {block_id}: wrong ref count"
             assert (block.ref_count == 0) == (block_id in self._free), f"block {block_id}: lost"
+        used = Counter(block.group for block in self._blocks if block.ref_count)
+        assert used == +self._num_used, "blocks of a group are miscounted"
         for block_hash, block_id in self._found.items():
             assert self._blocks[block_id].block_hash == block_hash, f"block {block_id}: wrong hash"

@@ -1,8 +1,11 @@
 """How many KV blocks fit: the one place that turns bytes of a device into a number of blocks."""
 
 import os
+from bisect import bisect_right
 
 import torch
+
+from thirdeye.server.engine.interface.engine_config import most_blocks
 
 GIB = 1 << 30
 CPU_SHARE = 0.5  # of the memory free at start: the rest belongs to the user's other programs
@@ -54,10 +57,19 @@ def free_memory() -> int:
 
 
 def plan_kv(
-    *, budget: int, bytes_per_block: int, block_size: int, context: int, asked: int | None
+    *,
+    budget: int,
+    bytes_per_block: int,
+    block_size: int,
+    context: int,
+    asked: int | None,
+    windows: tuple[int, ...] = (0,),
+    num_ahead: int = 1,
 ) -> tuple[int, int]:
     """(num_blocks, max_model_len) for a KV budget in bytes.
 
+    `windows` are those of the groups of layers, each of which has blocks of its own for a sequence,
+    and `num_ahead` the tokens of one sequence that may be computed at once (`EngineConfig`).
     `context` is the model's own limit, `asked` the operator's `--max-model-len`. What was asked for
     is kept or refused; a context nobody asked for shrinks to what the memory holds.
 
@@ -66,13 +78,18 @@ def plan_kv(
     if asked is not None and asked > context:
         raise ValueError(f"'--max-model-len' {asked} is beyond the model's context of {context}.")
     num_blocks = budget // bytes_per_block
-    room = num_blocks * block_size
+
+    def blocks_of(num_tokens: int) -> int:
+        return sum([most_blocks(window, num_tokens, block_size, num_ahead) for window in windows])
+
+    room = bisect_right(range(1, context + 1), num_blocks, key=blocks_of)
     if asked is not None and asked > room:
+        needed = blocks_of(asked) * bytes_per_block / GIB
         raise ValueError(
-            f"'--max-model-len' {asked} needs {needed_gib(asked, block_size, bytes_per_block):.2f} "
-            f"GiB of KV cache, there are {budget / GIB:.2f}: lower it or raise '--kv-memory'."
+            f"'--max-model-len' {asked} needs {needed:.2f} GiB of KV cache, there are "
+            f"{budget / GIB:.2f}: lower it or raise '--kv-memory'."
         )
-    max_model_len = asked or min(context, room)
+    max_model_len = asked or room
     if max_model_len < 2:
         raise ValueError(
             f"'--kv-memory': {budget / GIB:.6f} GiB hold no KV block of {bytes_per_block} bytes: "
@@ -97,8 +114,3 @@ def plan_states(*, budget: int, bytes_per_state: int, max_num_seqs: int) -> int:
             f"{budget / GIB:.3f} GiB must hold two: raise it."
         )
     return min(room, max(2, 3 * max_num_seqs))
-
-
-def needed_gib(tokens: int, block_size: int, bytes_per_block: int) -> float:
-    """GiB of KV cache that hold this many tokens of one sequence."""
-    return -(-tokens // block_size) * bytes_per_block / GIB

@@ -124,13 +124,15 @@ def trial_config(
     context: int,
     *,
     has_states: bool = False,
+    windows: tuple[int, ...] = (0,),
 ) -> EngineConfig:
     """An engine that holds no more than the trial's own tokens."""
     length = -(-max_num_batched_tokens // max_num_seqs)  # rounded up: together they fill a step
     longest = min(length + MORE_TOKENS, context)
     return EngineConfig(
         max_model_len=longest,
-        num_blocks=2 * max_num_seqs * -(-longest // block_size) + 1,  # none waits for a block
+        num_blocks=len(windows) * 2 * max_num_seqs * -(-longest // block_size) + 1,  # none waits
+        windows=windows,
         block_size=block_size,
         num_states=max(2, max_num_seqs) if has_states else 0,
         max_num_seqs=max_num_seqs,

@@ -41,7 +41,8 @@ def warm_up(
         config, num_draft_tokens=0, enable_prefix_caching=False
     )  # nobody's guess makes a step longer, and no prompt shortens the next
     core = EngineCore(alike, runner)
-    most = min(config.max_model_len - 1, (config.num_blocks - 2) * config.block_size // 2)
+    num_blocks = config.num_blocks // len(config.windows)
+    most = min(config.max_model_len - 1, (num_blocks - 2) * config.block_size // 2)
     for length in prompt_lengths:
         for number, temperature in enumerate((0.0, 1.0)):
             sampling = SamplingParams(

@@ -6,13 +6,13 @@ compute together crosses between the model's ranks, not here.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
 from msgspec import Struct
 
-from thirdeye.model.batch import ForwardBatch
+from thirdeye.model.batch import ForwardBatch, GroupBlocks
 from thirdeye.model.declare.lora import LoraFactors
 from thirdeye.server.engine.distributed.rank_link import Heartbeat
 from thirdeye.server.engine.interface.trace import TraceRequest
@@ -151,6 +151,8 @@ def pack_batch(batch: ForwardBatch, has_hidden: bool) -> Compute:
         "state_spans": nothing if batch.state_spans is None else batch.state_spans,
         "adapter_slots": nothing if batch.adapter_slots is None else batch.adapter_slots,
     }
+    others = [x for own in batch.other_groups for x in (own.slot_mapping, own.block_table)]
+    instead["other_groups"] = torch.cat([x.flatten().long() for x in others] or [nothing])
     # What layers are told besides, each rank's model makes of the ids.
     names = [field.name for field in dataclasses.fields(batch) if field.name != "layer_inputs"]
     fields = [instead[name] if name in instead else getattr(batch, name) for name in names]
@@ -162,18 +164,28 @@ def unpack_batch(message: Compute, device: torch.device) -> ForwardBatch:
     """On a GPU one copy to the device."""
     words = np.frombuffer(message.data, np.int32).copy()
     data = torch.from_numpy(words).to(device)
-    *tensors, spans, adapter_slots = data.split_with_sizes(message.sizes)
+    *tensors, spans, adapter_slots, others = data.split_with_sizes(message.sizes)
     input_ids, positions, slots, starts, seq_lens, table, indices, _ = tensors
-    num_singles = int(words[len(words) - sum(message.sizes[-2:]) - 1])
+    table = table.view(len(seq_lens), -1)
+    num_singles = int(words[len(words) - sum(message.sizes[-3:]) - 1])
     return ForwardBatch(
         input_ids=input_ids.long(),
         positions=positions.long(),
         slot_mapping=slots.long(),
         query_start_loc=starts,
         seq_lens=seq_lens,
-        block_table=table.view(len(seq_lens), -1),
+        block_table=table,
         logits_indices=indices.long(),
         num_singles=num_singles,
         state_spans=spans.view(-1, 4) if len(spans) else None,
         adapter_slots=adapter_slots if len(adapter_slots) else None,
+        other_groups=tuple(_groups(others, slots, table)),
     )
+
+
+def _groups(words: torch.Tensor, slots: torch.Tensor, table: torch.Tensor) -> Iterator[GroupBlocks]:
+    """Of each other group its slots and its table, which are as large as the first group's."""
+    sizes = [len(slots), table.numel()]
+    for start in range(0, len(words), sum(sizes)):
+        own_slots, own_table = words[start : start + sum(sizes)].split_with_sizes(sizes)
+        yield GroupBlocks(own_slots.long(), own_table.view(table.shape))

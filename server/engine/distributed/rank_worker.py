@@ -23,6 +23,7 @@ from thirdeye.model.lora.adapter_table import AdapterTable
 from thirdeye.model.parallel.shares import rank_config
 from thirdeye.model.state.choose_kv import make_kv_cache
 from thirdeye.model.state.kv_cache import KVCache
+from thirdeye.model.state.kv_groups import kv_groups
 from thirdeye.model.transformer import Transformer
 from thirdeye.server.engine.core.profile_run import STEP_TOO_LARGE, KVBudget
 from thirdeye.server.engine.distributed.rank_link import SILENCE, Heartbeat, RankLink
@@ -74,6 +75,7 @@ class RankModel:
             self.kv_dtype,
             self.device,
             sizes.num_states,
+            kv_groups(own),
         )
 
 

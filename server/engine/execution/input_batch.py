@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from thirdeye.model.batch import ForwardBatch, count_singles
+from thirdeye.model.batch import ForwardBatch, GroupBlocks, count_singles
 from thirdeye.server.engine.scheduling.step_plan import PlanRow, StepPlan
 
 Int32s = NDArray[np.int32]
@@ -31,7 +31,8 @@ def build_batch(
     has_adapters = bool(adapter_slots) and any(row.sequence.request.adapter for row in rows)
     query_start_loc = make_query_start_loc(rows)
     positions = make_positions(rows, query_start_loc)
-    tables = make_block_table(rows, block_size)
+    tables = [make_block_table(rows, block_size, group) for group in range(num_groups(rows))]
+    slots = [make_slots(own, query_start_loc, positions, block_size) for own in tables]
     has_states = bool(rows[0].state_spans)
 
     def tensor(array: NDArray[np.integer]) -> torch.Tensor:
@@ -43,15 +44,25 @@ def build_batch(
     return ForwardBatch(
         input_ids=tensor(make_input_ids(rows)),
         positions=tensor(positions),
-        slot_mapping=tensor(make_slots(tables, query_start_loc, positions, block_size)),
+        slot_mapping=tensor(slots[0]),
         query_start_loc=tensor(query_start_loc),
         seq_lens=tensor(np.array([row.end for row in rows], np.int32)),
-        block_table=tensor(tables),
+        block_table=tensor(tables[0]),
         logits_indices=tensor(make_logits_indices(rows, query_start_loc)),
         num_singles=count_singles(row.num_scheduled_tokens for row in rows),
         state_spans=tensor(make_state_spans(rows, query_start_loc)) if has_states else None,
         adapter_slots=tensor(make_adapter_slots(rows, adapter_slots)) if has_adapters else None,
+        other_groups=tuple(
+            [
+                GroupBlocks(tensor(own), tensor(table))
+                for own, table in zip(slots[1:], tables[1:], strict=True)
+            ]
+        ),
     )
+
+
+def num_groups(rows: list[PlanRow]) -> int:
+    return len(rows[0].sequence.blocks.tables)
 
 
 def make_input_ids(rows: list[PlanRow]) -> Int64s:  # [T]
@@ -72,12 +83,15 @@ def make_positions(rows: list[PlanRow], query_start_loc: Int32s) -> Int64s:  # [
     return np.arange(query_start_loc[-1]) + np.repeat(shifts, np.diff(query_start_loc))
 
 
-def make_block_table(rows: list[PlanRow], block_size: int) -> Int32s:  # [B, M]
-    """The blocks that each row reads or writes in this step, padded with 0."""
+def make_block_table(rows: list[PlanRow], block_size: int, group: int = 0) -> Int32s:  # [B, M]
+    """The blocks that each row reads or writes in this step, padded with 0; so is what lies behind
+    a window."""
     lens = [-(-row.end // block_size) for row in rows]
     table = np.zeros((len(rows), max(lens)), np.int32)
     for b, (row, num_blocks) in enumerate(zip(rows, lens, strict=True)):
-        table[b, :num_blocks] = row.sequence.block_table[:num_blocks]
+        blocks = row.sequence.blocks
+        first = blocks.num_behind[group]
+        table[b, first:num_blocks] = blocks.tables[group][first:num_blocks]
     return table
 
 

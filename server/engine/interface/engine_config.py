@@ -29,14 +29,26 @@ STEP_SECONDS = 0.25  # on a CPU: the longest pause that a prompt makes in others
 MOST_ON_CPU = 1024  # tokens in a step, however fast the machine
 
 
+def most_blocks(window: int, num_tokens: int, block_size: int, num_ahead: int) -> int:
+    """Blocks that layers hold of a sequence of so many tokens at most: all of it, or with a window
+    (0: none) as many as it and the `num_ahead` tokens to be computed next can reach into."""
+    num_blocks = -(-num_tokens // block_size)
+    if not window:
+        return num_blocks
+    span = window - 1 + num_ahead  # the first of these tokens sees so many before it
+    return min(num_blocks, (span + block_size - 2) // block_size + 1)
+
+
 class EngineConfig(Struct, frozen=True, kw_only=True):
     """Sizes of the scheduler and the KV cache.
 
     `max_num_batched_tokens` bounds the tokens of one step, `max_num_seqs` its rows. A sequence may
     hold `max_model_len` tokens, prompt and answer together. KV lives in `num_blocks` blocks of
     `block_size`; a model with layers that keep a state has `num_states` rows of such, one for each
-    running sequence, the others for snapshots. Timeouts are in seconds since a request's arrival,
-    0 is none: `queue_timeout` for its first step, `request_timeout` for its last. A step may verify
+    running sequence, the others for snapshots. A sequence has a block table for each group of
+    layers, whose `windows` these are: 0 for one that keeps everything. Timeouts are in seconds
+    since a request's arrival, 0 is none: `queue_timeout` for its first step, `request_timeout` for
+    its last. A step may verify
     up to `num_draft_tokens` guesses for each decoding sequence, as long as it has no more than
     `max_tokens_with_drafts` tokens in all; see docs/speculation.md.
     """
@@ -45,6 +57,8 @@ class EngineConfig(Struct, frozen=True, kw_only=True):
     num_blocks: int
     block_size: int = BLOCK_SIZE
     num_states: int = 0  # 0: no layer keeps a state
+    windows: tuple[int, ...] = (0,)  # of each group of layers, see `model/state/kv_groups.py`
+    steps_ahead: int = 0  # steps that are launched before the last one is read
     max_num_seqs: int = 64
     max_num_batched_tokens: int = 512
     step_seconds: float = 0.0  # a step's tokens are measured out to last so long; 0: not measured
@@ -62,10 +76,13 @@ class EngineConfig(Struct, frozen=True, kw_only=True):
                 f"'max_num_seqs' ({self.max_num_seqs}) must not exceed 'max_num_batched_tokens' "
                 f"({self.max_num_batched_tokens}): every running sequence needs a token a step."
             )
-        if self.num_blocks * self.block_size < self.max_model_len:
+        if self.num_blocks_of(self.max_model_len) > self.num_blocks:
+            room = self.num_blocks * self.block_size
+            holds = f"hold {room} tokens, fewer than"
+            if self.windows != (0,):
+                holds = f"are fewer than the {self.num_blocks_of(self.max_model_len)} of"
             raise ValueError(
-                f"{self.num_blocks} KV blocks of {self.block_size} hold "
-                f"{self.num_blocks * self.block_size} tokens, fewer than 'max_model_len' "
+                f"{self.num_blocks} KV blocks of {self.block_size} {holds} 'max_model_len' "
                 f"({self.max_model_len}): lower it or give more memory."
             )
         if self.num_states == 1:
@@ -73,3 +90,13 @@ class EngineConfig(Struct, frozen=True, kw_only=True):
                 "'num_states' must be at least 2, or 0 for a model without states, got 1: a "
                 "sequence goes on from a snapshot into a state of its own."
             )
+
+    @property
+    def num_tokens_ahead(self) -> int:
+        """Of one sequence, that steps may compute before what they did is known."""
+        return self.max_num_batched_tokens * (1 + self.steps_ahead)
+
+    def num_blocks_of(self, num_tokens: int) -> int:
+        """Blocks that a sequence of so many tokens holds at most, in all groups together."""
+        size, ahead = self.block_size, self.num_tokens_ahead
+        return sum([most_blocks(window, num_tokens, size, ahead) for window in self.windows])

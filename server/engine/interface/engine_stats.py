@@ -20,6 +20,7 @@ class EngineStats(Struct, frozen=True, kw_only=True):
     num_requests_waiting: int = 0
     num_blocks_total: int = 0
     num_blocks_used: int = 0
+    num_blocks_by_group: list[int] = []  # used by each of `EngineInfo.windows`, if any is above 0
     num_states_used: int = 0  # rows of layers that keep a state, held by running sequences
     num_snapshots: int = 0  # rows of theirs that can be found again
     snapshot_hits_total: int = 0  # sequences that went on from one

@@ -174,6 +174,9 @@ class EngineInfo(Struct, frozen=True, kw_only=True):
     num_blocks: int
     block_size: int
     max_num_seqs: int
+    windows: tuple[int, ...] = (
+        0,
+    )  # of each group of layers that has blocks of its own; 0: it sees all
     num_states: int = 0  # of a model whose layers keep some: of sequences, and snapshots
     state_bytes: int = 0  # of one of them, on all ranks together
     numerics: str = ""  # all else that decides bits: library, kernels, threads, instruction set
@@ -184,6 +187,12 @@ class EngineInfo(Struct, frozen=True, kw_only=True):
     missed_paths: list[str] = []  # fast paths that do not apply, with the reason
     max_adapters: int = 0  # that can be loaded at once
     max_adapter_bytes: int = 0  # of all of them together
+
+    @property
+    def num_whole_blocks(self) -> int:
+        """Of all layers together: as many tokens fit as so many blocks have, however short the
+        texts; of texts that are longer than windows more do."""
+        return self.num_blocks // len(self.windows)
 
 
 class EngineDead(Exception):

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from thirdeye.model.batch import ForwardBatch
+from thirdeye.model.batch import ForwardBatch, GroupBlocks
 from thirdeye.model.placement import can_fuse
 from thirdeye.server.engine.run_ahead.cuda_graphs import Capture, Step
 from thirdeye.server.engine.run_ahead.device_sampler import MAX_WIDTH, DeviceSampler, SamplingMode
@@ -132,7 +132,9 @@ class DecodeGraphs:
         if self._begin_rows is None:
             return self._rows_without_kernels(bucket)
         table, block_size = self._state.table, self._block_size
-        rows = self._begin_rows(self._state.rows[:bucket], table, SlotField.BLOCKS, block_size)
+        rows = self._begin_rows(
+            self._state.rows[:bucket], table, SlotField.BLOCKS, block_size, self._state.num_groups
+        )
         batch = ForwardBatch(
             input_ids=rows.input_ids,
             positions=rows.positions,
@@ -142,6 +144,7 @@ class DecodeGraphs:
             block_table=rows.block_table,
             logits_indices=self._indices[:bucket],
             num_singles=bucket,
+            other_groups=rows.other_groups,
         )
         return DecodeRows(rows.slots, rows.positions, batch)
 
@@ -150,19 +153,27 @@ class DecodeGraphs:
         slots = self._state.rows[:bucket].long()  # [B]
         words = self._state.table.index_select(0, slots)  # [B, width]
         positions = words[:, SlotField.POSITION].long()  # [B]
-        block_table = words[:, SlotField.BLOCKS :]  # [B, M]
-        blocks = block_table.gather(1, (positions // self._block_size)[:, None])[:, 0].long()
+        first, *others = [
+            self._blocks_of(table, positions)
+            for table in words[:, SlotField.BLOCKS :].chunk(self._state.num_groups, dim=1)
+        ]
         batch = ForwardBatch(
             input_ids=words[:, SlotField.TOKEN].long(),
             positions=positions,
-            slot_mapping=blocks * self._block_size + positions % self._block_size,
+            slot_mapping=first.slot_mapping,
             query_start_loc=self._order[: bucket + 1],
             seq_lens=(positions + 1).int(),
-            block_table=block_table,
+            block_table=first.block_table,
             logits_indices=self._indices[:bucket],
             num_singles=bucket,
+            other_groups=tuple(others),
         )
         return DecodeRows(slots, positions, batch)
+
+    def _blocks_of(self, table: Tensor, positions: Tensor) -> GroupBlocks:
+        """A group's table [B, M], and where it keeps the tokens at these positions [B]."""
+        blocks = table.gather(1, (positions // self._block_size)[:, None])[:, 0].long()
+        return GroupBlocks(blocks * self._block_size + positions % self._block_size, table)
 
     def _end(self, logits: Tensor, slots: Tensor, positions: Tensor, mode: SamplingMode) -> None:
         """logits [B, vocab_size] -> the rows' next tokens, one position further."""

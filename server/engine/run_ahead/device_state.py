@@ -1,6 +1,7 @@
 """What a decode step must know of each row, kept on the device from step to step.
 
-    table   [num_slots + 1, 14 + max_blocks]     a row of words for each slot, the last is scrap
+    table   [num_slots + 1, 16 + max_blocks]     a row of words for each slot, the last is scrap;
+                                                 so many blocks for each group of layers
     rows    [max_num_seqs]                       which slots the next step computes, in order
     ends    [num_slots + 1, num_ends]            tokens held back until `min_tokens` are there
     biases  [num_slots + 1, 2, MAX_BIASES]       token ids, and the bits of what is added to them
@@ -59,11 +60,17 @@ class StateLayout:
     num_slots: int
     max_blocks: int  # of one sequence
     num_eos: int
+    num_groups: int = 1  # of layers, each with a block table of its own
 
     @property
     def width(self) -> int:
         """Of the table."""
-        return SlotField.BLOCKS + self.max_blocks
+        return SlotField.BLOCKS + self.num_groups * self.table_words
+
+    @property
+    def table_words(self) -> int:
+        """Of one block table; of several each begins at a multiple of 16 bytes."""
+        return self.max_blocks if self.num_groups == 1 else -(-self.max_blocks // 4) * 4
 
     @property
     def rows(self) -> int:
@@ -104,6 +111,7 @@ class DeviceState:
         self._counts = TokenCounts(num_slots, vocab_size, device)
         self.masks = SlotMasks(num_slots, vocab_size, device)
         self.num_slots, self.device = num_slots, device
+        self.num_groups = layout.num_groups
         self._words = torch.zeros(layout.num_words, dtype=torch.int32, device=device)
         table, rows, ends, biases = self._words.tensor_split(
             [layout.rows, layout.ends, layout.biases]

@@ -63,7 +63,7 @@ class Launcher:
     ) -> None:
         num_slots, block_size = config.max_num_seqs, config.block_size
         max_blocks = -(-(max_model_len or config.max_model_len) // block_size)
-        layout = StateLayout(num_slots, max_blocks, len(config.eos_token_ids))
+        layout = StateLayout(num_slots, max_blocks, len(config.eos_token_ids), len(config.windows))
         with torch.inference_mode():
             state = DeviceState(layout, config.num_blocks, vocab_size, device)
             sampler = DeviceSampler(state)

@@ -32,7 +32,7 @@ class SlotState:
     is_penalized: bool
     first_end: int  # the first position at which it may end; 0: anywhere
     position: int = -1
-    num_blocks: int = 0
+    num_blocks: tuple[int, ...] = ()  # by group of layers
     num_preemptions: int = 0
 
     def holds_back(self, position: int) -> bool:
@@ -105,7 +105,7 @@ class SlotTable:
         if state.position != row.start or state.num_preemptions != sequence.num_preemptions:
             assert not row.num_pending_tokens, "nobody knows the token that is to be computed"
             self._write(state, SlotField.POSITION, row.start)
-            state.num_blocks, state.num_preemptions = 0, sequence.num_preemptions
+            state.num_blocks, state.num_preemptions = (), sequence.num_preemptions
             if state.is_penalized:
                 self._write_text(state, sequence)
         self._write_blocks(state, sequence, -(-row.end // self._block_size))
@@ -151,9 +151,14 @@ class SlotTable:
         self._texts.append((state.slot, prompt, output))
 
     def _write_blocks(self, state: SlotState, sequence: Sequence, num_blocks: int) -> None:
-        for i in range(state.num_blocks, num_blocks):
-            self._write(state, SlotField.BLOCKS + i, sequence.block_table[i])
-        state.num_blocks = max(state.num_blocks, num_blocks)
+        """Of what lies behind a window the device keeps what it was told: nobody reads it."""
+        blocks, size = sequence.blocks, self._layout.table_words
+        known = state.num_blocks or (0,) * len(blocks.tables)
+        for group, table in enumerate(blocks.tables):
+            first = SlotField.BLOCKS + group * size
+            for i in range(max(known[group], blocks.num_behind[group]), num_blocks):
+                self._write(state, first + i, table[i])
+        state.num_blocks = tuple([max(num, num_blocks) for num in known])
 
     def _write(self, state: SlotState, field: int, word: int) -> None:
         self._words[state.slot * self._layout.width + field] = word

@@ -3,6 +3,7 @@
 from typing import Any
 
 from thirdeye.server.engine.cache.block_pool import BlockPool
+from thirdeye.server.engine.cache.grouped_blocks import GroupedBlocks, KnownPrefix
 from thirdeye.server.engine.interface.engine_config import EngineConfig
 from thirdeye.server.engine.scheduling.sequence import Sequence, SequenceStatus
 from thirdeye.server.engine.scheduling.sequence_states import States
@@ -13,15 +14,23 @@ class Prefixes:
     def __init__(self, config: EngineConfig, pool: BlockPool, states: States) -> None:
         self._is_on = config.enable_prefix_caching
         self._pool, self._states = pool, states
+        self._blocks = GroupedBlocks(config, pool)
         self._queries = self._hits = 0  # in tokens
 
-    def find(self, sequence: Sequence) -> list[int]:
+    def find(self, sequence: Sequence) -> KnownPrefix:
         """Known blocks of a sequence; none while each position of its prompt must be computed."""
         if not self._is_on or sequence.needs_every_position:
-            return []
+            return self._blocks.find_prefix((), sequence.token_ids)
         self._extend_hashes(sequence)
-        found = self._pool.find_prefix(sequence.block_hashes, sequence.token_ids)
-        return found[: self._states.usable(sequence, len(found))]
+        hashes, token_ids = sequence.block_hashes, sequence.token_ids
+        found = self._blocks.find_prefix(hashes, token_ids)
+        usable = self._states.usable(sequence, found.num_blocks)
+        branch = sequence.branch
+        while usable < found.num_blocks:  # a shorter one has other windows before its end
+            found = self._blocks.find_prefix(hashes, token_ids, usable)
+            usable = self._states.usable(sequence, found.num_blocks)
+        sequence.branch = branch
+        return found
 
     def count(self, sequence: Sequence) -> None:
         """It is admitted for the first time."""
@@ -46,7 +55,7 @@ class Prefixes:
         self._extend_hashes(sequence)
         for i in filled:
             token_ids = sequence.token_ids[i * size : (i + 1) * size]
-            self._pool.publish(sequence.block_table[i], sequence.block_hashes[i], token_ids)
+            self._blocks.publish(sequence.blocks, i, sequence.block_hashes[i], token_ids)
 
     def _extend_hashes(self, sequence: Sequence) -> None:
         cache_salt = sequence.request.prefix_salt

@@ -7,7 +7,8 @@ computed in chunks beside the running answers (chunked prefill), and prefix hits
 only another starting point.
 
 A sequence is admitted with the blocks of all its present tokens, and takes one more as its answer
-grows. When none is free, the last of `running` is preempted: it loses its blocks and waits, before
+grows; of layers with a window it has those of the window and of its next chunk (`GroupedBlocks`).
+When none is free, the last of `running` is preempted: it loses its blocks and waits, before
 all that were never admitted, to be computed again; its blocks stay findable, so that most of them
 usually come back. As `running` is sorted by priority and first admission, and the first can always
 have every block (`EngineConfig` checks that any sequence fits alone), the first always advances: no
@@ -24,6 +25,7 @@ from collections.abc import Callable, Iterator
 import msgspec
 
 from thirdeye.server.engine.cache.block_pool import BlockPool
+from thirdeye.server.engine.cache.grouped_blocks import GroupedBlocks, KnownPrefix
 from thirdeye.server.engine.interface.engine_config import Admission, EngineConfig
 from thirdeye.server.engine.interface.engine_stats import EngineStats
 from thirdeye.server.engine.interface.grammar_protocol import Matcher
@@ -72,6 +74,8 @@ class Scheduler:
         self._config = config
         self.pace = StepPace(config)
         self._pool = pool or BlockPool(config.num_blocks, config.block_size)
+        self._blocks = GroupedBlocks(config, self._pool)
+        self._gives_back = any(config.windows)
         self._states = make_states(config, self._pool)
         self._prefixes = Prefixes(config, self._pool, self._states)
         self._speculator = speculator or Speculator(config, self._pool)
@@ -223,7 +227,7 @@ class Scheduler:
         return bool(self._waiting) and len(self._running) < self._config.max_num_seqs
 
     def _ensure_blocks(self) -> bool:
-        """Blocks for all tokens of each running sequence, at the cost of the last ones.
+        """Blocks for the tokens of each running sequence, at the cost of the last ones.
 
         True if one was preempted.
         """
@@ -231,19 +235,14 @@ class Scheduler:
         while num_ready < len(self._running):  # the list gets shorter as sequences are preempted
             sequence = self._running[num_ready]
             is_due = sequence.is_due and sequence not in self._late
-            num_blocks = self._pool.num_blocks_for(sequence.num_tokens) if is_due else 0
-            num_missing = num_blocks - len(sequence.block_table)
-            if num_missing <= 0:
+            if not is_due or self._blocks.extend(sequence.blocks, sequence.num_tokens):
                 num_ready += 1
-            elif (new := self._pool.allocate(num_missing)) is not None:
-                sequence.block_table += new
             else:
                 self._preempt(self._running.pop())
         return len(self._running) < num_running
 
     def _preempt(self, sequence: Sequence) -> None:
-        self._pool.free(sequence.block_table)
-        sequence.block_table = []
+        self._blocks.free(sequence.blocks)
         self._states.stop(sequence)
         sequence.num_computed_tokens = sequence.num_launched_tokens = 0
         sequence.hidden_sums = []
@@ -271,40 +270,39 @@ class Scheduler:
 
         False, and nothing done, if there is no room.
         """
-        found = self._prefixes.find(sequence)
-        num_new = self._pool.num_blocks_for(len(sequence.token_ids)) - len(found)
-        num_needed = num_new + self._pool.num_free_among(found)
-        if num_needed + self._num_blocks_to_spare(sequence) > self._pool.num_free:
+        prefix, num_tokens = self._prefixes.find(sequence), len(sequence.token_ids)
+        num_new, held = self._blocks.num_new(prefix, num_tokens), prefix.found.held()
+        num_needed = num_new + self._pool.num_free_among(held)
+        if num_needed + self._num_blocks_to_spare(sequence, prefix) > self._pool.num_free:
             return False
-        if not self._states.can_start(sequence, len(found)):
+        if not self._states.can_start(sequence, prefix.num_blocks):
             return False
-        self._states.start(sequence, len(found))
-        self._pool.share(found)
-        new = self._pool.allocate(num_new)
-        assert new is not None
+        self._states.start(sequence, prefix.num_blocks)
         self._waiting.remove(sequence)
-        sequence.block_table = found + new
-        sequence.num_computed_tokens = len(found) * self._pool.block_size
+        sequence.blocks = self._blocks.start(prefix, num_tokens)
+        sequence.num_computed_tokens = prefix.num_blocks * self._pool.block_size
         sequence.status = SequenceStatus.RUNNING
         if sequence.turn is None:
             self._count_admission(sequence)
         insort(self._running, sequence, key=by_order)
         return True
 
-    def _num_blocks_to_spare(self, newcomer: Sequence) -> int:
+    def _num_blocks_to_spare(self, newcomer: Sequence, prefix: KnownPrefix) -> int:
         """Free blocks that an admission must leave to those that run, and to the newcomer.
 
-        One for each running sequence, else what is let in now would be preempted as soon as the
-        others grow (no thrash); with `RESERVE` all that any of them may come to need.
+        One for each running sequence and group, else what is let in now would be preempted as soon
+        as the others grow (no thrash); with `RESERVE` all that any of them may come to need.
         """
         if self._config.admission is Admission.PREEMPT:
-            return len(self._running)
-        to_come = sum(self._num_blocks_at_end(s) - len(s.block_table) for s in self._running)
-        num_now = self._pool.num_blocks_for(len(newcomer.token_ids))
-        return to_come + self._num_blocks_at_end(newcomer) - num_now
+            return len(self._running) * self._blocks.num_groups
+        to_come = sum(
+            self._num_blocks_at_end(s) - self._blocks.num_own(s.blocks) for s in self._running
+        )
+        num_own = self._blocks.num_own_behind(prefix, len(newcomer.token_ids))
+        return to_come + self._num_blocks_at_end(newcomer) - num_own
 
     def _num_blocks_at_end(self, sequence: Sequence) -> int:
-        return self._pool.num_blocks_for(sequence.num_prompt_tokens + sequence.max_tokens)
+        return self._blocks.held_at_most(sequence.num_prompt_tokens + sequence.max_tokens)
 
     def _count_admission(self, sequence: Sequence) -> None:
         sequence.turn, self._num_turns = self._num_turns, self._num_turns + 1
@@ -355,6 +353,8 @@ class Scheduler:
         if sequence.num_uncomputed_tokens:
             self._prefixes.publish(row)
             self._states.settle(row, 0)
+            if self._gives_back:
+                self._blocks.pass_by(sequence.blocks, sequence.num_computed_tokens)
             return self._progress(sequence) if sequence.request.return_progress else None
         return self._append(row, result)
 
@@ -396,6 +396,8 @@ class Scheduler:
         self._prefixes.publish(row, num_accepted)
         if sequence.status is SequenceStatus.RUNNING:
             self._states.settle(row, num_accepted)
+            if self._gives_back:
+                self._blocks.pass_by(sequence.blocks, sequence.num_computed_tokens)
         self._speculator.release_rejected(row, num_accepted)
         has_prompt_logprobs = is_first and sequence.request.sampling.prompt_logprobs is not None
         output = StepOutput(
@@ -438,8 +440,7 @@ class Scheduler:
             self._waiting.remove(sequence)
         else:
             self._running.remove(sequence)
-        self._pool.free(sequence.block_table)
-        sequence.block_table = []
+        self._blocks.free(sequence.blocks)
         self._states.stop(sequence)
         self._late.leave(sequence)
         sequence.status = SequenceStatus.FINISHED
@@ -475,6 +476,7 @@ class Scheduler:
             num_requests_waiting=len(self._sequences) - len(self._running),
             num_blocks_total=self._pool.num_blocks,
             num_blocks_used=self._pool.num_used,
+            num_blocks_by_group=self._blocks.num_used_by_group(),
             **self._states.counts()._asdict(),
             **self._prefixes.totals(),
             prompt_tokens_total=self._prompt_tokens,
@@ -493,7 +495,7 @@ class Scheduler:
 
     def check_integrity(self) -> None:
         """Every block is accounted for by the tables of the running sequences alone."""
-        self._pool.check_integrity(sequence.block_table for sequence in self._running)
+        self._blocks.check_integrity(sequence.blocks for sequence in self._running)
         self._states.check_integrity(self._running)
         assert self._running == sorted(self._running, key=by_order), "running is out of order"
         assert len(self._running) <= self._config.max_num_seqs, "too many sequences run"

@@ -17,6 +17,7 @@ Where steps are launched before the last one is read, the plan is ahead of what 
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from thirdeye.server.engine.cache.grouped_blocks import BlockTables
 from thirdeye.server.engine.interface.grammar_protocol import Matcher
 from thirdeye.server.engine.interface.types import PromptProgress, Request, TokenLogprobs
 from thirdeye.server.engine.scheduling.sequence_timings import SequenceTimings
@@ -26,7 +27,7 @@ from thirdeye.server.engine.scheduling.tenant_shares import TenantShare
 
 class SequenceStatus(StrEnum):
     WAITING = "waiting"  # holds no block
-    RUNNING = "running"  # holds the blocks of all its tokens
+    RUNNING = "running"  # holds blocks for its next step
     FINISHED = "finished"  # holds no block, its last output is given
 
 
@@ -56,7 +57,7 @@ class Sequence:
     num_launched_tokens: int = 0  # KV below will be computed by steps that are launched, if more
     num_charged_tokens: int = 0  # below, tokens count as served: computing them again is free
     num_cached_tokens: int = 0  # prompt tokens found in the prefix cache when it was first admitted
-    block_table: list[int] = field(default_factory=list)
+    blocks: BlockTables = field(default_factory=BlockTables)
     block_hashes: list[bytes] = field(
         default_factory=list
     )  # of the leading full blocks of token_ids
@@ -115,6 +116,11 @@ class Sequence:
         if launched < len(self.token_ids):
             return True  # none is pending
         return launched + 1 - self.num_prompt_tokens < self.max_tokens
+
+    @property
+    def block_table(self) -> list[int]:
+        """Of the first group of layers, or the only one."""
+        return self.blocks.tables[0] if self.blocks.tables else []
 
     @property
     def num_generated_tokens(self) -> int:

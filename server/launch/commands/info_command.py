@@ -4,19 +4,26 @@ A refusal of a reader is a line; the exit status is 1 if there is one.
 """
 
 from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
 
 from rich.table import Table
 
-from thirdeye.model.config import ModelConfig, RopeConfig
+from thirdeye.model.config import AttentionSpec, ModelConfig, RopeConfig
 from thirdeye.model.declare.stored import MULTIPLIED
 from thirdeye.model.memory_estimate import (
     FileSizes,
     bytes_per_state,
     int8_kv_per_token,
+    kv_of_context,
     memory_estimates,
 )
-from thirdeye.model.parameter_counts import ParameterCounts, idle_parameters, parameter_counts
+from thirdeye.model.parameter_counts import (
+    ParameterCounts,
+    head_matrices,
+    idle_parameters,
+    parameter_counts,
+)
 from thirdeye.server.api.state.generation_defaults import shown
 from thirdeye.server.launch.commands.adapter_info import show_adapter
 from thirdeye.server.launch.console import PlainConsole, fail
@@ -137,12 +144,17 @@ def file_sizes(checkpoint: Checkpoint) -> FileSizes | None:
     if not any(name in MULTIPLIED for name in checkpoint.tensor_formats()):
         return None
     sizes = checkpoint.tensor_sizes()
-    tables = [
-        size
-        for name, size in sizes.items()
-        if any(target.name == "embed_tokens.weight" for target in checkpoint.targets(name) or [])
-    ]
-    return FileSizes(sum(tables), sum(sizes.values()) - sum(tables))
+
+    def size_of(parameters: Collection[str]) -> int:
+        return sum(
+            size
+            for name, size in sizes.items()
+            if any(target.name in parameters for target in checkpoint.targets(name) or [])
+        )
+
+    tables = size_of(("embed_tokens.weight",))
+    widened = size_of(head_matrices(checkpoint.config))
+    return FileSizes(tables, sum(sizes.values()) - tables, widened)
 
 
 def memory_table(config: ModelConfig, sizes: FileSizes | None) -> Table:
@@ -154,13 +166,12 @@ def memory_table(config: ModelConfig, sizes: FileSizes | None) -> Table:
     for column in table.columns[2:]:
         column.justify = "right"
     for row in memory_estimates(config, sizes):
-        context = row.kv_per_token * config.max_position_embeddings
         table.add_row(
             *(row.quantize, row.device, megabytes(row.weights)),
-            *(f"{row.kv_per_token / 1e3:,.1f} kB", megabytes(context)),
+            *(f"{row.kv_per_token / 1e3:,.1f} kB", megabytes(row.kv_of_context)),
         )
     in_int8 = int8_kv_per_token(config)
-    context = in_int8 * config.max_position_embeddings
+    context = kv_of_context(config, in_int8)
     table.add_row(
         *("any", "CPU, --kv-dtype int8", ""), f"{in_int8 / 1e3:,.1f} kB", megabytes(context)
     )
@@ -179,9 +190,15 @@ def rope_line(config: ModelConfig) -> str:
     if any(config.attention_of(layer).alibi is not None for layer in layers):
         return "none, but ALiBi"
     counts = Counter(
-        rope_words(config.attention_of(layer).rope, config.head_dim_of(layer)) for layer in layers
+        rope_words(config.attention_of(layer).rope, trained_size(config, layer)) for layer in layers
     )
     return "; ".join(f"{words}{of_layers(count, config)}" for words, count in counts.most_common())
+
+
+def trained_size(config: ModelConfig, layer: int) -> int:
+    """Of a head's queries, before they are led to latents."""
+    latent = config.attention_of(layer).latent
+    return config.head_dim_of(layer) if latent is None else latent.head_size
 
 
 def rope_words(rope: RopeConfig | None, head_dim: int) -> str:
@@ -198,9 +215,13 @@ def rope_words(rope: RopeConfig | None, head_dim: int) -> str:
 
 
 def window_line(config: ModelConfig) -> str:
-    counts = Counter(spec.window for spec in config.attention if spec.window is not None)
-    windows = [f"of {window:,}{of_layers(n, config)}" for window, n in counts.most_common()]
+    counts = Counter(window_words(spec) for spec in config.attention if spec.window or spec.chunk)
+    windows = [f"{words}{of_layers(n, config)}" for words, n in counts.most_common()]
     return "; ".join(windows) or "none: every layer sees all"
+
+
+def window_words(spec: AttentionSpec) -> str:
+    return f"stretches of {spec.chunk:,}" if spec.chunk else f"of {spec.window:,}"
 
 
 def of_layers(count: int, config: ModelConfig) -> str:
@@ -239,8 +260,11 @@ def heads_line(config: ModelConfig) -> str:
 
 
 def heads_words(config: ModelConfig, layer: int) -> str:
-    num_kv_heads = config.num_kv_heads_of(layer)
-    line = f"{config.num_heads} of {config.head_dim_of(layer)}"
+    num_kv_heads, latent = config.num_kv_heads_of(layer), config.attention_of(layer).latent
+    line = f"{config.num_heads} of {trained_size(config, layer)}"
+    if latent is not None:
+        kept = f"{latent.kept_size} numbers a token, a latent of {latent.size}"
+        return f"{line}, values of {latent.value_size}, over {kept} and a turned part"
     if num_kv_heads != config.num_heads:
         line += f", sharing {num_kv_heads} key-value heads"
     return line

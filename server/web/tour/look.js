@@ -5,7 +5,7 @@ import { unpack } from "../packed.js";
 export const MAX_TOKENS = 32; // of the reader's text: more would be too small to be pointed at
 const TRIES = 6; // while others look
 const PAUSE = 500; // ms between them
-const PACKED = ["pattern", "scores", "q", "k", "v", "rot_q", "rot_k", "value_norms", "norm_stats", "resid_pre", "resid_mid", "resid_post"];
+const PACKED = ["pattern", "scores", "q", "k", "v", "q_normed", "k_normed", "rot_q", "rot_k", "value_norms", "norm_stats", "resid_pre", "resid_mid", "resid_post"];
 
 const kept = new Map(); // what was asked -> the answer, of this text and model
 
@@ -44,6 +44,9 @@ function unpackAll(layer) {
     if (layer[name]?.data !== undefined) layer[name] = unpack(layer[name]);
   }
 }
+
+/** The names of queries and keys right before they are turned. */
+export const unturned = ({ untold }) => (untold.q_normed ? ["q", "k"] : ["q_normed", "k_normed"]);
 
 /** Ids of a text, as the model reads it. */
 export async function tokenize(text, signal) {

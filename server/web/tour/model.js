@@ -1,7 +1,7 @@
 // What the served model is, in words. It comes with the first look; until then nothing is claimed of it.
 import { counted } from "./draw.js";
 
-const NO_DESIGN = { norm: "", positions: "", windows: [], experts: null, state_layers: [] };
+const NO_DESIGN = { norm: "", positions: "", windows: [], experts: null, state_layers: [], kv_heads: [], rope_dims: [] };
 
 export const UNKNOWN = { isKnown: false, design: NO_DESIGN, num_layers: 0, num_heads: 0, num_kv_heads: 0 };
 
@@ -10,6 +10,16 @@ export const POSITIONS = { rotary: "rotary positions", learned: "added positions
 
 /** The window of a layer, if it has one. */
 export const windowOf = ({ design }, layer) => design.windows[layer] ?? null;
+
+/** How many numbers of a head a layer turns. */
+export const turnedOf = ({ design }, layer) => design.rope_dims[layer] ?? design.rope_dim;
+
+/** How many key/value heads there are in a layer: a number, or the least and the most of all layers. */
+export function groupsOf({ design, num_kv_heads: count }) {
+  const all = design.kv_heads.length ? design.kv_heads : [count];
+  const [least, most] = [Math.min(...all), Math.max(...all)];
+  return least === most ? counted(most, "key/value head") : `${least} to ${most} key/value heads`;
+}
 
 export const isGrouped = ({ num_heads: heads, num_kv_heads: groups }) => groups > 0 && groups < heads;
 
@@ -23,7 +33,7 @@ export function strip(model) {
   if (!model.isKnown) return "";
   const { design } = model;
   const heads = isGrouped(model)
-    ? `${model.num_heads} query heads on ${counted(model.num_kv_heads, "key/value head")} in each of ${counted(model.num_layers, "layer")}`
+    ? `${model.num_heads} query heads on ${groupsOf(model)} in each of ${counted(model.num_layers, "layer")}`
     : `${counted(model.num_heads, "head")} in each of ${counted(model.num_layers, "layer")}`;
   const facts = [
     NORMS[design.norm], POSITIONS[design.positions], heads, design.qk_norm && "normed queries and keys",

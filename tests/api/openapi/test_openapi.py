@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from jsonschema_rs import Draft202012Validator
 
 from tests.api.http.test_errors import CHAT_URL, TEXT_URL, ask
-from tests.api.support import CHAT, COMPLETION, client_of, fake_engine, live, ready_state
+from tests.api.support import CHAT, COMPLETION, client_of, document, fake_engine, live, ready_state
 from thirdeye.server.api.http.api_config import ApiConfig
 from thirdeye.server.api.requests.decimals import decimal_up_to
 from thirdeye.server.api.state.server_state import ServerState
 from thirdeye.server.launch.asgi_app import create_app
 
-DOCUMENT = create_app(ready_state(fake_engine())).openapi()
+DOCUMENT = document()
 
 
 def is_valid(request: str, body: dict[str, Any]) -> bool:

@@ -16,6 +16,7 @@ NAMES = [
     "num_requests_running",
     "num_requests_waiting",
     "kv_cache_usage_perc",
+    "kv_cache_blocks_used",
     "cache_config_info",
     "state_cache_usage_perc",
     "state_snapshot_bytes",

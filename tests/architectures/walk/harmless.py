@@ -40,6 +40,11 @@ HARMLESS_IN = {  # one class
         "rope_parameters.max_position_embeddings": "transformers does not read it either",
         "rope_parameters.type": "`rope_type` says it",
     },
+    "youtu": {"embedding_initializer_range": TRAINING},
+    "mistral4": {
+        "rope_parameters.max_position_embeddings": "transformers does not read it either",
+        "rope_parameters.type": "`rope_type` says it",
+    },
     "hunyuan_v1_dense": {"rope_parameters.factor": "`alpha` is the whole scaling"},
     "gpt_bigcode": {"num_key_value_heads": "`multi_query` says it"},
     "mpt": {

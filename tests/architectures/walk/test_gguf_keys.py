@@ -1,5 +1,9 @@
 """Every key of the `gguf` package's own list, put into a file of every architecture: the model is
-another one, or the key is refused by name, or it is known to be harmless."""
+another one, or the key is refused by name, or it is known to be harmless.
+
+At a push one value of each key in an architecture's file, another in the next one's: all in each at
+night.
+"""
 
 from pathlib import Path
 
@@ -8,11 +12,13 @@ from gguf.constants import Keys
 
 from tests.architectures.conftest import Written
 from tests.architectures.walk.test_gguf_settings import WRITTEN, Reopen, reopen  # noqa: F401
+from tests.draws import also_at_night, is_night
 from thirdeye.model.config import ModelConfig
 from thirdeye.weights.errors import ModelFormatError
 from thirdeye.weights.formats.gguf.metadata_keys import HARMLESS
 from thirdeye.weights.formats.gguf.split import open_gguf
 
+VALUES = (3, 0.7, True, "yarn", False)
 OFF = [("attention.causal", True)]  # beside False: says what is so anyway
 PREFIX = "{arch}."
 ONE_OF_EACH = list({name.partition("-")[0]: name for name in reversed(WRITTEN)}.values())
@@ -25,6 +31,7 @@ def keys() -> list[str]:
     return sorted({key.removeprefix(PREFIX) for key in named if key.startswith(PREFIX)})
 
 
+@also_at_night
 @pytest.mark.parametrize("name", ONE_OF_EACH)
 def test_every_key_of_the_format(written: Written, reopen: Reopen, name: str) -> None:  # noqa: F811
     path = written(name)[2]
@@ -33,11 +40,11 @@ def test_every_key_of_the_format(written: Written, reopen: Reopen, name: str) ->
     architecture = metadata["general.architecture"]
     before = reopen(path, {})
     ignored = []
-    for key in keys():
+    for turn, key in enumerate(keys(), ONE_OF_EACH.index(name)):
         full = f"{architecture}.{key}"
         if full in metadata:
             continue  # changed in test_gguf_settings
-        for value in (3, 0.7, True, False, "yarn"):
+        for value in VALUES if is_night() else [VALUES[turn % len(VALUES)]]:
             found = outcome(reopen, path, full, value)
             is_off = value is False or (key, value) in OFF
             if found == before and not is_off and key not in HARMLESS:

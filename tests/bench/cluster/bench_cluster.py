@@ -1,62 +1,44 @@
-"""What a token costs on its way through a cluster, against the same server asked directly.
+"""What a token and a request cost on their way through a cluster, against the same server directly.
 
 python -m tests.bench.cluster.bench_cluster URL --state-dir DIRECTORY --direct URL --pid PID
 
-Both run already: `thirdeye cluster up` with this folder, and `thirdeye serve` of the same model.
-The same streams go to one and the other in turn; what is counted is processor time, of all threads,
-by what a process does, over the pieces of the answers that came. Clients are not counted. What
-a process takes without a request, in as many seconds, is told by itself and taken off.
+Both run already: `thirdeye cluster up --replicas 2` with this folder, and `thirdeye serve` of the
+same model. The same streams go to one and the other in turn; what is counted is processor time, of
+all threads, over the pieces of the answers that came. Clients are not counted. In the cluster all
+streams are of one session, so one replica has them: what the other takes in the same seconds is
+what a replica takes for itself (Ray's threads), told apart and taken off. The picker's share is a
+request's, of many short ones.
 """
 
 import argparse
 import asyncio
 import json
 import time
-from collections import defaultdict
+from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 
-from thirdeye.server.cluster.ray_head import pids_of
+from thirdeye.server.cluster.ray_head import command_of, pids_of
 
-ROLES = {  # what a process calls itself -> what it does here
-    "ray::ServeReplica:default:thirdeye": "replica",
-    "ray::ServeReplica:default:picker": "picker",
-    "haproxy": "haproxy",
-    "engine_main": "engine",
-    "ray::ServeController": "controller",
-}
-IDLE_SECONDS = 15.0
-FRONT = ("replica", "picker", "haproxy")  # what the API process is without a cluster
+REPLICA, PICKER = "ray::ServeReplica:default:thirdeye", "ray::ServeReplica:default:picker"
 
 
-def seconds_of(pid: int) -> float:
-    """Processor time of its threads, to the nanosecond."""
-    files = Path(f"/proc/{pid}/task").glob("*/schedstat")
-    return sum(int(file.read_text().split()[0]) for file in files) / 1e9
+def seconds_of(pids: list[int]) -> dict[int, float]:
+    """Processor time of their threads, to the nanosecond."""
+    return {
+        pid: sum(
+            int(file.read_text().split()[0])
+            for file in Path(f"/proc/{pid}/task").glob("*/schedstat")
+        )
+        / 1e9
+        for pid in pids
+    }
 
 
-def role_of(pid: int) -> str:
-    try:
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace")
-    except OSError:
-        return "other"
-    return next((role for mark, role in ROLES.items() if mark in words), "other")
-
-
-def children_of(pid: int) -> list[int]:
-    files = Path(f"/proc/{pid}/task").glob("*/children")
-    return [int(child) for file in files for child in file.read_text().split()]
-
-
-def spent(pids: dict[int, str]) -> dict[str, float]:
-    found: dict[str, float] = defaultdict(float)
-    for pid, role in pids.items():
-        try:
-            found[role] += seconds_of(pid)
-        except OSError:
-            found[role] += 0.0
-    return found
+def pids_called(folder: Path, mark: str) -> list[int]:
+    return [pid for pid in pids_of(folder) if mark in command_of(pid)[0]]
 
 
 async def stream(client: httpx.AsyncClient, url: str, number: int, tokens: int) -> int:
@@ -69,34 +51,73 @@ async def stream(client: httpx.AsyncClient, url: str, number: int, tokens: int) 
         "ignore_eos": True,
     }
     pieces = 0
-    async with client.stream("POST", f"{url}/v1/chat/completions", json=body) as answer:
+    headers = {"x-session-id": "bench"}
+    path = f"{url}/v1/chat/completions"
+    async with client.stream("POST", path, json=body, headers=headers) as answer:
         answer.raise_for_status()
         async for line in answer.aiter_lines():
             pieces += line.startswith("data: {")
     return pieces
 
 
-async def load(url: str, streams: int, tokens: int) -> int:
-    limits = httpx.Limits(max_connections=streams)
+async def load(url: str, at_once: int, requests: int, tokens: int) -> int:
+    """The pieces of all answers."""
+    turns = asyncio.Semaphore(at_once)
+
+    async def one(i: int) -> int:
+        async with turns:
+            return await stream(client, url, i, tokens)
+
+    limits = httpx.Limits(max_connections=at_once)
     async with httpx.AsyncClient(timeout=600, limits=limits) as client:
-        return sum(await asyncio.gather(*(stream(client, url, i, tokens) for i in range(streams))))
+        return sum(await asyncio.gather(*(one(i) for i in range(requests))))
 
 
-def measure(
-    url: str, pids: dict[int, str], streams: int, tokens: int
-) -> tuple[dict[str, float], dict[str, float]]:
-    """Milliseconds of processor time a piece, and milliseconds of it a second without a request, by
-    role."""
-    before = spent(pids)
-    time.sleep(IDLE_SECONDS)
-    began, loaded = time.monotonic(), spent(pids)
-    idle = {role: (loaded[role] - before[role]) / IDLE_SECONDS for role in loaded}
-    pieces = asyncio.run(load(url, streams, tokens))
-    seconds, after = time.monotonic() - began, spent(pids)
-    a_piece = {
-        role: 1000 * (after[role] - loaded[role] - idle[role] * seconds) / pieces for role in after
+def spent(url: str, pids: list[int], *loaded: int) -> tuple[int, float, dict[int, float]]:
+    """Pieces, seconds by the clock, and of each process milliseconds of processor time."""
+    before, began = seconds_of(pids), time.monotonic()
+    pieces = asyncio.run(load(url, *loaded))
+    after, seconds = seconds_of(pids), time.monotonic() - began
+    return pieces, seconds, {pid: 1000 * (after[pid] - before[pid]) for pid in pids}
+
+
+@dataclass(frozen=True)
+class Load:
+    streams: int = 8  # at once
+    tokens: int = 1024  # of each
+    requests: int = 400  # short ones, for the picker
+
+
+def measure(url: str, folder: Path, direct: str, pid: int, asked: Load) -> Counter[str]:
+    """One round; `pid` is the direct server's."""
+    replicas = pids_called(folder, REPLICA)
+    haproxy, picker = pids_called(folder, "haproxy"), pids_called(folder, PICKER)
+    shape = (asked.streams, asked.streams, asked.tokens)
+    found: Counter[str] = Counter()
+    pieces, _, used = spent(direct, [pid], *shape)
+    found["direct, us a token"] = 1000 * used[pid] / pieces
+    pieces, seconds, used = spent(url, replicas + haproxy, *shape)
+    idle, busy = sorted(used[pid] for pid in replicas)
+    found["replica, us a token"] = 1000 * (busy - idle) / pieces
+    found["haproxy, us a token"] = 1000 * sum(used[pid] for pid in haproxy) / pieces
+    found["a replica by itself, ms a second"] = idle / seconds
+    before = seconds_of(picker)
+    time.sleep(5)
+    by_itself = sum(seconds_of(picker).values()) - sum(before.values())
+    _, seconds, used = spent(url, picker, asked.streams, asked.requests, 1)
+    of_requests = sum(used.values()) - 1000 * by_itself / 5 * seconds
+    found["picker, us a request"] = 1000 * of_requests / asked.requests
+    front = found["replica, us a token"] + found["haproxy, us a token"]
+    front += found["picker, us a request"] / 64
+    found["times direct, answers of 64 tokens"] = front / found["direct, us a token"]
+    return found
+
+
+def middle(rounds: list[Counter[str]]) -> dict[str, float]:
+    return {
+        name: round(sorted(found[name] for found in rounds)[len(rounds) // 2], 2)
+        for name in rounds[0]
     }
-    return a_piece, {role: 1000 * value for role, value in idle.items()}
 
 
 def main() -> None:
@@ -105,26 +126,17 @@ def main() -> None:
     parser.add_argument("--direct", required=True)
     parser.add_argument("--pid", type=int, required=True, help="of the direct server")
     parser.add_argument("--state-dir", type=Path, required=True)
-    parser.add_argument("--streams", type=int, default=32)
-    parser.add_argument("--tokens", type=int, default=128)
+    parser.add_argument("--streams", type=int, default=Load.streams)
+    parser.add_argument("--tokens", type=int, default=Load.tokens)
+    parser.add_argument("--requests", type=int, default=Load.requests)
     parser.add_argument("--rounds", type=int, default=3)
-    options = parser.parse_args()
-    of_cluster = {pid: role_of(pid) for pid in pids_of(options.state_dir)}
-    of_direct = dict.fromkeys(children_of(options.pid), "engine") | {options.pid: "replica"}
-    rounds: list[dict[str, float]] = []
-    for _ in range(options.rounds):
-        direct, _ = measure(options.direct, of_direct, options.streams, options.tokens)
-        cluster, idle = measure(options.url, of_cluster, options.streams, options.tokens)
-        front = sum(cluster.get(role, 0.0) for role in FRONT)
-        found = {f"direct {role}": value for role, value in direct.items()} | cluster
-        found |= {f"idle {role}": value for role, value in idle.items()}
-        rounds.append({**found, "front": front, "times direct": front / direct["replica"]})
-        print({role: round(value, 4) for role, value in rounds[-1].items()}, flush=True)
-    middle = {
-        role: sorted(found.get(role, 0.0) for found in rounds)[len(rounds) // 2]
-        for role in rounds[-1]
-    }
-    print(json.dumps({role: round(value, 4) for role, value in middle.items()}))
+    given = parser.parse_args()
+    asked = Load(given.streams, given.tokens, given.requests)
+    rounds = []
+    for _ in range(given.rounds):
+        rounds.append(measure(given.url, given.state_dir, given.direct, given.pid, asked))
+        print(middle(rounds[-1:]), flush=True)
+    print(json.dumps(middle(rounds)))
 
 
 if __name__ == "__main__":

@@ -113,7 +113,7 @@ def test_plain_http_needs_no_secure_context(browser: Any) -> None:
     hide = """Object.defineProperty(navigator, 'locks', {value: undefined});
       Object.defineProperty(navigator, 'clipboard', {value: undefined});
       crypto.randomUUID = undefined;"""
-    with live(state) as url, visit(browser, url) as seen:
+    with live(state) as url, visit(browser, url, is_shared=False) as seen:
         seen.page.context.add_init_script(hide)
         seen.page.reload()
         ask(seen.page, "Hello")

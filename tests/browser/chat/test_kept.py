@@ -82,7 +82,7 @@ def test_an_answer_goes_on_while_another_chat_is_open(browser: Any, shared: Serv
 def test_two_tabs_read_an_answer_once(browser: Any, shared: Served) -> None:
     """The second one waits, shows what the first one keeps, and goes on when that is closed."""
     shared.use(fake_engine(says("Once, and for all."), hang_after=5))
-    with visit(browser, shared.url) as seen:
+    with visit(browser, shared.url, is_shared=False) as seen:
         send(seen.page, "Hello")
         until(seen.page, f"{KEPT}.includes('Once,')")
         engine = shared.use(fake_engine(says("Once, and for all.")))

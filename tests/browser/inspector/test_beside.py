@@ -94,6 +94,51 @@ def drag(page: Any, start: str, end: str) -> None:
         act()
 
 
+SWIPE = """(() => {
+  const [from, to] = [0, 2].map((i) => document.querySelectorAll('#tokens button')[i]);
+  const told = (kind, node) => {
+    const { x, y } = node.getBoundingClientRect();
+    const at = { clientX: x + 2, clientY: y + 2 };
+    const event = { pointerType: 'touch', bubbles: true, button: 0, ...at };
+    node.dispatchEvent(new PointerEvent(kind, event));
+  };
+  told('pointerdown', from);
+  told('pointermove', to);
+  told('pointermove', to);
+  const lifted = document.querySelectorAll('.dragged, .drop').length;
+  told('pointerup', to);
+  return lifted;
+})()"""
+
+
+def test_a_finger_rests_and_then_drags(browser: Any, shared: Served) -> None:
+    """On a phone: what moves at once scrolls, what rests takes the token along."""
+    engine = shared.use(fake_engine())
+    with visit(browser, shared.url, LINK, viewport={"width": 390, "height": 844}) as seen:
+        page = seen.page
+        page.wait_for_selector(SETTLED)
+        assert page.evaluate(SWIPE) == 0
+        assert not [request for request in engine.inspections if request.edits]
+        finger = page.context.new_cdp_session(page)
+        finger.send("Emulation.setTouchEmulationEnabled", {"enabled": True})
+
+        def touch(kind: str, *places: int) -> None:
+            boxes = [page.locator("#tokens button").nth(place).bounding_box() for place in places]
+            points = [{"x": box["x"] + 4, "y": box["y"] + 4} for box in boxes]
+            finger.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+        touch("touchStart", 0)
+        page.wait_for_selector("#tokens .dragged")
+        touch("touchMove", 2)
+        page.wait_for_selector("#tokens .drop")
+        touch("touchEnd")
+        patched(page)
+        (edit,) = edits_of(engine)
+        assert ([*edit.positions], [*edit.from_positions]) == ([2], [0])
+        assert page.locator(".drop, .dragged").count() == 0
+        finger.detach()  # and its touch with it: others have this page too
+
+
 def test_a_patch_by_the_keyboard(browser: Any, shared: Served) -> None:
     """From lists; a click on a token of the pair chooses it there."""
     engine = shared.use(fake_engine())

@@ -20,6 +20,12 @@ def test_a_part_is_left_out_and_the_next_token_compared(browser: Any) -> None:
         assert says.startswith("Without head 0 of layer 1 the next token moves by 1.0 nats (KL)")
         assert "so this says nothing" in says  # the fake's noise is as large
         assert page.locator("#cause tbody tr").count() == 6
+        page.click("text=Let both go on")
+        page.wait_for_selector(".cause-continued dd")
+        assert engine.inspections[-1].num_continued == 16
+        assert edits_of(engine) == [edit]
+        assert page.locator(".cause-continued dt").all_inner_texts() == ["as it is", "changed"]
+        assert page.inner_text("#cause-says") == says
         page.select_option("#cause-part", "mlp_out")
         page.select_option("#cause-set", "mean")
         page.click("#leave-out")

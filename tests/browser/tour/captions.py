@@ -183,6 +183,16 @@ def weights(reader: Reader) -> list[float]:
 
 def values(reader: Reader) -> list[float]:
     pattern, lengths = reader.of_head("pattern", "value_norms")
+    return _carried(reader, pattern, lengths)
+
+
+def gated_values(reader: Reader) -> list[float]:
+    """Of heads whose values have a length before the gate alone."""
+    pattern, v = reader.of_head("pattern", "v")
+    return _carried(reader, pattern, np.linalg.norm(v, axis=-1))
+
+
+def _carried(reader: Reader, pattern: Any, lengths: Any) -> list[float]:
     taken = pattern[reader.query]
     carried = taken * lengths
     best = carried.argmax()
@@ -193,7 +203,7 @@ def heads(reader: Reader) -> list[float]:
     kinds = reader.look("a", include=["head_scores"])["head_scores"]["kinds"]
     found: list[float] = []
     for kind in ("previous_token", "duplicate_token", "induction"):
-        scores = np.array(kinds[kind])
+        scores = np.nan_to_num(np.array(kinds[kind], float))  # null in a layer without heads
         found += [*np.unravel_index(scores.argmax(), scores.shape), Share(scores.max())]
     return found
 
@@ -214,7 +224,7 @@ def norm(reader: Reader) -> list[float]:
 
 def mlp(reader: Reader) -> list[float]:
     counts = reader.model["parameters"]
-    attention = sum(counts[name] for name in ("query", "key", "value", "output"))
+    attention = sum(counts[name] for name in ("query", "key", "value", "output", "state"))
     share = attention / (attention + counts["mlp"] + counts["router"])
     shares = [Share(share), Share(1 - share)]
     if reader.model["design"]["experts"]:
@@ -233,6 +243,7 @@ def stream(reader: Reader) -> list[float]:
         names = ("attention_bias", "attention_rest")
         rest = sum(found[name][layer] for name in names)
         parts |= {f"attention {layer}": sum(found["heads"][layer]) + rest, f"MLP {layer}": of_mlp}
+        parts[f"state {layer}"] = found["state"][layer]
     names = ("final_bias", "stream_rounding", "head_rounding")
     parts["rest"] = sum(found[name] for name in names)
     told = {name: value for name, value in parts.items() if value and abs(value) > 1e-6}

@@ -11,7 +11,7 @@ import pytest
 from transformers import BloomConfig, BloomForCausalLM
 
 from tests.architectures.cases import relative
-from tests.browser.conftest import visit
+from tests.browser.conftest import Visit, visit
 from tests.browser.tour import captions
 from tests.browser.tour.test_steps import STEPS, go, trouble
 from tests.e2e.in_process import served_here
@@ -33,11 +33,20 @@ def tiny_bloom(path: Path) -> None:
     save(BloomForCausalLM(config), path, chat=True)
 
 
-DESIGNS = {  # the classic; normed queries and keys; a window, sinks and a stretched turn; ALiBi
+STATE = {
+    "linear_num_value_heads": 4, "linear_num_key_heads": 2, "linear_key_head_dim": 8,
+    "linear_value_head_dim": 16, "head_dim": 16, "partial_rotary_factor": 0.5,
+    "layer_types": ["linear_attention", "full_attention"], "num_hidden_layers": 2,
+}  # fmt: skip
+EXPERTS = {
+    "num_experts": 6, "num_experts_per_tok": 2, "moe_intermediate_size": 36,
+    "shared_expert_intermediate_size": 36,
+}  # fmt: skip
+
+
+DESIGNS = {  # the classic; a state, gated heads, normed queries and keys; a window and sinks; ALiBi
     "gpt2": tiny_gpt2,
-    "experts": lambda path: tiny(
-        path, "qwen3_moe", num_experts=6, num_experts_per_tok=2, moe_intermediate_size=36
-    ),
+    "experts": lambda path: tiny(path, "qwen3_next", **STATE, **EXPERTS),
     "sinks": lambda path: tiny(
         path, "gpt_oss", num_local_experts=6, num_experts_per_tok=2, sliding_window=4
     ),
@@ -100,7 +109,7 @@ def walk(
     return told, words
 
 
-def counted(page: Any) -> dict[str, int]:
+def counted(seen: Visit) -> dict[str, int]:
     """Bytes of the server's answers, as they come."""
     sizes: dict[str, int] = {}
 
@@ -110,7 +119,7 @@ def counted(page: Any) -> dict[str, int]:
             size = int(response.headers.get("content-length", 0))
             sizes[path] = sizes.get(path, 0) + size
 
-    page.on("response", add)
+    seen.on("response", add)
     return sizes
 
 
@@ -118,7 +127,7 @@ def counted(page: Any) -> dict[str, int]:
 def test_no_caption_lies_of_the_default_model(browser: Any, served_default: str) -> None:
     """In eight bits, as people meet it; and no step is told more than 120 KB."""
     with visit(browser, served_default, "/#tour") as seen:
-        sizes = counted(seen.page)
+        sizes = counted(seen)
         told, _ = walk(seen.page, served_default, captions.STEPS, sizes)
         assert len(told) == STEPS
         assert "layer 16, head 0" in told[4]  # the head that looks most at the token before here
@@ -133,9 +142,11 @@ def test_no_caption_lies_of_another_design(browser: Any, tiny_of: tuple[str, str
         expected[2] = captions.added
     if name == "alibi":
         expected[2], expected[4] = captions.distances, captions.products_less_distance
+    if name == "experts":
+        expected[7] = captions.gated_values
     with visit(browser, url, "/#tour") as seen:
         page = seen.page
-        told, words = walk(page, url, expected, counted(page))
+        told, words = walk(page, url, expected, counted(seen))
         strip, parts = page.inner_text(".tour-strip"), page.text_content(".tour-map")
         is_classic, has_experts = name == "gpt2", name in ("experts", "sinks")
         assert ("LayerNorm, added positions" in strip.partition("GPT-3")[0]) == is_classic
@@ -148,3 +159,5 @@ def test_no_caption_lies_of_another_design(browser: Any, tiny_of: tuple[str, str
         assert ("4 tokens back" in told[6]) == (name == "sinks")
         assert ("the router sends" in told[12]) == has_experts
         assert ("router, experts" in parts) == has_experts
+        assert ("before this model's gate" in told[8]) == (name == "experts")
+        assert ("a state in place of heads in 1 layer" in strip) == (name == "experts")

@@ -12,10 +12,12 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.e2e.live import LiveServer
+from tests.draws import is_night
+from tests.e2e.in_process import served
 from tests.text.tools.families.family_templates import FAMILIES
 from tests.tiny import tiny_llama
 
+pytestmark = [pytest.mark.prove] if is_night() else []
 BODY: dict[str, Any] = {
     "model": "tiny",
     "messages": [{"role": "user", "content": "Hi"}],
@@ -34,7 +36,7 @@ OPEN = "assistant\n<think>\n{% endif %}"
 
 
 @pytest.fixture(scope="module")
-def thinker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
+def thinker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A template that begins the thinking, and writes calls between tags."""
     path: Path = tmp_path_factory.mktemp("tiny-thinker")
     tiny_llama(path)
@@ -42,14 +44,12 @@ def thinker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
     (path / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 2048}))
     template = path / "thinks.jinja"
     template.write_text(FAMILIES["qwen_xml"].replace("assistant\n{% endif %}", OPEN))
-    args = [str(path), "--served-model-name", "tiny", "--chat-template", str(template)]
-    server = LiveServer(args).start()
-    yield server
-    assert server.stop() == 0, server.output
+    with served(path, chat_template=str(template)) as url:
+        yield url
 
 
-def ask(server: LiveServer, **changes: Any) -> dict[str, Any]:
-    answer = httpx.post(f"{server.url}/v1/chat/completions", json=BODY | changes, timeout=60)
+def ask(url: str, **changes: Any) -> dict[str, Any]:
+    answer = httpx.post(f"{url}/v1/chat/completions", json=BODY | changes, timeout=60)
     assert answer.status_code == 200, answer.text
     found: dict[str, Any] = answer.json()
     return found
@@ -57,7 +57,7 @@ def ask(server: LiveServer, **changes: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("temperature", [0, 1])
 def test_an_answer_in_a_schema_stands_behind_a_thought_of_the_budget(
-    thinker: LiveServer, temperature: float
+    thinker: str, temperature: float
 ) -> None:
     """The thought, its closing mark, and then the schema from its start."""
     form = {"type": "json_schema", "json_schema": {"name": "x", "schema": SCHEMA}}
@@ -69,7 +69,7 @@ def test_an_answer_in_a_schema_stands_behind_a_thought_of_the_budget(
     assert 8 < num_thought < 8 + 12, "the budget, and the tokens of a mark that has none of its own"
 
 
-def test_a_call_in_the_familys_form_stands_behind_a_thought(thinker: LiveServer) -> None:
+def test_a_call_in_the_familys_form_stands_behind_a_thought(thinker: str) -> None:
     asked = {"tools": TOOLS, "tool_choice": "required", "parallel_tool_calls": False}
     choice = ask(thinker, **asked)["choices"][0]
     (call,) = choice["message"]["tool_calls"]
@@ -78,7 +78,7 @@ def test_a_call_in_the_familys_form_stands_behind_a_thought(thinker: LiveServer)
     assert choice["finish_reason"] == "tool_calls"
 
 
-def test_a_least_length_is_the_answers(thinker: LiveServer) -> None:
+def test_a_least_length_is_the_answers(thinker: str) -> None:
     answer = ask(thinker, min_tokens=20, max_tokens=60)
     usage = answer["usage"]
     num_thought = usage["completion_tokens_details"]["reasoning_tokens"]

@@ -14,9 +14,12 @@ import openai
 import pydantic
 import pytest
 
+from tests.draws import is_night
+from tests.e2e.in_process import served
 from tests.e2e.live import LiveServer
 from tests.tiny import tiny_llama
 
+pytestmark = [pytest.mark.prove] if is_night() else []
 MESSAGES: Any = [{"role": "user", "content": "What is the weather in Paris?"}]
 NUMBER = {"type": "integer", "minimum": 0, "maximum": 99}
 SCHEMAS: dict[str, Any] = {
@@ -47,27 +50,25 @@ class Forecast(pydantic.BaseModel):
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The tiny chat model, with a context that has room for tools."""
     path: Path = tmp_path_factory.mktemp("tiny-tools")
     tiny_llama(path)
     config = json.loads((path / "config.json").read_text())
     (path / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 2048}))
-    server = LiveServer([str(path), "--served-model-name", "tiny", "--max-num-seqs", "8"]).start()
-    yield server
-    assert server.stop() == 0, server.output
+    with served(path, max_num_seqs=8) as url:
+        yield url
 
 
 @pytest.fixture(scope="module")
-def client(server: LiveServer) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0) as client:
+def client(url: str) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as client:
         yield client
 
 
-def ask(server: LiveServer, **fields: Any) -> list[dict[str, Any]]:
+def ask(url: str, **fields: Any) -> list[dict[str, Any]]:
     body = {"model": "tiny", "messages": MESSAGES, "tools": TOOLS, "max_tokens": 250} | fields
-    url = f"{server.url}/v1/chat/completions"
-    answer = httpx.post(url, json=body, timeout=60, trust_env=False)
+    answer = httpx.post(f"{url}/v1/chat/completions", json=body, timeout=60, trust_env=False)
     assert answer.status_code == 200, answer.text
     choices: list[dict[str, Any]] = answer.json()["choices"]
     return choices
@@ -81,11 +82,11 @@ def check(call: dict[str, Any]) -> None:
 @pytest.mark.parametrize("temperature", [0, 1])
 @pytest.mark.parametrize(("choice", "reason"), [("required", "tool_calls"), (NAMED, "stop")])
 def test_calls_parse_and_validate(
-    server: LiveServer, choice: object, reason: str, temperature: float
+    url: str, choice: object, reason: str, temperature: float
 ) -> None:
     """Random weights, greedy and drawn: one call each, and nothing beside it."""
     choices = ask(
-        server,
+        url,
         tool_choice=choice,
         parallel_tool_calls=False,
         temperature=temperature,
@@ -104,9 +105,9 @@ def test_calls_parse_and_validate(
         assert call["function"]["arguments"] in said
 
 
-def test_several_calls_may_be_made(server: LiveServer) -> None:
+def test_several_calls_may_be_made(url: str) -> None:
     """In parallel it goes on until it ends by itself, or `length` cuts the last call."""
-    choices = ask(server, tool_choice="required", n=4, seed=2, max_tokens=300)
+    choices = ask(url, tool_choice="required", n=4, seed=2, max_tokens=300)
     for found in choices:
         calls = found["message"]["tool_calls"]
         for call in calls[:-1] if found["finish_reason"] == "length" else calls:
@@ -114,18 +115,18 @@ def test_several_calls_may_be_made(server: LiveServer) -> None:
     assert any(len(found["message"]["tool_calls"]) > 1 for found in choices)
 
 
-def test_stop_strings_cut_no_call(server: LiveServer) -> None:
-    (found,) = ask(server, tool_choice=NAMED, temperature=0, stop=["\n", "{", "name", "}"])
+def test_stop_strings_cut_no_call(url: str) -> None:
+    (found,) = ask(url, tool_choice=NAMED, temperature=0, stop=["\n", "{", "name", "}"])
     check(found["message"]["tool_calls"][0])
     assert found["finish_reason"] == "stop"
 
 
-def test_auto_beside_a_response_format(server: LiveServer) -> None:
+def test_auto_beside_a_response_format(url: str) -> None:
     """Content in its format or calls: with random weights still one of the two."""
     schema = {"type": "object", "properties": {"n": NUMBER}, "required": ["n"]}
     schema["additionalProperties"] = False
     form = {"type": "json_schema", "json_schema": {"name": "n", "schema": schema}}
-    for found in ask(server, response_format=form, n=4, seed=3, parallel_tool_calls=False):
+    for found in ask(url, response_format=form, n=4, seed=3, parallel_tool_calls=False):
         message = found["message"]
         if calls := message.get("tool_calls"):
             check(calls[0])
@@ -196,7 +197,7 @@ def test_the_default_model_calls_a_tool_by_name(real_server: LiveServer) -> None
     }
     tool = {"type": "function", "function": {"name": "get_weather", "parameters": parameters}}
     fields: Any = {"model": "smollm2", "tools": [tool], "tool_choice": NAMED, "temperature": 0}
-    (found,) = ask(real_server, **fields, max_tokens=80)
+    (found,) = ask(real_server.url, **fields, max_tokens=80)
     (call,) = found["message"]["tool_calls"]
     assert (call["function"]["name"], found["finish_reason"]) == ("get_weather", "stop")
     arguments = json.loads(call["function"]["arguments"])

@@ -30,12 +30,27 @@ COMPLETIONS = "/v1/completions"
 OPTIONS = ("--served-model-name", "tiny", "--max-num-seqs", "20", "--speculation", "off")
 
 
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    path = tmp_path_factory.mktemp("tiny")
+    tiny_llama(path, context=CONTEXT)
+    return str(path)
+
+
 @pytest.fixture
-def server(tmp_path):
-    tiny_llama(tmp_path, context=CONTEXT)
-    server = LiveServer([str(tmp_path), *OPTIONS])
+def server(checkpoint):
+    server = LiveServer([checkpoint, *OPTIONS])
     yield server.start()
     server.kill()
+
+
+@pytest.fixture(scope="module")
+def survivor(checkpoint):
+    """A server that outlives its engines, of which each test may kill one."""
+    server = LiveServer([checkpoint, *OPTIONS]).start()
+    yield server
+    assert server.stop() == 0, server.output
+    assert "Traceback" not in server.output
 
 
 def status(server: LiveServer, path: str) -> int:
@@ -107,31 +122,29 @@ def kill_and_return(server: LiveServer, seconds: float = 20.0) -> None:
     assert len(server.children()) == 1
 
 
-def test_the_engine_comes_back(server):
+def test_the_engine_comes_back(survivor):
     """kill -9 under 16 streams: an error or a 503 for each, /health tells the truth, the engine is
     back; the same descriptors and shared memory as before. `make prove` looks at the clock, too."""
-    assert answers(server)
-    seconds_until(lambda: num_connections(server.port) == 0)
-    before, shared = num_descriptors(server.process.pid), shared_memory()
-    fingerprint = models(server)
-    kill_and_return(server)
-    assert models(server) == fingerprint
-    seconds_until(lambda: num_descriptors(server.process.pid) <= before)
+    assert answers(survivor)
+    seconds_until(lambda: num_connections(survivor.port) == 0)
+    before, shared = num_descriptors(survivor.process.pid), shared_memory()
+    fingerprint = models(survivor)
+    kill_and_return(survivor)
+    assert models(survivor) == fingerprint
+    seconds_until(lambda: num_descriptors(survivor.process.pid) <= before)
     assert shared_memory() <= shared
-    assert server.stop() == 0, server.output
-    assert "Traceback" not in server.output
 
 
 def models(server: LiveServer) -> object:
     return httpx.get(server.url + "/v1/models", trust_env=False, timeout=60).json()
 
 
-def test_a_client_that_retries_never_notices(server):
+def test_a_client_that_retries_never_notices(survivor):
     """The official client waits for `Retry-After` and gets its answer from the next engine."""
-    os.kill(server.engines()[0], signal.SIGKILL)
-    seconds_until(lambda: status(server, "/ready") == 503)
+    os.kill(survivor.engines()[0], signal.SIGKILL)
+    seconds_until(lambda: status(survivor, "/ready") == 503)
     client = openai.OpenAI(
-        base_url=server.url + "/v1",
+        base_url=survivor.url + "/v1",
         api_key="none",
         max_retries=10,
         http_client=openai.DefaultHttpxClient(trust_env=False),
@@ -140,7 +153,6 @@ def test_a_client_that_retries_never_notices(server):
         answer = client.completions.create(model="tiny", prompt="Hello", max_tokens=3)
     assert answer.usage is not None
     assert answer.usage.completion_tokens == 3
-    assert server.stop() == 0
 
 
 def test_the_fifth_death_is_the_servers(server):

@@ -22,6 +22,37 @@ def test_what_was_asked_for_is_kept_or_refused():
         plan_kv(budget=100_000, asked=257, **SIZES)
 
 
+GEMMA_3_4B = {  # 5 of 34 layers see everything; float16, 4 heads of 256 channels
+    "bytes_per_block": 5 * 16 * 2 * 4 * 256 * 2,
+    "block_size": 16,
+    "context": 131_072,
+    "windows": (0, *[1024] * 6),
+}
+
+
+def test_layers_with_a_window_take_what_they_see():
+    """A text of 32,768 tokens: five layers keep it, and thirty (one is no layer's) 65 blocks."""
+    num_blocks = 32_768 // 16 + 6 * 65
+    size = num_blocks * GEMMA_3_4B["bytes_per_block"]
+    assert round(size / 1e6) == 799  # 4,563 if each of the 34 kept all
+    assert plan_kv(budget=size, asked=None, **GEMMA_3_4B) == (num_blocks, 32_768)
+    with pytest.raises(ValueError, match=r"'--max-model-len' 32785 needs 0.74 GiB"):
+        plan_kv(budget=size, asked=32_785, **GEMMA_3_4B)
+
+
+def test_a_chunk_is_kept_besides():
+    """Of 256 tokens that are computed at once: 16 blocks more in each of six groups."""
+    size = (32_768 // 16 + 6 * (65 + 16)) * GEMMA_3_4B["bytes_per_block"]
+    assert round(size / 1e6) == 830
+    assert plan_kv(budget=size, asked=None, num_ahead=256, **GEMMA_3_4B)[1] == 32_768
+
+
+def test_without_layers_that_see_all_any_text_fits():
+    sizes = SIZES | {"windows": (40,)}
+    assert plan_kv(budget=4_000, asked=None, **sizes) == (4, 256)
+    assert plan_kv(budget=3_000, asked=None, **sizes) == (3, 48)
+
+
 def test_no_room_for_one_block():
     with pytest.raises(ValueError, match="'--kv-memory'"):
         plan_kv(budget=999, asked=None, **SIZES)

@@ -30,6 +30,7 @@ from tests.model.steps import Row, make_batch
 from tests.recipes import make_recipe
 from tests.tiny import tiny_llama
 from tests.weights.adapters.peft_folder import linear_modules, random_pair, write_adapter
+from thirdeye.model.batch import GroupBlocks
 from thirdeye.model.state.state_cache import spans_in_order
 from thirdeye.server.engine.distributed.leader import ONE_RANK, RankGroup
 from thirdeye.server.engine.distributed.rank_messages import (
@@ -405,6 +406,7 @@ def test_the_pool_is_that_of_the_rank_with_the_least_room() -> None:
     has_hidden=st.booleans(),
     has_states=st.booleans(),
     has_adapters=st.booleans(),
+    num_others=st.integers(0, 2),
 )
 def test_a_batch_crosses_unchanged(
     lengths: list[tuple[int, int]],
@@ -412,6 +414,7 @@ def test_a_batch_crosses_unchanged(
     has_hidden: bool,
     has_states: bool,
     has_adapters: bool,
+    num_others: int,
 ) -> None:
     """Values, shapes and dtypes, whatever the step."""
     rows = [Row(range(n), past, range(-(-(past + n) // 4))) for n, past in lengths]
@@ -421,6 +424,8 @@ def test_a_batch_crosses_unchanged(
     if has_adapters:
         slots = torch.arange(len(batch.input_ids), dtype=torch.int32) % 3 - 1
         batch = replace(batch, adapter_slots=slots)
+    others = [GroupBlocks(batch.slot_mapping + i, batch.block_table * i) for i in range(num_others)]
+    batch = replace(batch, other_groups=tuple(others))
     message = pack_batch(batch, has_hidden)
     assert message.has_hidden == has_hidden
     for ours, theirs in zip(
@@ -435,4 +440,6 @@ def test_a_batch_crosses_unchanged(
 
 
 def astuple_of(batch: Any) -> tuple[torch.Tensor | None, ...]:
-    return tuple(None if field is None else torch.as_tensor(field) for field in astuple(batch))
+    *fields, others = astuple(batch)
+    fields += [field for own in others for field in own]
+    return tuple(None if field is None else torch.as_tensor(field) for field in fields)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from tests.engine.toy import make_request, run_all, tokens_of
 from thirdeye.model.state.choose_kv import make_kv_cache
+from thirdeye.model.state.kv_groups import kv_groups, one_group
 from thirdeye.model.transformer import Transformer
 from thirdeye.server.engine.core.adapter_loader import AdapterFiles, AdapterLoader
 from thirdeye.server.engine.core.engine_core import EngineCore
@@ -28,20 +29,34 @@ CUTS: dict[str, dict[str, int]] = {
 
 
 def make_core(
-    model: Transformer, kv_dtype: torch.dtype = torch.float32, **sizes: object
+    model: Transformer,
+    kv_dtype: torch.dtype = torch.float32,
+    *,
+    keeps_all: bool = False,
+    num_blocks: int | None = None,
+    **sizes: object,
 ) -> EngineCore:
-    """An engine over a fp32 model on the CPU, with an empty cache of blocks of 16."""
+    """An engine over a fp32 model on the CPU, with an empty cache of blocks of 16: so many for each
+    group of layers. With `keeps_all` windows are masks alone, and nothing is given back."""
     context = model.config.max_position_embeddings
+    groups = one_group(model.config) if keeps_all else kv_groups(model.config)
     defaults: dict[str, object] = {
         "max_model_len": context,
-        "num_blocks": 8 * context // 16,
+        "num_blocks": len(groups.windows) * (num_blocks or 8 * context // 16),
+        "windows": groups.windows,
         "max_num_seqs": 32,
         "max_num_batched_tokens": 8 * context,
         "num_states": 40 if model.config.state else 0,
     }
     config = EngineConfig(**(defaults | sizes))  # type: ignore[arg-type]  # plain test sizes
     cache = make_kv_cache(
-        model.config, config.num_blocks, 16, kv_dtype, torch.device("cpu"), config.num_states
+        model.config,
+        config.num_blocks,
+        16,
+        kv_dtype,
+        torch.device("cpu"),
+        config.num_states,
+        groups,
     )
     if model.adapters is None:
         return EngineCore(config, ModelRunner(model, cache, config, "cpu"))

@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.engine.toy import make_request
+from thirdeye.server.engine.cache.grouped_blocks import BlockTables
 from thirdeye.server.engine.execution.input_batch import build_batch
 from thirdeye.server.engine.scheduling.sequence import Sequence
 from thirdeye.server.engine.scheduling.sequence_timings import SequenceTimings
@@ -24,7 +25,7 @@ def plans(draw: st.DrawFn, block_size: int) -> StepPlan:
         )
         num_blocks = -(-len(prompt) // block_size)
         table = st.lists(st.integers(0, 500), min_size=num_blocks, max_size=num_blocks)
-        sequence.block_table = draw(table)
+        sequence.blocks = BlockTables([draw(table)], [0])
         start = draw(st.integers(0, len(prompt) - 1))
         end = draw(st.integers(start + 1, len(prompt)))
         score_start = draw(st.integers(start, end))

@@ -5,27 +5,33 @@ chunks of any size, from an empty or a warm prefix cache, preempted or not. On t
 here; `tests/prove` does the same with the default model.
 """
 
+import itertools
+
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.draws import also_at_night, count, is_night
-from tests.engine.execution.request_mixes import CUTS, alone, answers, make_core, mixes
+from tests.engine.execution.request_mixes import CUTS, Answer, alone, answers, make_core, mixes
 from tests.engine.toy import make_request
 from tests.model.tiny import (
     BESIDE,
     DELTA,
     GPT2,
     HYBRID,
+    LATENT,
     LLAMA,
     MAMBA,
     MIXED,
+    NEAR,
+    NEAR_AND_FAR,
     change,
     random_model,
     unfinished_model,
 )
 from thirdeye.model.attention.sdpa import SdpaAttention
+from thirdeye.model.config import AttentionSpec
 from thirdeye.model.linear.linear import Linear, TiedLinear
 from thirdeye.model.linear.unquantized import Unquantized
 from thirdeye.model.transformer import Transformer
@@ -39,6 +45,9 @@ MODELS = {
     "llama": LONG,
     "llama-tied-mqa": change(LONG, num_heads=3, num_kv_heads=1, tie_word_embeddings=True),
     "mixed": change(MIXED, max_position_embeddings=CONTEXT),  # windows shorter than prompts
+    "near and far": change(NEAR_AND_FAR, max_position_embeddings=CONTEXT),
+    "near": change(LONG, attention=(AttentionSpec(NEAR, window=20),) * 2),  # no layer sees all
+    "latent": change(LATENT, max_position_embeddings=CONTEXT),
     "conv": change(HYBRID, max_position_embeddings=CONTEXT),
     "delta": change(DELTA, max_position_embeddings=CONTEXT),
     "mamba": change(MAMBA, max_position_embeddings=CONTEXT),
@@ -58,6 +67,8 @@ MIXES = mixes(vocab_size=97, max_prompt=CONTEXT - 8, max_tokens=8, max_requests=
         "llama native",
         "llama-tied-mqa int8 native",
         "mixed int8 native",
+        "near and far int8 native",
+        "latent int8 native",
         "conv int8 native",
         "delta int8 native",
         "mamba int8 native",
@@ -67,7 +78,8 @@ MIXES = mixes(vocab_size=97, max_prompt=CONTEXT - 8, max_tokens=8, max_requests=
 )
 def model(request: pytest.FixtureRequest) -> Transformer:
     """With kernels of torch and with ours: a server may have either."""
-    name, *how = request.param.split()
+    name = max((name for name in MODELS if request.param.startswith(name)), key=len)
+    how = request.param.removeprefix(name).split()
     native = request.getfixturevalue("native") if "native" in how else None
     quantize = "int8" if "int8" in how else "none"
     return random_model(MODELS[name], quantize=quantize, native=native)
@@ -94,7 +106,7 @@ def test_same_prompt_same_answer(model: Transformer, cut: str) -> None:
     def check(
         requests: list[Request], is_starved: bool, is_cached: bool, num_draft_tokens: int
     ) -> None:
-        expected = alone(lambda: make_core(model, enable_prefix_caching=False), requests)
+        expected = plainly(model, requests)
         core = make_core(
             model,
             num_blocks=STARVED if is_starved else 4 * CONTEXT // 16,
@@ -106,6 +118,27 @@ def test_same_prompt_same_answer(model: Transformer, cut: str) -> None:
         assert answers(core, requests[::-1]) == expected
 
     check()
+
+
+def plainly(model: Transformer, requests: list[Request]) -> dict[str, Answer]:
+    """Each alone, from an empty cache that keeps everything."""
+    return alone(lambda: make_core(model, keeps_all=True, enable_prefix_caching=False), requests)
+
+
+def starve(core: EngineCore) -> EngineCore:
+    """Where windows leave blocks enough to everybody, now and then the last loses its own."""
+    scheduler, steps = core._scheduler, itertools.count(1)
+    ensure_blocks = scheduler._ensure_blocks
+
+    def mutant() -> bool:
+        is_due = next(steps) % 7 == 0 and len(scheduler._running) > 1
+        if is_due:
+            scheduler._preempt(scheduler._running.pop())
+        return ensure_blocks() or is_due
+
+    if scheduler._config.windows != (0,):
+        scheduler._ensure_blocks = mutant  # type: ignore[method-assign]  # a starving pool
+    return core
 
 
 def shared_prompts(count: int = 4) -> list[Request]:
@@ -128,10 +161,10 @@ def test_preempted_and_cached(model: Transformer) -> None:
     threads: the expected answers come from one."""
     torch.set_num_threads(1)
     requests = shared_prompts()
-    expected = alone(lambda: make_core(model, enable_prefix_caching=False), requests)
+    expected = plainly(model, requests)
     for threads in THREADS:
         torch.set_num_threads(threads)
-        starved = make_core(model, num_blocks=STARVED)
+        starved = starve(make_core(model, num_blocks=STARVED))
         assert answers(starved, requests) == expected
         assert starved.stats().preemptions_total > 0
         warm = make_core(model)
@@ -156,7 +189,7 @@ def test_a_cache_in_8_bits(how: str, request: pytest.FixtureRequest) -> None:
     expected = alone(lambda: core(enable_prefix_caching=False), requests)
     exact = alone(lambda: make_core(model, enable_prefix_caching=False), requests)
     assert expected != exact
-    starved, warm = core(num_blocks=STARVED), core()
+    starved, warm = starve(core(num_blocks=STARVED)), core()
     for each in (starved, warm, core(**CUTS["chunks of 7"]), core(num_draft_tokens=6)):
         assert answers(each, requests) == expected
     assert starved.stats().preemptions_total > 0
@@ -173,7 +206,7 @@ def test_drafts_accepted(model: Transformer) -> None:
         make_request(str(i), prompt, max_tokens=40, ignore_eos=True, logprobs=2)
         for i, prompt in enumerate(prompts)
     ]
-    expected = alone(lambda: make_core(model), requests)
+    expected = plainly(model, requests)
     drafting = make_core(model, num_draft_tokens=6)
     assert answers(drafting, requests) == expected
     stats = drafting.stats()

@@ -172,10 +172,28 @@ def test_a_patching_grid_ends_at_the_source() -> None:
     torch.testing.assert_close(source, expected_effect(base, other), atol=1e-5, rtol=1e-5)
 
 
-def test_a_text_goes_on_with_edits_and_without() -> None:
+SAME = Edit("pattern", Put(torch.eye(11)), 1, 2)
+ROWS = {"at": "pattern", "layer": 1, "index": 2}
+
+
+@pytest.mark.parametrize(
+    ("spec", "edit"),
+    [
+        (ZERO, Edit("head", Scale(0.0), 1, 2)),
+        (EditSpec(**ROWS, change="identity"), SAME),
+        (EditSpec(**ROWS, change="add", vector=[9.0, *[0.0] * 7]), None),
+        (EditSpec(**ROWS, change="add", texts=[1, 0]), None),
+    ],
+)
+def test_a_text_goes_on_with_edits_and_without(spec: EditSpec, edit: Edit | None) -> None:
+    """Whatever was edited; a pattern's new keys are among those that a row may look at."""
     model = random_model(LLAMA)
-    last = told(model, look(edits=[ZERO], num_continued=3, arrays=[]))[-1]
-    for found, edits in zip(last.continued, ([], [Edit("head", Scale(0.0), 1, 2)]), strict=True):
+    last = told(model, look(edits=[spec], texts=[OTHER], num_continued=3, arrays=[]))[-1]
+    assert values_of(last.arrays["effect"])[0] > 0
+    if edit is None:
+        assert len(last.continued[1]) == 3
+        return
+    for found, edits in zip(last.continued, ([], [edit]), strict=True):
         ids = [*IDS]
         for _ in range(3):
             ids.append(int(next_logprobs(model, edits, ids).argmax()))

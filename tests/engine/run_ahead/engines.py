@@ -13,6 +13,7 @@ from tests.engine.toy import VOCAB, ToyCache, ToyModel, toy_config, toy_inspect
 from thirdeye.model.attention.blocked import KEY_BLOCK, BlockedAttention, Tile
 from thirdeye.model.batch import ForwardBatch
 from thirdeye.model.state.kv_cache import KVCache
+from thirdeye.model.state.kv_groups import kv_groups
 from thirdeye.model.transformer import Transformer
 from thirdeye.server.engine.core.engine_core import EngineCore
 from thirdeye.server.engine.execution.model_runner import ModelRunner
@@ -123,7 +124,10 @@ def transformer_ahead(
     model: Transformer, config: EngineConfig, capture: Capture, stream: DeviceStream
 ) -> tuple[EngineCore, CountingLauncher]:
     """The same over a fp32 transformer."""
-    cache = KVCache(model.config, config.num_blocks + 1, config.block_size, torch.float32, CPU)
+    groups = kv_groups(model.config) if config.windows != (0,) else None
+    cache = KVCache(
+        model.config, config.num_blocks + 1, config.block_size, torch.float32, CPU, groups=groups
+    )
     runner = ModelRunner(model, cache, config, CPU)
     forward: Callable[[ForwardBatch], Tensor] = lambda batch: model(batch, cache)  # noqa: E731
     vocab_size = model.config.vocab_size
@@ -134,8 +138,8 @@ def transformer_ahead(
 class FixedShapes(BlockedAttention):
     """`BlockedAttention`, whose decode steps never ask how long a sequence is.
 
-    Each row looks at as many keys as its block table could hold. Keys behind its end add exactly 0,
-    so its bits are those of its base class.
+    Each row looks at as many keys as its block table could hold. Keys it does not see add exactly
+    0, so its bits are those of its base class.
     """
 
     def plan(self, batch: ForwardBatch, kv_cache: KVCache) -> list[Tile]:
@@ -146,7 +150,10 @@ class FixedShapes(BlockedAttention):
         num_keys = -(-max_blocks * block_size // KEY_BLOCK) * KEY_BLOCK
         positions = torch.arange(num_keys)  # [L]
         ends = batch.seq_lens.long()[:, None]  # [S, 1]
-        present = positions.where(positions < ends, 0)  # [S, L]
+        is_hidden = positions >= ends  # [S, L]
+        if self._spec.window is not None:
+            is_hidden = is_hidden | (positions < ends - self._spec.window)
+        present = (ends - 1).where(is_hidden, positions)
         blocks = batch.block_table.gather(1, present // block_size).long()
         slots = blocks * block_size + present % block_size
         heads = torch.arange(num_kv_heads)[:, None]
@@ -154,7 +161,7 @@ class FixedShapes(BlockedAttention):
             Tile(
                 rows=torch.arange(num_rows)[:, None],
                 keys=(slots[:, None] * num_kv_heads + heads).flatten(),
-                is_hidden=(positions >= ends)[:, None, None, None],
+                is_hidden=is_hidden[:, None, None, None],
                 distances=None,
             )
         ]

@@ -12,8 +12,9 @@ from tests.engine.grammar.toy_grammars import ImmediateExecutor as Immediate
 from tests.engine.grammar.toy_grammars import guidance
 from tests.engine.run_ahead.engines import CountingLauncher, FixedShapes, Late, transformer_ahead
 from tests.engine.toy import make_request
-from tests.model.tiny import GPT2, LLAMA, change, random_model
+from tests.model.tiny import GPT2, LLAMA, NEAR_AND_FAR, change, random_model
 from tests.oracles.tape import Tape, capture_on_tape
+from thirdeye.model.state.kv_groups import kv_groups
 from thirdeye.model.transformer import Transformer
 from thirdeye.server.engine.core.engine_core import EngineCore
 from thirdeye.server.engine.grammar.compiler import GrammarCompiler
@@ -31,6 +32,7 @@ MODELS = {
     "llama": LLAMA,
     "llama-tied-mqa": change(LLAMA, num_heads=3, num_kv_heads=1, tie_word_embeddings=True),
     "gpt2": GPT2,
+    "near and far": NEAR_AND_FAR,
 }
 CAPTURES: dict[str, Capture] = {"rerun": rerun, "tape": capture_on_tape}
 
@@ -41,10 +43,14 @@ def model(request: pytest.FixtureRequest) -> Transformer:
     return random_model(MODELS[request.param], FixedShapes())
 
 
-def config_of(model: Transformer, **sizes: object) -> EngineConfig:
+def config_of(model: Transformer, num_blocks: int = 24, **sizes: object) -> EngineConfig:
+    """With so many blocks for each group of layers."""
+    windows = kv_groups(model.config).windows
     defaults: dict[str, object] = {
         "max_model_len": CONTEXT,
-        "num_blocks": 24,
+        "num_blocks": num_blocks * len(windows),
+        "windows": windows,
+        "steps_ahead": 1,
         "max_num_seqs": 7,
         "max_num_batched_tokens": 40,
     }
@@ -147,7 +153,8 @@ def test_padding_changes_nothing_but_scrap(model: Transformer) -> None:
 
 
 def test_a_steady_state_is_told_nothing(model: Transformer) -> None:
-    """Between new blocks the host sends no word, and a new block is one word for each row."""
+    """Between new blocks the host sends no word, and a new block is one word for each row, and
+    group of layers."""
     core, launcher = started(model, num_rows=4)
     told: list[int] = []
     pop_update = launcher._slots.pop_update
@@ -161,7 +168,7 @@ def test_a_steady_state_is_told_nothing(model: Transformer) -> None:
     launcher._slots.pop_update = counted  # type: ignore[method-assign]  # a spy
     for _ in range(32):
         core.step()
-    assert sorted(told) == [0] * 30 + [4] * 2
+    assert sorted(told) == [0] * 30 + [4 * core._scheduler._blocks.num_groups] * 2
 
 
 def test_the_tape_refuses_what_a_graph_cannot() -> None:

@@ -9,6 +9,7 @@ from msgspec import structs
 
 from tests.draws import draws
 from tests.engine.toy import make_request
+from thirdeye.server.engine.cache.grouped_blocks import BlockTables
 from thirdeye.server.engine.grammar.bitmask import RowMasks, apply_masks, empty_masks
 from thirdeye.server.engine.interface.types import SamplingParams
 from thirdeye.server.engine.run_ahead.device_biases import MAX_BIASES, MAX_STOPS, fits_device_state
@@ -46,7 +47,7 @@ def row_of(wishes: dict[str, object]) -> PlanRow:
     request = structs.replace(request, grammar="some" if allowed else "")
     sequence = Sequence(request, max_tokens=9, arrival=0, timings=SequenceTimings(0.0))
     sequence.token_ids += answer  # type: ignore[operator]  # a list of ids
-    sequence.block_table = [0, 1, 2]
+    sequence.blocks = BlockTables([[0, 1, 2]], [0])
     end = len(sequence.token_ids)
     return PlanRow(sequence, end - 1, end, end, end, is_sampled=True)
 

@@ -22,7 +22,7 @@ from tests.engine.scheduling.state_content import StateContent
 from tests.oracles.kv_content import KVContent
 from tests.oracles.rules import Rules
 from thirdeye.server.engine.cache.block_pool import BlockPool
-from thirdeye.server.engine.interface.engine_config import Admission, EngineConfig
+from thirdeye.server.engine.interface.engine_config import Admission, EngineConfig, most_blocks
 from thirdeye.server.engine.interface.grammar_protocol import Matcher
 from thirdeye.server.engine.interface.step_result import RowResult, StepResult
 from thirdeye.server.engine.interface.types import (
@@ -76,6 +76,7 @@ class AnyText:
 
 class SchedulerMachine(RuleBasedStateMachine):
     num_states: tuple[int, ...] = (0,)  # one of these, by the other sizes
+    windows: tuple[tuple[int, ...], ...] = ((0,),)  # of groups of layers, likewise
     books = Rules  # kept from outside
 
     @initialize(
@@ -104,12 +105,16 @@ class SchedulerMachine(RuleBasedStateMachine):
         max_tokens_with_drafts: int,
     ) -> None:
         num_states = self.num_states[(num_blocks + more_tokens) % len(self.num_states)]
+        windows = self.windows[(num_blocks + more_tokens) % len(self.windows)]
+        num_blocks *= len(windows)
+        num_tokens = max_num_seqs + more_tokens
         self.config = EngineConfig(
-            max_model_len=num_blocks * block_size,
+            max_model_len=longest_text(windows, num_blocks, block_size, num_tokens),
             num_blocks=num_blocks,
+            windows=windows,
             block_size=block_size,
             max_num_seqs=max_num_seqs,
-            max_num_batched_tokens=max_num_seqs + more_tokens,
+            max_num_batched_tokens=num_tokens,
             eos_token_ids=[EOS],
             enable_prefix_caching=enable_prefix_caching,
             admission=admission,
@@ -125,7 +130,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.scheduler = Scheduler(
             self.config, self.pool, clock=lambda: self.now, speculator=speculator
         )
-        self.oracle = KVContent(block_size)
+        self.oracle = KVContent(block_size, windows)
         self.states = StateContent() if num_states else None
         self.rules_between = self.books(self.config)
         self.requests: dict[str, Request] = {}
@@ -249,7 +254,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         """Whoever holds blocks goes on with them, and nobody finds the others."""
         if is_due:
             self.scheduler.reset_prefix_cache()
-            held = {i for s in self.scheduler._running for i in s.block_table}
+            held = {i for s in self.scheduler._running for i in s.blocks.held()}
             assert held.issuperset(self.scheduler._pool._found.values())
 
     # --- one step ---
@@ -352,10 +357,12 @@ class SchedulerMachine(RuleBasedStateMachine):
                 self.check_sequence(sequence)
 
     def check_sequence(self, sequence: Sequence) -> None:
-        num_blocks = len(sequence.block_table)
         assert sequence.num_computed_tokens < len(sequence.token_ids)
-        assert num_blocks * self.config.block_size >= sequence.num_computed_tokens
-        assert num_blocks <= self.pool.num_blocks_for(len(sequence.token_ids))
+        for table in sequence.blocks.tables:
+            assert len(table) * self.config.block_size >= sequence.num_computed_tokens
+            assert len(table) <= self.pool.num_blocks_for(len(sequence.token_ids))
+        num_held = len(sequence.blocks.held())
+        assert num_held <= self.config.num_blocks_of(len(sequence.token_ids))
 
     def teardown(self) -> None:
         if not hasattr(self, "scheduler"):
@@ -373,6 +380,28 @@ class SchedulerMachine(RuleBasedStateMachine):
         assert (stats.num_requests_running, stats.num_requests_waiting) == (0, 0)
         assert stats.num_blocks_used == 0
         assert self.scheduler._states.num_used == 0
+
+
+def longest_text(windows: tuple[int, ...], num_blocks: int, block_size: int, num_ahead: int) -> int:
+    """Of which so many blocks hold what every group has to have."""
+    lengths = range(num_blocks * block_size, 0, -1)
+    return next(
+        length
+        for length in lengths
+        if sum(most_blocks(window, length, block_size, num_ahead) for window in windows)
+        <= num_blocks
+    )
+
+
+class WindowsMachine(SchedulerMachine):
+    """With layers that give back what is behind their window: alone, beside others that keep
+    everything, and several groups of one kind."""
+
+    windows = ((3,), (0, 2), (1, 5), (0, 3, 3), (0, 0, 4), (0, 1, 6))
+
+
+class WindowsAndStatesMachine(WindowsMachine):
+    num_states = (2, 3, 5, 9)
 
 
 class StatesMachine(SchedulerMachine):

@@ -9,6 +9,7 @@ from hypothesis import settings
 from tests.engine.planted import REPEATABLE, assert_finds_the_bug, name_of, rarely_seen
 from tests.engine.scheduling.scheduler_machine import SchedulerMachine
 from thirdeye.server.engine.cache.block_pool import BlockPool
+from thirdeye.server.engine.cache.grouped_blocks import BlockTables
 from thirdeye.server.engine.scheduling.deadlines import Deadlines
 from thirdeye.server.engine.scheduling.prefixes import Prefixes
 from thirdeye.server.engine.scheduling.scheduler import Scheduler
@@ -117,7 +118,7 @@ def leak_at_abort(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def mutant(self: Scheduler, sequence: Sequence, reason: Any, **more: Any) -> Any:
         if reason == "abort":
-            sequence.block_table = []
+            sequence.blocks = BlockTables()
         return finish(self, sequence, reason, **more)
 
     monkeypatch.setattr(Scheduler, "_finish", mutant)
@@ -228,7 +229,7 @@ def waste_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
 def reserve_for_the_others_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """`Admission.RESERVE` forgets what the newcomer itself will need."""
 
-    def mutant(self: Scheduler, newcomer: Sequence) -> int:
+    def mutant(self: Scheduler, newcomer: Sequence, prefix: Any) -> int:
         return sum(self._num_blocks_at_end(s) - len(s.block_table) for s in self._running)
 
     monkeypatch.setattr(Scheduler, "_num_blocks_to_spare", mutant)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from tests.model.attention.test_attention import Case, cache_of, ragged
-from tests.model.attention.test_specs import SINKS, SPECS
+from tests.model.attention.test_specs import LATENT, SINKS, SPECS
 from tests.model.attention.test_triton_attention import make
 from tests.model.steps import Row, make_batch
 from tests.model.tiny import CPU, LLAMA, change, make_cache, random_model
@@ -175,8 +175,9 @@ def test_the_textbooks_attention(
 def test_every_spec(spec: str, kind: str) -> None:
     lengths = ragged(4)[::3] if kind == "ragged" else [(n - 1, 1) for n in (1, 4, 21, 40, 180)]
     batch, keys, values, query = make(Case(lengths, 4, 6, 2, 16))
-    if SPECS[spec].alibi:
-        with pytest.raises(ValueError, match=r"flashinfer cannot do this model's ALiBi: use 'tri"):
+    if SPECS[spec].alibi or SPECS[spec].chunk:
+        why = "ALiBi" if SPECS[spec].alibi else "attention in stretches of .* positions"
+        with pytest.raises(ValueError, match=f"flashinfer cannot do this model's {why}: use 'tri"):
             FlashInferAttention(CPU).for_layers(SPECS[spec])
         return
     sinks = SINKS if SPECS[spec].sinks else None
@@ -192,6 +193,12 @@ def test_every_spec(spec: str, kind: str) -> None:
 def test_large_heads_are_refused() -> None:
     with pytest.raises(ValueError, match=r"flashinfer does heads of up to 256 channels, .* of 512"):
         FlashInferAttention(CPU).for_layers(AttentionSpec(head_dim=512))
+
+
+@pytest.mark.usefixtures("library")
+def test_latents_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"flashinfer cannot attend over this model's latents"):
+        FlashInferAttention(CPU).for_layers(LATENT)
 
 
 @pytest.mark.usefixtures("library")

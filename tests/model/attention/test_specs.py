@@ -22,6 +22,7 @@ from thirdeye.model.attention.reference import ReferenceAttention, attend
 from thirdeye.model.attention.sdpa import SdpaAttention
 from thirdeye.model.attention.triton import TritonAttention
 from thirdeye.model.config import Alibi, AttentionSpec
+from thirdeye.model.declare.latent_spec import LatentSpec
 from thirdeye.model.native.library import Library
 from thirdeye.model.parallel.shares import Alone
 from thirdeye.model.placement import Placement
@@ -34,6 +35,8 @@ SPECS = {
     "window": AttentionSpec(window=20),
     "window of one": AttentionSpec(window=1),
     "wide window": AttentionSpec(window=150),
+    "stretches": AttentionSpec(chunk=50),
+    "stretches and a window": AttentionSpec(chunk=130, window=70, sinks=True),
     "soft cap": AttentionSpec(softcap=1.5),
     "sinks": AttentionSpec(sinks=True),
     "alibi": AttentionSpec(alibi=Alibi()),
@@ -62,7 +65,9 @@ def by(
     g = torch.Generator().manual_seed(case.seed)
     batch, num_blocks = scattered_batch(case, g)
     keys, values = (poisoned_cache(case, batch, num_blocks, g) for _ in range(2))
-    if is_rounded:
+    if spec.latent is not None:
+        values = keys[..., spec.latent.rope_size :]
+    elif is_rounded:
         keys, values = (cache.half().to(dtype) for cache in (keys, values))
     shape = (len(batch.positions), case.num_heads + 2 * case.num_kv_heads, case.head_dim)
     query = 2 * torch.randn(shape, generator=g)[:, : case.num_heads]
@@ -87,6 +92,21 @@ BACKENDS: dict[str, Callable[[Library], AttentionBackend]] = {
 }
 
 
+LATENT = AttentionSpec(scale=0.3, latent=LatentSpec(24, 8, key_size=12, value_size=10))
+OVER_LATENTS = {  # one key for all heads, of 32 channels; of 20: registers that are not full
+    "ragged": Case([(0, 70), (200, 5), (64, 1), (19, 2), (0, 1)], 16, NUM_HEADS, 1, 32),
+    "odd": Case([(10, 40), (33, 1)], 3, NUM_HEADS, 1, 20),
+}
+
+
+@pytest.mark.parametrize("case", OVER_LATENTS)
+@pytest.mark.parametrize("name", BACKENDS)
+def test_values_that_are_a_part_of_keys(native: Library, name: str, case: str) -> None:
+    if name.startswith("triton"):
+        pytest.importorskip("triton", reason="no triton: the GPU's kernels cannot be tried")
+    compare(BACKENDS[name](native), OVER_LATENTS[case], LATENT)
+
+
 @pytest.mark.parametrize("spec", SPECS)
 @pytest.mark.parametrize("name", BACKENDS)
 def test_every_backend(native: Library, name: str, spec: str) -> None:
@@ -108,6 +128,7 @@ ANY_SPEC = st.builds(
     AttentionSpec,
     scale=st.sampled_from([None, 0.1, 1.0]),
     window=st.none() | st.integers(1, 300),
+    chunk=st.none() | st.integers(1, 300),
     softcap=st.sampled_from([None, 0.5, 30.0]),
     sinks=st.booleans(),
     alibi=st.sampled_from([None, Alibi(), Alibi(2.0, 0.1)]),

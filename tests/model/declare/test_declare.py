@@ -13,6 +13,7 @@ from tests.model.tiny import CPU, GPT2, LLAMA, change
 from tests.weights.sinks import parameter_names
 from thirdeye.model.attention.blocked import BlockedAttention
 from thirdeye.model.config import Activation, Alibi, AttentionSpec, ModelConfig, Norm, RopeConfig
+from thirdeye.model.declare.latent_spec import LatentSpec
 from thirdeye.model.declare.parameter import Dealt, Parameter, Role, Rows
 from thirdeye.model.declare.transformer import parameters
 from thirdeye.model.experts_spec import ExpertsSpec
@@ -104,6 +105,25 @@ def layered_configs(draw: st.DrawFn) -> ModelConfig:
     )
 
 
+@st.composite
+def latent_configs(draw: st.DrawFn) -> ModelConfig:
+    """Heads, dealt out, that look at latents, which all ranks keep."""
+    latent = LatentSpec(
+        *(draw(COUNTS) for _ in range(4)), query_size=draw(st.none() | st.integers(1, 5))
+    )
+    spec = AttentionSpec(scale=0.5, has_values=False, latent=latent)
+    return change(
+        LLAMA,
+        vocab_size=draw(st.integers(16, 40)),
+        num_heads=4 * draw(COUNTS),
+        num_kv_heads=1,
+        head_dim=latent.kept_size,
+        qkv_bias=draw(FLAGS),
+        attention_output_bias=draw(FLAGS),
+        attention=(spec,) * 2,
+    )
+
+
 def is_gated_with(activation: Activation, wanted: bool) -> bool:
     """Two of them leave no choice."""
     if activation is Activation.CLAMPED_SWIGLU:
@@ -146,7 +166,10 @@ def module(config: ModelConfig, ranks: Ranks) -> Transformer:
 
 
 @draws(15, 60)
-@given(configs() | layered_configs(), st.sampled_from([(0, 1), (0, 2), (1, 2), (3, 4)]))
+@given(
+    configs() | layered_configs() | latent_configs(),
+    st.sampled_from([(0, 1), (0, 2), (1, 2), (3, 4)]),
+)
 def test_modules_have_what_is_declared(config: ModelConfig, place: tuple[int, int]) -> None:
     """Names and shapes, in one piece and on a rank among several."""
     model = module(config, Apart(*place))
@@ -164,7 +187,7 @@ def test_names_are_the_written_ones(config: ModelConfig) -> None:
 
 
 @draws(15, 60)
-@given(configs() | layered_configs(), st.sampled_from([2, 4]))
+@given(configs() | layered_configs() | latent_configs(), st.sampled_from([2, 4]))
 def test_shares_make_up_the_whole(config: ModelConfig, size: int) -> None:
     """Every number is some rank's, and only what is not dealt out is on several; a merged layer
     gives each rank the same numbers whole as part by part."""

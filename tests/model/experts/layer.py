@@ -29,6 +29,7 @@ SPECS = {
     ),
     "best group": replace(PLAIN, num_groups=2, num_chosen_groups=1, best_of_group=1),
     "scaled": replace(PLAIN, is_renormalized=True, expert_scales=True),
+    "scaled inputs": replace(PLAIN, scoring=Scoring.SIGMOID, scales_input=True),
     "one": replace(PLAIN, num_chosen=1),
     "all": replace(PLAIN, num_chosen=8),
 }

@@ -29,12 +29,12 @@ def test_a_loop_over_tokens(name: str, is_native: bool, native: Library) -> None
     x, weights = tokens(9), weights_of(layer)
     router, logits = layer.router, x @ layer.router.linear.weight.T
     routes = route_by_hand(logits, SPECS[name], router.choice_bias, router.expert_scales)
-    expected = experts_by_hand(x, routes, weights)
+    expected = experts_by_hand(x, routes, weights, SPECS[name].scales_input)
     torch.testing.assert_close(finish(layer)(x), expected.float(), atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("name", ["softmax", "groups"])
+@pytest.mark.parametrize("name", ["softmax", "groups", "scaled inputs"])
 def test_company_changes_no_bit(name: str, form: str, native: Library) -> None:
     """Of a token: alone, among many, in another order, with others at its experts."""
     layer = finish(layer_of(SPECS[name], native, form))

@@ -49,7 +49,7 @@ def test_tiles_of_rows_that_are_unevenly_shared() -> None:
     assert groups.tokens[:2].tolist() == [BLOCK_M + 3, BLOCK_M + 4]
 
 
-@pytest.mark.parametrize("name", ["softmax", "groups"])
+@pytest.mark.parametrize("name", ["softmax", "groups", "scaled inputs"])
 def test_a_layer(name: str) -> None:
     fused, plain = finish(layer_of(SPECS[name], is_fused=True)), finish(layer_of(SPECS[name]))
     assert isinstance(fused, FusedExperts)

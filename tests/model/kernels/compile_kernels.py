@@ -34,11 +34,30 @@ LLAMA_8B = {
     "BLOCK_SIZE": 16,
     "HEAD_DIM": 128,
     "BLOCK_D": 128,
+    "VALUE_DIM": 128,
+    "BLOCK_V": 128,
+    "NUM_SCALES": 8,
     "BLOCK_N": 64,
     "KEYS_PER_SPLIT": 256,
 }
-PLAIN = {"WINDOW": 0, "HAS_SOFTCAP": False, "HAS_SINKS": False, "HAS_SLOPES": False}
-EVERYTHING = {"WINDOW": 128, "HAS_SOFTCAP": True, "HAS_SINKS": True, "HAS_SLOPES": True}
+DEEPSEEK_V3 = LLAMA_8B | {  # heads that look at one latent, 16 at a time
+    "GROUP": 16,
+    "NUM_HEADS": 128,
+    "HEAD_DIM": 576,
+    "BLOCK_D": 1024,
+    "VALUE_DIM": 512,
+    "BLOCK_V": 512,
+    "NUM_SCALES": 1,
+    "BLOCK_N": 16,
+}
+PLAIN = {"WINDOW": 0, "CHUNK": 0, "HAS_SOFTCAP": False, "HAS_SINKS": False, "HAS_SLOPES": False}
+EVERYTHING = {
+    "WINDOW": 128,
+    "CHUNK": 8192,
+    "HAS_SOFTCAP": True,
+    "HAS_SINKS": True,
+    "HAS_SLOPES": True,
+}
 DECODE = {"BLOCK_Q": 1, "BLOCK_M": 16, "IS_DECODE": True}
 CHUNK = {"BLOCK_Q": 16, "BLOCK_M": 64, "IS_DECODE": False, "HAS_LANES": False}
 TYPES = {
@@ -106,6 +125,7 @@ def main(is_every: bool) -> None:
     for cache, own in (plain_cache, scaled_cache) if is_every else ():
         compile_kernel(attention, LLAMA_8B | PLAIN | CHUNK | cache, **own)
         compile_kernel(attention, LLAMA_8B | PLAIN | DECODE | {"HAS_LANES": False} | cache, **own)
+    compile_kernel(attention, DEEPSEEK_V3 | PLAIN | DECODE | {"HAS_LANES": True} | plain_cache[0])
     compile_kernel(paged_attention.merge_splits_kernel, LLAMA_8B | EVERYTHING)
     for has_delta in forms(False, True):
         compile_kernel(rms_norm.rms_norm_kernel, {"HAS_DELTA": has_delta, "BLOCK": 4096})

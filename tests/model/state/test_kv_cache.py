@@ -9,8 +9,12 @@ import pytest
 import torch
 
 from tests.model.tiny import CPU, GPT2, LLAMA, change, make_cache
-from thirdeye.model.config import AttentionSpec
-from thirdeye.model.memory_estimate import memory_estimates
+from thirdeye.model.config import AttentionSpec, ModelConfig
+from thirdeye.model.declare.latent_spec import LatentSpec
+from thirdeye.model.linear.rounded import FP8
+from thirdeye.model.memory_estimate import FileSizes, memory_estimates
+from thirdeye.model.parameter_counts import num_in_head_matrices, parameter_counts
+from thirdeye.model.state.choose_kv import make_kv_cache
 from thirdeye.model.state.kv_cache import KVCache, kv_bytes_per_block
 from thirdeye.server.bench.model_shapes import SMOLLM2_135M
 
@@ -59,6 +63,64 @@ def test_a_layer_that_reads_anothers_keys_keeps_none() -> None:
     assert 2 * halves[0] == halves[1]
     estimates = [memory_estimates(each)[0].kv_per_token for each in (config, alone)]
     assert 2 * estimates[0] == estimates[1]
+
+
+def latents(num_layers: int) -> ModelConfig:
+    """As DeepSeek keeps them."""
+    spec = LatentSpec(size=512, rope_size=64, key_size=128, value_size=128)
+    attention = AttentionSpec(LLAMA.rope, scale=0.1, has_values=False, latent=spec)
+    return change(
+        LLAMA,
+        num_hidden_layers=num_layers,
+        num_heads=16,
+        num_kv_heads=1,
+        head_dim=576,
+        attention=(attention,) * num_layers,
+    )
+
+
+@pytest.mark.parametrize(("num_layers", "num_bytes"), [(27, 31_104), (61, 70_272)])
+def test_a_latent_is_all_that_is_kept(num_layers: int, num_bytes: int) -> None:
+    """Of a token of V2-Lite and of V3, in 16 bits: 576 numbers a layer, of which 512 are values."""
+    config = latents(num_layers)
+    cache = KVCache(config, 2, 16, torch.bfloat16, CPU)
+    assert sum(keys.nbytes for keys in cache.keys) == 2 * 16 * num_bytes
+    assert kv_bytes_per_block(config, 16, torch.bfloat16) == 16 * num_bytes
+    assert kv_bytes_per_block(config, 16, torch.int8) == 16 * num_layers * (576 + 4)
+    keys, values = cache.layer(3)
+    assert (keys.shape, values.shape) == ((2, 16, 1, 576), (2, 16, 1, 512))
+    assert values.data_ptr() == keys[..., 64:].data_ptr()
+    assert memory_estimates(config)[0].kv_per_token == 2 * num_bytes  # in 32 bits
+
+
+def test_head_matrices_are_counted_as_they_are_kept() -> None:
+    """In 32 bits, whatever linear layers are in: of a file in blocks too."""
+    config = latents(2)
+    num_bytes = 2 * 16 * (128 + 128) * 512 * 4
+    assert num_in_head_matrices(config) * 4 == num_bytes
+    by_form = {each.quantize: each.weights for each in memory_estimates(config)[:2]}
+    counts = parameter_counts(config)
+    linear = counts.attention + counts.mlp - num_bytes // 4
+    assert by_form["none"] - by_form["int8"] == linear * 3 + counts.head * 3 - config.vocab_size * (
+        config.hidden_size if config.tie_word_embeddings else 0
+    )
+    file = FileSizes(table=100, others=1000, widened=300)
+    stored = memory_estimates(config, file)[0].weights
+    assert stored == 700 + num_bytes + config.vocab_size * config.hidden_size * 4 + (
+        100 if config.tie_word_embeddings else 0
+    )
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.int8, FP8])
+def test_a_value_is_written_with_its_key(dtype: torch.dtype) -> None:
+    config = latents(2)
+    cache = make_kv_cache(config, 2, 4, dtype, CPU)
+    key = torch.randn(1, 1, 576, generator=torch.Generator().manual_seed(0))
+    cache.write(1, key, key[..., 64:] * 9, torch.tensor([5]))
+    keys, values = (side[torch.tensor([1])][0, 1] for side in cache.layer(1))
+    assert torch.equal(keys[..., 64:].float(), values.float())
+    torch.testing.assert_close(keys.float(), key[0], atol=0.15, rtol=0)
+    assert not cache.keys[0].float().any()
 
 
 @pytest.mark.parametrize(

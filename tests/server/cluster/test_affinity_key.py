@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 from thirdeye.server.cluster.picking.affinity_key import HEAD_CHARS, affinity_key
 
 SYSTEM = {"role": "system", "content": "You are terse."}
+words = st.text("abc\x00\u00e9\ud800", max_size=4)
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner),
-    max_leaves=12,
+    st.none() | st.booleans() | st.integers() | st.floats() | words,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(words, inner, max_size=4),
+    max_leaves=8,
 )
 
 

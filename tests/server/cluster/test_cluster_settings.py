@@ -7,7 +7,12 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from thirdeye.server.cluster.cluster_options import applications, longest_answer, split_options
+from thirdeye.server.cluster.cluster_options import (
+    AppSpec,
+    applications,
+    longest_answer,
+    split_options,
+)
 from thirdeye.server.cluster.cluster_settings import (
     NOT_FOR_REPLICAS,
     ClusterSettings,
@@ -66,18 +71,11 @@ def test_what_one_machine_does_not_have_is_told_and_not_waited_for() -> None:
 
 def test_each_model_is_an_app_at_its_path() -> None:
     one = applications(ClusterSettings(replicas=2), {"max_num_seqs": 8}, 1)
-    assert one == {
-        "/": {
-            "options": {"max_num_seqs": 8, "model": "smollm2"},
-            "replicas": 2,
-            "autoscale": None,
-            "cpus": 1,
-            "gpus": 0,
-        }
-    }
+    options = {"max_num_seqs": 8, "model": "smollm2"}
+    assert one == {"/": AppSpec(options=options, replicas=2, cpus=1, gpus=0)}
     two = applications(ClusterSettings(model=("big=/m/big.gguf", "/m/small.gguf")), {}, 1)
     assert list(two) == ["/big", "/small"]
-    assert two["/big"]["options"] == {"model": "/m/big.gguf", "served_model_name": ["big"]}
+    assert two["/big"].options == {"model": "/m/big.gguf", "served_model_name": ["big"]}
     with pytest.raises(ValueError, match="two models are called small: say NAME=MODEL"):
         applications(ClusterSettings(model=("/a/small.gguf", "/b/small.gguf")), {}, 1)
     with pytest.raises(ValueError, match="'--served-model-name' is of one model"):

@@ -23,6 +23,7 @@ from thirdeye.model.config import (
     RopeConfig,
     RopeScaling,
 )
+from thirdeye.model.declare.latent_spec import LatentSpec
 from thirdeye.model.experts_spec import ExpertsSpec
 from thirdeye.model.memory_estimate import int8_kv_per_token, memory_estimates
 from thirdeye.model.parameter_counts import parameter_counts
@@ -231,6 +232,21 @@ def test_experts_in_words() -> None:
         "experts": f"{told} in 1 of 2 layers",
     }
     assert mlp_rows(tiny_config()) == {"MLP": "128 wide, silu, gated"}
+
+
+def test_latents_and_stretches_in_words() -> None:
+    latent = LatentSpec(size=512, rope_size=64, key_size=128, value_size=128)
+    spec = AttentionSpec(RopeConfig(1e4, 64), scale=0.1, has_values=False, latent=latent)
+    config = replace(tiny_config(), num_kv_heads=1, head_dim=576)
+    config = replace(config, attention=(spec,) * config.num_hidden_layers)
+    assert heads_line(config) == (
+        "4 of 192, values of 128, over 576 numbers a token, a latent of 512 and a turned part"
+    )
+    assert rope_line(config) == "rotary, theta 10,000, 64 of 192 channels"
+    near = AttentionSpec(window=7, chunk=7)
+    assert window_line(replace(tiny_config(), attention=(near, AttentionSpec()))) == (
+        "stretches of 7 in 1 of 2 layers"
+    )
 
 
 def test_layers_that_differ_in_words() -> None:

@@ -19,24 +19,22 @@ MODULES = ("torch", "server", "model", "thirdeye", "numpy", "msgspec", "json", "
 PLANTED = "import pathlib\npathlib.Path(__file__).with_name('RAN').touch()\nraise SystemExit(1)\n"
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """A checkpoint, and beside it a module and a package of each name that somebody imports."""
-    for name in MODULES:
-        (tmp_path / f"{name}.py").write_text(PLANTED)
-        package = tmp_path / "packages" / name  # for whoever has the folder `packages` as his own
-        package.mkdir(parents=True)
+@pytest.fixture(params=["modules", "packages"] if is_night() else ["both"])
+def here(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+    """A folder with a checkpoint, and beside it a module or a package of each name that somebody
+    imports: at a push one of them for each name, which costs half as many processes."""
+    for number, name in enumerate(MODULES):
+        kind = request.param if request.param != "both" else ("modules", "packages")[number % 2]
+        if kind == "modules":
+            (tmp_path / f"{name}.py").write_text(PLANTED)
+            continue
+        package = tmp_path / name
+        package.mkdir()
         for file in ("__init__.py", "__main__.py"):
             (package / file).write_text(PLANTED)
-    for place in (tmp_path, tmp_path / "packages"):
-        (place / "checkpoint").mkdir()
-        tiny_llama(place / "checkpoint")
+    (tmp_path / "checkpoint").mkdir()
+    tiny_llama(tmp_path / "checkpoint")
     return tmp_path
-
-
-@pytest.fixture(params=[".", "packages"], ids=["modules", "packages"])
-def here(folder: Path, request: pytest.FixtureRequest) -> Path:
-    return folder / request.param
 
 
 def ran(folder: Path) -> list[Path]:
@@ -66,6 +64,7 @@ def thirdeye(here: Path, *args: str, **env: str) -> "subprocess.CompletedProcess
     )
 
 
+@also_at_night
 def test_the_benchmark_of_the_engine_runs_nothing_of_the_folder(here: Path) -> None:
     options = ("--shape", "./checkpoint", "--batch", "1", "--context", "16", "--steps", "1")
     done = thirdeye(here, "bench", "engine", *options)
@@ -73,6 +72,7 @@ def test_the_benchmark_of_the_engine_runs_nothing_of_the_folder(here: Path) -> N
     assert done.returncode == 0, done.stderr
 
 
+@also_at_night
 def test_fetching_a_model_runs_nothing_of_the_folder(here: Path) -> None:
     """pip is run, finds no index, and says so; a planted pip would have been the one to run."""
     home = str(here / "home")

@@ -10,8 +10,8 @@ from llguidance import LLMatcher, LLTokenizer
 
 from tests.draws import draws
 from thirdeye.server.text.constraints import constraint as grammar
-from thirdeye.server.text.constraints.constraint import ConstraintError
 from thirdeye.server.text.constraints.schema_keywords import MAX_EXACT
+from thirdeye.server.text.constraints.trials.refusal import ConstraintError
 
 BYTES = LLTokenizer("byte")
 DELETE = "\x7f"

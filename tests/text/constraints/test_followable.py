@@ -8,9 +8,9 @@ from jsonschema_rs import Draft202012Validator
 from llguidance import LLMatcher, LLTokenizer
 
 from thirdeye.server.text.constraints import constraint as grammar
-from thirdeye.server.text.constraints.constraint import ConstraintError
 from thirdeye.server.text.constraints.exclusive_branches import exclude_each_other
 from thirdeye.server.text.constraints.followable import followable
+from thirdeye.server.text.constraints.trials.refusal import ConstraintError
 
 BYTES = LLTokenizer("byte")
 

@@ -11,6 +11,7 @@ from tests.architectures.cases import CASES, Case, randomized
 from tests.architectures.classic_cases import CLASSIC
 from tests.architectures.expert_cases import EXPERTS
 from tests.architectures.gemma.gemma4_cases import GEMMA4
+from tests.architectures.latent.latent_cases import LATENTS
 from tests.architectures.running import load, logits
 from tests.architectures.states.state_cases import STATES
 from tests.weights.adapters.peft_folder import (
@@ -26,13 +27,13 @@ from thirdeye.weights.checkpoint import open_checkpoint
 from thirdeye.weights.errors import ModelFormatError
 
 TOKEN_IDS = [3, 1, 4, 1, 5, 9, 2, 6]
-ALL = CASES | CLASSIC | EXPERTS | STATES | GEMMA4
+ALL = CASES | CLASSIC | EXPERTS | STATES | GEMMA4 | LATENTS
 # Each way in which a file's rows are not the model's: merged, transposed, turned otherwise.
 NAMES = ["gpt2", "llama", "qwen2", "gemma2", "phi3", "glm", "cohere", "gpt_neox", "falcon"]
-NAMES += ["mixtral"]
+NAMES += ["mixtral", "deepseek_v2", "deepseek_v3"]
 # A base's own form changes nothing of its adapters, whose names are transformers': three say so.
 FORMS = [*((name, "huggingface") for name in NAMES)]
-FORMS += [(name, "gguf") for name in ("gpt2", "llama", "cohere")]
+FORMS += [(name, "gguf") for name in ("gpt2", "llama", "cohere", "deepseek_v3")]
 
 
 def refusal_of(folder: Path, config: ModelConfig) -> str:

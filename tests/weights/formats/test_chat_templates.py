@@ -4,6 +4,9 @@ from pathlib import Path
 
 import gguf
 import pytest
+from tokenizers import Tokenizer
+from tokenizers.models import BPE
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from tests.weights import tiny
 from thirdeye.weights.checkpoint import open_checkpoint
@@ -52,6 +55,20 @@ def test_templates_by_name_in_an_object(tmp_path: Path) -> None:
     wrong = Fields(tmp_path, {"chat_template": {"default": 3}})
     with pytest.raises(ModelFormatError, match="'template' that is a string"):
         read_chat_templates(Directory(tmp_path), wrong)
+
+
+def test_the_default_may_stand_among_the_others(tmp_path: Path) -> None:
+    """Also beside chat_template.jinja, and then it counts, as in transformers."""
+    folder = tmp_path / "additional_chat_templates"
+    folder.mkdir()
+    (folder / "default.jinja").write_text("d")
+    assert read_chat_templates(Directory(tmp_path), None) == {"default": "d"}
+    (tmp_path / "chat_template.jinja").write_text("c")
+    fast = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(BPE()))
+    fast.save_pretrained(tmp_path)
+    theirs = AutoTokenizer.from_pretrained(tmp_path).chat_template
+    theirs = theirs if isinstance(theirs, dict) else {"default": theirs}
+    assert read_chat_templates(Directory(tmp_path), None) == theirs
 
 
 def test_an_empty_text_is_no_template(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from tests.weights import vocabularies
 from tests.weights.tiny import llama, llama_gguf, save
 from tests.weights.wrappers.wholes import TEXT, make
 from thirdeye.weights.checkpoint import open_checkpoint
+from thirdeye.weights.errors import ModelFormatError
 
 TOKENS = torch.randint(90, (30,), generator=torch.Generator().manual_seed(2)).tolist()
 
@@ -82,6 +84,40 @@ def test_the_one_of_two_shared_that_was_kept(tmp_path: Path) -> None:
     save_file(tensors, file, {"format": "pt"})
     change_config(path, tie_word_embeddings=True)
     check(path, theirs_of(AutoModelForCausalLM.from_pretrained(path)))
+
+
+def renamed(path: Path, name_of: Callable[[str], str]) -> None:
+    tensors = load_file(path / "model.safetensors")
+    named = {name_of(name): tensor for name, tensor in tensors.items()}
+    save_file(named, path / "model.safetensors", {"format": "pt"})
+
+
+@pytest.mark.parametrize(
+    "wrapped",
+    [
+        "_orig_mod.{}",
+        "module.{}",
+        "module._orig_mod.{}",
+        "base_model.model.{}",
+        "_fsdp_wrapped_module._orig_mod.module.{}",
+    ],
+)
+def test_names_that_a_trainer_left(tmp_path: Path, wrapped: str) -> None:
+    model, path = small_llama(tmp_path)
+    renamed(path, wrapped.format)
+    check(path, theirs_of(model))
+
+
+def test_names_that_a_trainer_left_within(tmp_path: Path) -> None:
+    model, path = small_llama(tmp_path)
+    renamed(path, lambda name: name.replace("layers.1.", "layers.1._checkpoint_wrapped_module."))
+    check(path, theirs_of(model))
+    tensors = load_file(path / "model.safetensors")
+    twice = "model.layers._orig_mod.1.input_layernorm.weight"
+    tensors[twice] = tensors["model.layers.1._checkpoint_wrapped_module.input_layernorm.weight"] + 0
+    save_file(tensors, path / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ModelFormatError, match="without its trainer's prefix"):
+        open_checkpoint(path)
 
 
 def test_numbers_of_64_bits(tmp_path: Path) -> None:

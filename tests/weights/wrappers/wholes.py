@@ -157,6 +157,11 @@ WHOLES = {
     "paddleocr_vl": Whole("paddleocr_vl_text", {"head_dim": 8} | rope(1, 1, 2)),
     "ovis2": Whole("qwen2", {}, {}, {"hidden_size": 32}),
     "exaone4_5": Whole("exaone4"),
+    "llama4": Whole(
+        "llama4_text",
+        {"num_local_experts": 2, "head_dim": 8, "intermediate_size_mlp": 48},
+        {EYES: {"projector_input_dim": 16, "projector_output_dim": 16}},
+    ),
     "hunyuan_vl": Whole(
         "hunyuan_vl_text",
         {"head_dim": 8} | rope(1, 1, 1, 1, rope_type="dynamic", alpha=10.0, factor=1.0),

@@ -40,6 +40,7 @@ GGUF_EXPERTS = {
     "ffn_gate_inp.weight": ROUTER,
     "ffn_gate_exps.weight": GATE,
     "ffn_up_exps.weight": UP,
+    "ffn_gate_up_exps.weight": GATE_UP,  # both as one, the gates first
     "ffn_down_exps.weight": DOWN,
 }
 GGUF_ONE_BY_ONE = {  # what converters wrote until April 2024: a tensor for each expert

@@ -47,6 +47,8 @@ class TensorTarget:
     expert: int | None = None  # which of `num_experts` that are stored in one tensor is meant
     num_experts: int = 0
     num_stored_rows: int = 0  # where `reorder` picks some of so many; 0: all of them are its own
+    num_heads: int = 0  # stored [num_heads, rows of one, in]: so many matrices in place of one
+    is_across: bool = False  # each of them is stored [in, rows of one]
     first_row: int = 0  # of the stored ones that is ours: nobody reads those before (OPT)
 
     def apply(self, tensor: "Tensor | StoredTensor") -> "Tensor | StoredTensor":
@@ -58,6 +60,10 @@ class TensorTarget:
             assert not self.is_row, "nor vectors"
             assert not self.is_depthwise, "nor a few taps"
             assert self.scale == 1, "where there are scales they are in the blocks"
+            if self.is_across:  # whose blocks lie across its rows
+                return self.apply(_widened(tensor))
+            if self.num_heads:
+                return replace(tensor, shape=(len(tensor.blocks), tensor.shape[-1]))
             if self.expert is not None:
                 tensor = tensor.expert(self.expert)
             if self.reorder is None:
@@ -68,6 +74,10 @@ class TensorTarget:
             tensor = tensor[self.expert]
         if self.is_row:
             tensor = tensor[None]
+        if self.is_across:
+            tensor = tensor.transpose(1, 2)
+        if self.num_heads:
+            tensor = tensor.flatten(0, 1)
         if self.num_pieces:
             tensor = tensor.reshape(-1)
         if self.is_depthwise:
@@ -98,6 +108,7 @@ class NameTable:
         """Where this tensor goes; `[]` if a rule says to ignore it, None if the name is unknown."""
         own = self._without_prefix(name)
         pattern, layer = _split(own, "i")
+        pattern = own if own in self.names else pattern  # a layer's that is unlike the others
         if layer is not None and self.layer_numbers:
             if layer not in self.layer_numbers:
                 return None if layer > self.layer_numbers[-1] else []
@@ -143,6 +154,12 @@ class NameTable:
             if name.startswith(prefix):
                 return name.removeprefix(prefix)
         return name
+
+
+def _widened(tensor: StoredTensor) -> "Tensor":
+    import torch  # noqa: PLC0415 (a checkpoint's description is read without torch)
+
+    return torch.from_numpy(tensor.widen())
 
 
 def _split(name: str, letter: str) -> tuple[str, int | None]:

@@ -17,9 +17,9 @@ from thirdeye.weights.architectures.common.experts import (
     spec_of,
     with_experts,
 )
+from thirdeye.weights.architectures.common.grouped_experts import first_layers
 from thirdeye.weights.architectures.common.limits import MAX_INTERMEDIATE, MAX_LAYERS
 from thirdeye.weights.architectures.common.name_table import NameTable, TensorTarget
-from thirdeye.weights.architectures.experts.glm4_moe import first_layers
 from thirdeye.weights.architectures.llama import llama_family, llama_names
 from thirdeye.weights.architectures.llama.llama import LLAMA
 from thirdeye.weights.architectures.llama.llama_family import Defaults

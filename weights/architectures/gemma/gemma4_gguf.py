@@ -123,7 +123,8 @@ def gguf_config(fields: Fields, file: GGUFFile, vocab_size: int) -> ModelConfig:
     for layer, (kind, num_kv_heads) in enumerate(zip(kinds, kv_heads, strict=True)):
         check_kv_heads(fields, KV_HEADS, config.num_heads, num_kv_heads)
         spec = spec_of(Heads(ropes[kind].dim, num_kv_heads), ropes[kind])
-        has_values = f"blk.{layer}.attn_v.weight" in file.tensors
+        own = (f"blk.{layer}.attn_{kind}.weight" for kind in ("v", "qkv"))
+        has_values = any(name in file.tensors for name in own)
         own_window = window if kind == SLIDING else None
         specs.append(replace(spec, has_values=has_values, window=own_window))
     num_shared = fields.integer(NUM_SHARED, 0, low=0, high=num_layers)

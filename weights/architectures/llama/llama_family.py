@@ -110,8 +110,9 @@ def gguf_config(
     has_windows: bool = False,
     is_partly_rotary: bool = False,
     has_experts: bool = False,
+    head_dim: int | None = None,
 ) -> ModelConfig:
-    """Who says that it has windows or experts sees to them itself."""
+    """Who says that it has windows, experts or heads of some size sees to them itself."""
     if not has_experts:
         fields.refuse("expert_count", 0)
     fields.refuse("attention.causal", True)
@@ -121,11 +122,12 @@ def gguf_config(
     num_heads = shared_number(fields, "attention.head_count", high=MAX_HEADS)
     num_kv_heads = shared_number(fields, "attention.head_count_kv", num_heads, high=MAX_HEADS)
     check_kv_heads(fields, "attention.head_count_kv", num_heads, num_kv_heads)
-    head_dim = _head_dim(
-        fields, "attention.key_length", "attention.head_count", hidden_size, num_heads
-    )
-    if fields.integer("attention.value_length", head_dim, high=MAX_HEAD_DIM) != head_dim:
-        raise fields.error("attention.value_length", f"must equal the key length {head_dim}.")
+    if head_dim is None:
+        head_dim = _head_dim(
+            fields, "attention.key_length", "attention.head_count", hidden_size, num_heads
+        )
+        if fields.integer("attention.value_length", head_dim, high=MAX_HEAD_DIM) != head_dim:
+            raise fields.error("attention.value_length", f"must equal the key length {head_dim}.")
     return ModelConfig(
         architecture=architecture,
         vocab_size=vocab_size,
@@ -141,7 +143,7 @@ def gguf_config(
         activation=Activation.SILU,
         gated_mlp=True,
         rope=gguf_rope(fields, file, head_dim, is_partial=is_partly_rotary),
-        qkv_bias="blk.0.attn_q.bias" in file.tensors,
+        qkv_bias=any(f"blk.0.attn_{kind}.bias" in file.tensors for kind in ("q", "qkv")),
         attention_output_bias="blk.0.attn_output.bias" in file.tensors,
         mlp_bias="blk.0.ffn_up.bias" in file.tensors,
         tie_word_embeddings="output.weight" not in file.tensors,

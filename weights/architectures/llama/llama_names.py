@@ -2,6 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
+
+import numpy as np
 
 from thirdeye.model.config import ModelConfig
 from thirdeye.weights.architectures.common.name_table import (
@@ -23,7 +26,7 @@ PREFIXES = (  # of a whole model, of the text part of one with more senses, in t
 
 def huggingface_names(
     config: ModelConfig,
-    also: Mapping[str, TensorTarget] | None = None,
+    also: Mapping[str, TensorTarget | tuple[TensorTarget, ...]] | None = None,
     *,
     reorder_query: Reorder | None = None,
     reorder_key: Reorder | None = None,
@@ -64,13 +67,16 @@ def gguf_names(
     reorder_key: Reorder | None = None,
 ) -> NameTable:
     """With those in `also`, which belong to a layer and start behind its number. Llama's converter
-    interleaves rows of q and k, most relatives' do not."""
+    interleaves rows of q and k, most relatives' do not; any may have written q, k and v as one."""
     attention = "blocks.{i}.attention"
     linear = with_bias(
         {
             "attn_q.weight": TensorTarget(f"{attention}.qkv.weight", "q", reorder_query),
             "attn_k.weight": TensorTarget(f"{attention}.qkv.weight", "k", reorder_key),
             "attn_v.weight": TensorTarget(f"{attention}.qkv.weight", "v"),
+            "attn_qkv.weight": TensorTarget(
+                f"{attention}.qkv.weight", reorder=_of_all(config, reorder_query, reorder_key)
+            ),
             "attn_output.weight": TensorTarget(f"{attention}.output.weight"),
             **_mlp(config, "ffn_gate", "ffn_up", "ffn_down"),
         }
@@ -91,6 +97,23 @@ def gguf_names(
         "rope_factors_short.weight",
     }
     return NameTable(names, frozenset(ignored), config.num_hidden_layers)
+
+
+def _of_all(
+    config: ModelConfig, reorder_query: Reorder | None, reorder_key: Reorder | None
+) -> Reorder | None:
+    """Of the rows of q, k and v, one after the other."""
+    if reorder_query is None or reorder_key is None:
+        return None
+    first_key = config.num_heads * config.head_dim
+    first_value = first_key + config.num_kv_heads * config.head_dim
+
+    def undo(rows: Any) -> Any:
+        order = np.arange(len(rows))
+        queries, keys = reorder_query(order[:first_key]), reorder_key(order[first_key:first_value])
+        return rows[np.concatenate([queries, keys, order[first_value:]])]
+
+    return undo
 
 
 def _mlp(config: ModelConfig, gate: str, up: str, down: str) -> dict[str, TensorTarget]:

@@ -8,6 +8,7 @@ the decay where transformers keeps its logarithm.
 
 from collections.abc import Sequence
 from dataclasses import replace
+from operator import itemgetter
 from typing import Any
 
 from thirdeye.model.config import ModelConfig
@@ -91,6 +92,31 @@ def gated_query(config: ModelConfig, leaf: str) -> tuple[TensorTarget, TensorTar
     )
 
 
+def gated_qkv(config: ModelConfig, leaf: str) -> tuple[TensorTarget, ...]:
+    """The same of a layer that attends, with keys and values behind them in one tensor."""
+    size = config.num_kv_heads * config.head_dim
+    first = 2 * config.num_heads * config.head_dim
+    height = first + 2 * size
+
+    def rows_of(target: TensorTarget) -> Reorder:
+        pick = target.reorder
+        assert pick is not None
+        return lambda rows: pick(rows[:first])
+
+    name = f"{ATTENTION}.qkv.{leaf}"
+    behind = (("k", slice(first, first + size)), ("v", slice(first + size, height)))
+    return (
+        *(
+            replace(target, reorder=rows_of(target), num_stored_rows=height)
+            for target in gated_query(config, leaf)
+        ),
+        *(
+            TensorTarget(name, part, reorder=itemgetter(rows), num_stored_rows=height)
+            for part, rows in behind
+        ),
+    )
+
+
 def merged_qkv(config: ModelConfig) -> tuple[TensorTarget, ...]:
     """Queries, keys and values of all heads, one after the other: the model has z beside them."""
     spec = delta_net(config)
@@ -170,7 +196,7 @@ def gguf_config(
     )
     layers = tuple(layer for layer in range(num_layers) if (layer + 1) % interval)
     first = next((layer for layer in range(num_layers) if layer not in layers), 0)
-    bias = f"blk.{first}.attn_q.bias" in file.tensors
+    bias = any(f"blk.{first}.attn_{kind}.bias" in file.tensors for kind in ("q", "qkv"))
     output_bias = f"blk.{first}.attn_output.bias" in file.tensors
     gated = replace(
         config,
@@ -197,5 +223,9 @@ def gguf_names(config: ModelConfig) -> NameTable:
         "ssm_norm.weight": GAIN,
         "ssm_out.weight": OUTPUT,
     }
-    own = {f"blk.{{i}}.{name}": target for name, target in names.items()}
+    own = {f"blk.{{i}}.{name}": target for name, target in names.items()} | {
+        f"blk.{layer}.attn_qkv.{leaf}": gated_qkv(config, leaf)
+        for layer in config.attending_layers
+        for leaf in ("weight", "bias")
+    }
     return replace(table, names={**table.names, **own}, ignored_layers=1)

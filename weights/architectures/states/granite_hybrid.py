@@ -125,7 +125,7 @@ def gguf_config(fields: Fields, file: GGUFFile, vocab_size: int) -> ModelConfig:
     config = replace(
         config,
         architecture="granitemoehybrid",
-        qkv_bias=f"blk.{first}.attn_q.bias" in file.tensors,
+        qkv_bias=any(f"blk.{first}.attn_{kind}.bias" in file.tensors for kind in ("q", "qkv")),
         attention_output_bias=f"blk.{first}.attn_output.bias" in file.tensors,
     )
     if not fields.boolean("rope.scaling.finetuned", True):  # llama.cpp's sign for positions

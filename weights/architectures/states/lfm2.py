@@ -157,6 +157,7 @@ def gguf_names(config: ModelConfig) -> NameTable:
     own |= {"in": "shortconv.in_proj", "out": "shortconv.out_proj"}
     top = {
         "blk.{i}.shortconv.conv.weight": TAPS,
+        "blk.{i}.attn_qkv.weight": TensorTarget("blocks.{i}.attention.qkv.weight"),
         "token_embd.weight": TensorTarget("embed_tokens.weight"),
         "token_embd_norm.weight": TensorTarget("final_norm.weight"),
         "output_norm.weight": TensorTarget("final_norm.weight"),

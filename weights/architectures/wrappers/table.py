@@ -157,6 +157,7 @@ SEEING = {
         MLLAMA,
         rebuild=without_cross_attention,
     ),
+    "llama4": Wrapper("llama4_text", False, ("vision_model.", "multi_modal_projector.")),
     "llava": Wrapper("llama", is_tied=False),
     "llava_next": Wrapper("llama", is_tied=False, others=NEWLINE),
     "llava_next_video": Wrapper("llama", is_tied=False, others=NEWLINE),

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from thirdeye.server.engine.cache.block_pool import BlockPool
+from thirdeye.server.engine.cache.grouped_blocks import GroupedBlocks
 from thirdeye.server.engine.interface.engine_config import EngineConfig
 from thirdeye.server.engine.interface.grammar_protocol import Matcher
 from thirdeye.server.engine.interface.types import Request
@@ -35,7 +36,7 @@ class Speculator:
     ) -> None:
         self._num_draft_tokens = config.num_draft_tokens
         self._max_tokens = min(config.max_tokens_with_drafts, config.max_num_batched_tokens)
-        self._pool = pool
+        self._blocks = GroupedBlocks(config, pool)
         self._make_drafter = make_drafter
         self.num_drafted = self.num_accepted = 0
 
@@ -75,20 +76,16 @@ class Speculator:
 
     def _ensure_blocks(self, sequence: Sequence, num_drafts: int) -> int:
         """How many drafts have a slot, with blocks taken for all of them if so many are free."""
-        num_tokens, table = len(sequence.token_ids), sequence.block_table
-        num_blocks = self._pool.num_blocks_for(num_tokens + num_drafts) - len(table)
-        table += self._pool.allocate(max(num_blocks, 0)) or []
-        return min(num_drafts, len(table) * self._pool.block_size - num_tokens)
+        num_tokens, blocks = len(sequence.token_ids), sequence.blocks
+        self._blocks.extend(blocks, num_tokens + num_drafts)
+        return min(num_drafts, self._blocks.num_held_tokens(blocks) - num_tokens)
 
     def release_rejected(self, row: PlanRow, num_accepted: int) -> None:
         """Count, and free the blocks that only rejected drafts had needed."""
         if not row.draft_token_ids:
             return
         self.num_accepted += num_accepted
-        sequence = row.sequence
-        num_blocks = self._pool.num_blocks_for(len(sequence.token_ids))
-        self._pool.free(sequence.block_table[num_blocks:])
-        del sequence.block_table[num_blocks:]
+        self._blocks.cut(row.sequence.blocks, len(row.sequence.token_ids))
 
 
 def _has_masks(row: PlanRow) -> bool:

@@ -2,6 +2,7 @@
 import { $, el, short } from "../../dom.js";
 import { post, server } from "../../api.js";
 import { comparison } from "./comparison.js";
+import { continuation } from "./continuation.js";
 import { asked, isSame, MAX_EDITS, part, told } from "./edits.js";
 import * as neurons from "./neurons.js";
 import * as patch from "./patch.js";
@@ -66,10 +67,24 @@ export function make(wanted) {
     list();
     $("cause").replaceChildren();
     look.changed(edits);
-    const body = { model: server.model, prompt: look.ids("text"), include: [], top_logprobs: 6, ...request() };
-    if (edits.length) result = await (await post("/v1/inspect", body, signal)).json();
+    if (edits.length) result = await ask({ top_logprobs: 6 }, signal);
     show();
   });
+}
+
+async function ask(options, signal) {
+  const body = { model: server.model, prompt: look.ids("text"), include: [], ...request(), ...options };
+  return (await post("/v1/inspect", body, signal)).json();
+}
+
+/** The same edits once more, and the text goes on. */
+async function goOn(count) {
+  let found = null;
+  await busy(async (signal) => {
+    found = (await ask({ continue: count, noise: 2 }, signal)).continued;
+    tell();
+  });
+  return found;
 }
 
 /** One more, on top of those before if the reader wants that. Numbers of two texts do not go together. */
@@ -86,12 +101,15 @@ function leaveOut() {
 }
 
 function show() {
-  $("cause-says").textContent = "";
+  tell();
   if (!result) return;
-  const how = edits.length === 1 ? told(edits[0], look.name) : `With these ${edits.length} changes`;
-  $("cause-says").textContent = `${how} ${verdict(result.changed.kl, result.noise)}`;
   const kind = result.changed.kl > result.noise.kl_max ? "" : "nothing";
-  $("cause").replaceChildren(comparison(result.base_next_token[0], result.next_token[0], ["next token", "as it is", "changed"], kind));
+  $("cause").replaceChildren(comparison(result.base_next_token[0], result.next_token[0], ["next token", "as it is", "changed"], kind), continuation(goOn, kind));
+}
+
+function tell() {
+  const how = edits.length === 1 ? told(edits[0], look.name) : `With these ${edits.length} changes`;
+  $("cause-says").textContent = result ? `${how} ${verdict(result.changed.kl, result.noise)}` : "";
 }
 
 /** The edits, each with a button that takes it back. */

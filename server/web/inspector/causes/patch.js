@@ -1,8 +1,7 @@
 // Patching: one token's stream in place of another's, before the chosen layer. A token is dragged onto another, or
 // both are chosen from lists.
 import { $, el, visible } from "../../dom.js";
-
-const DRAG = 6; // pixels: less is a click
+import * as drag from "./drag.js";
 
 /** `shown`: `tokens(from)` of a text ("text" or "beside"), `layer()`, `make(edit)`. */
 export function mount(shown) {
@@ -14,7 +13,7 @@ export function mount(shown) {
     const [from, index] = $("patch-from").value.split("/");
     make(from, Number(index), Number($("patch-to").value));
   });
-  drags(make);
+  drag.mount(make);
 }
 
 /** The lists, for the texts that are there. */
@@ -27,38 +26,4 @@ export function offer(own, other) {
   $("patch-to").value = to;
   if (!$("patch-from").value) $("patch-from").selectedIndex = 0;
   if (!$("patch-to").value) $("patch-to").selectedIndex = own.length - 1;
-}
-
-/** By mouse or pen; a finger scrolls the page, and has the lists. */
-function drags(make) {
-  let start = null; // {node, x, y}, from the press on
-  let target = null;
-  const tokenAt = (node) => node?.closest?.("#tokens [data-index], .beside-tokens [data-index]");
-  const fromOf = (node) => node.dataset.from ?? "text";
-  const onto = (node) => {
-    target?.classList.remove("drop");
-    target = node;
-    target?.classList.add("drop");
-  };
-  const end = () => {
-    start?.node.classList.remove("dragged");
-    start = null;
-    onto(null);
-  };
-  $("inspection").addEventListener("pointerdown", (event) => {
-    const node = tokenAt(event.target);
-    if (node && event.pointerType !== "touch" && event.button === 0) start = { node, x: event.clientX, y: event.clientY };
-  });
-  addEventListener("pointermove", (event) => {
-    if (!start || Math.hypot(event.clientX - start.x, event.clientY - start.y) < DRAG) return;
-    start.node.classList.add("dragged");
-    const over = tokenAt(document.elementFromPoint(event.clientX, event.clientY));
-    onto(over && over !== start.node && fromOf(over) === "text" ? over : null);
-  });
-  addEventListener("pointerup", () => {
-    if (start && target) make(fromOf(start.node), Number(start.node.dataset.index), Number(target.dataset.index));
-    end();
-  });
-  addEventListener("pointercancel", end);
-  addEventListener("keydown", (event) => event.key === "Escape" && end());
 }

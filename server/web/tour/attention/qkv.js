@@ -1,9 +1,10 @@
 // Step 5: where a score comes from. A query and a key, number by number.
 import { el, svg, visible } from "../../dom.js";
 import { beside, row, scored, sees, sinkOf, sum } from "../arithmetic.js";
-import { bars, choice, number, share } from "../draw.js";
+import { bars, choice, counted, number, share } from "../draw.js";
 import { FIGURES, IN_DEFAULT } from "../figures.js";
-import { isGrouped, windowOf } from "../model.js";
+import { unturned } from "../look.js";
+import { groupsOf, isGrouped, windowOf } from "../model.js";
 
 const BUMP = 5;
 
@@ -14,7 +15,7 @@ export const qkv = {
   text: (model) => [
     "From a token's vector, three matrices make three short ones: a query (what it looks for), a key (what it can be found by) and a value (what it has to give).",
     "A score is the query of the one times the key of the other: number by number, then added up. Each bar is one such product; the line adds them up from left to right.",
-    model.isKnown && isGrouped(model) ? `Here ${model.num_heads / model.num_kv_heads} query heads share one key head: ${model.num_heads} sets of queries, ${model.num_kv_heads} of keys and values. That makes the cache smaller.` : "Every head has matrices of its own.",
+    model.isKnown && isGrouped(model) ? `Here query heads share key heads: ${counted(model.num_heads, "set")} of queries on ${groupsOf(model)}. That makes the cache smaller.` : "Every head has matrices of its own.",
     model.design.qk_norm ? "In this model queries and keys are also normed, each by itself, before they are turned: no length runs away." : "",
   ].filter(Boolean),
   formula: () => [{
@@ -32,14 +33,16 @@ export const qkv = {
   }),
 
   async ask({ chosen, look, model }) {
-    const names = model.design.positions === "rotary" ? ["q", "k", "rot_q", "rot_k"] : ["q", "k"];
-    const found = await look({ include: [...names, "scores", "pattern"], layers: [chosen.layer], heads: [chosen.head] });
-    return found.at(chosen.layer);
+    const names = unturned(model);
+    const turned = model.design.positions === "rotary" ? ["rot_q", "rot_k"] : [];
+    const found = await look({ include: [...names, ...turned, "scores", "pattern"], layers: [chosen.layer], heads: [chosen.head] });
+    const at = found.at(chosen.layer);
+    return { ...at, before: names.map((name) => at[name]), turned: turned.map((name) => at[name]) };
   },
 
   draw(at, { tokens, chosen, name, model }) {
     const of = (isTurned) => {
-      const [queries, keys] = isTurned && at.rot_q ? [at.rot_q, at.rot_k] : [at.q, at.k];
+      const [queries, keys] = isTurned && at.turned.length ? at.turned : at.before;
       const [query, key] = [row(queries, 0, chosen.query), row(keys, 0, chosen.key)];
       return Array.from(query, (value, i) => value * key[i]);
     };
@@ -56,7 +59,7 @@ export const qkv = {
     };
     redraw();
     const toggles = el("div", { class: "tour-controls" }, choice("Order", [[false, "as they stand"], [true, "largest first"]], false, (value) => { shown.isSorted = value; redraw(); }));
-    if (at.rot_q) toggles.append(choice("Vectors", [[false, "before turning"], [true, "turned by position"]], true, (value) => { shown.isTurned = value; redraw(); }));
+    if (at.turned.length && at.before[1].shape[0]) toggles.append(choice("Vectors", [[false, "before turning"], [true, "turned by position"]], true, (value) => { shown.isTurned = value; redraw(); }));
     const first = chosen.query + 1 - scores.length;
     const given = Array.from(row(at.pattern, 0, chosen.query).subarray(first, chosen.query + 1));
     const weights = rowOf(scores, sinkOf(scores, given), tokens.slice(first));

@@ -1,6 +1,6 @@
 // Step 8: what is taken along. Weights times values.
 import { el, visible } from "../../dom.js";
-import { row, sum } from "../arithmetic.js";
+import { length, row, sum } from "../arithmetic.js";
 import { bars, choice, number, share } from "../draw.js";
 import { FIGURES } from "../figures.js";
 
@@ -25,12 +25,15 @@ export const values = {
     ],
   }),
 
-  ask: async ({ chosen, look }) =>
-    (await look({ include: ["pattern", "value_norms"], layers: [chosen.layer], heads: [chosen.head] })).at(chosen.layer),
+  async ask({ chosen, look, model }) {
+    const isGated = Boolean(model.untold.value_norms); // then what a value adds is up to the token that asks
+    const found = await look({ include: ["pattern", isGated ? "v" : "value_norms"], layers: [chosen.layer], heads: [chosen.head] });
+    return { ...found.at(chosen.layer), isGated };
+  },
 
-  draw({ pattern, value_norms: norms }, { tokens, chosen, name }) {
+  draw({ pattern, value_norms: norms, v, isGated }, { tokens, chosen, name }) {
     const keys = tokens.map((_, key) => key).filter((key) => key <= chosen.query);
-    const lengths = row(norms, 0);
+    const lengths = isGated ? keys.map((key) => length(row(v, 0, key))) : row(norms, 0);
     const taken = keys.map((key) => row(pattern, 0, chosen.query)[key]);
     const carried = keys.map((key) => taken[key] * lengths[key]);
     const picture = el("div", {});
@@ -41,7 +44,7 @@ export const values = {
     })), isCarried ? {} : { most: 1 }));
     show(true);
     const best = carried.indexOf(Math.max(...carried));
-    const words = `${name(chosen.query)} takes most from ${name(best)}: ${share(taken[best])} of a value ${number(lengths[best])} long is ${number(carried[best])}, of ${number(sum(carried))} in all. ${name(0)}'s own value is ${number(lengths[0])} long.`;
+    const words = `${name(chosen.query)} takes most from ${name(best)}: ${share(taken[best])} of a value ${number(lengths[best])} long is ${number(carried[best])}, of ${number(sum(carried))} in all. ${name(0)}'s own value is ${number(lengths[0])} long.${isGated ? " That is before this model's gate, which lets through of what was gathered as much as the token that asks says." : ""}`;
     return {
       node: el("div", {}, choice("Bars", [[true, "weight × length of the value"], [false, "weight alone"]], true, show), picture),
       caption: words,

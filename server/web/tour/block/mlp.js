@@ -34,18 +34,17 @@ export const mlp = {
   ask: async ({ chosen, look, model }) => {
     const { experts } = model.design;
     const isRouted = experts?.layers.includes(chosen.layer);
-    if (experts && !isRouted) return { isDense: true };
     const options = { layers: [chosen.layer], ...(isRouted ? {} : { positions: [chosen.query], top_neurons: 10 }) };
     return { at: (await look({ ...options, include: [isRouted ? "routing" : "neurons"] })).at(chosen.layer) };
   },
 
-  draw({ at, isDense }, tour) {
+  draw({ at }, tour) {
     const counts = shares(tour.model);
     const weights = el("div", {}, el("h4", {}, "Where the weights are"), bars([["attention", "attention"], ["MLP", "mlp"], ["embeddings", "embeddings"]].map(([name, kind]) => ({
       name, kind, value: counts[kind], text: millions(counts[kind]),
     }))));
     const words = `Attention has ${share(counts.inLayers)} of the weights inside the layers, the MLPs have ${share(1 - counts.inLayers)}.`;
-    if (isDense) return { node: weights, caption: `Layer ${tour.chosen.layer} has one MLP for all tokens. ${words}`, alt: words };
+    if (!at.routing && !at.neurons) return { node: weights, caption: `Layer ${tour.chosen.layer} has no MLP. ${words}`, alt: words };
     const { node, says } = at.routing ? routed(at.routing, tour) : firing(at.neurons[0], tour);
     return { node: el("div", {}, node, weights), caption: `${says} ${words}`, alt: `${says} ${words} Counted: attention ${millions(counts.attention)}, MLPs ${millions(counts.mlp)}, embeddings ${millions(counts.embeddings)}.` };
   },

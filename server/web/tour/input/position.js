@@ -2,6 +2,8 @@
 import { el, svg } from "../../dom.js";
 import { cosine, length, mean, row, scored, stretched, sum, turnedProduct, turns } from "../arithmetic.js";
 import { counted, lines, number, slider, square } from "../draw.js";
+import { unturned } from "../look.js";
+import { turnedOf } from "../model.js";
 
 const MAX_DISTANCE = 64;
 
@@ -38,7 +40,7 @@ export const position = {
     says: "A vector for the position is added to the word's embedding.",
     is: [
       "In GPT-2 and GPT-3, yes, a learned one. Most newer models turn queries and keys instead, in every layer (rotary positions): the table of embeddings is left alone, values are not turned, and only the distance counts.",
-      model.isKnown ? `This model: ${{ rotary: `rotary, ${model.design.rope_dim} of ${model.head_dim} numbers of a head turn`, learned: "a learned row is added", alibi: "scores fall with the distance (ALiBi)", none: "no positions at all" }[model.design.positions]}.` : "",
+      model.isKnown ? `This model: ${{ rotary: model.design.rope_dims.length ? "rotary, in some layers more numbers of a head turn than in others" : `rotary, ${model.design.rope_dim} of ${model.head_dim} numbers of a head turn`, learned: "a learned row is added", alibi: "scores fall with the distance (ALiBi)", none: "no positions at all" }[model.design.positions]}.` : "",
     ].filter(Boolean),
   }),
 
@@ -50,10 +52,13 @@ export const position = {
     }
     const options = { layers: [chosen.layer], heads: [chosen.head] };
     if (kind === "rotary") {
-      const include = ["q", "k", "rot_q", "rot_k", "scores"];
+      const names = unturned(model);
+      const include = [...names, "rot_q", "rot_k", "scores"];
       const positions = [...new Set([1, chosen.query, chosen.key])].filter((place) => place < ids.length);
       const found = await look({ ...options, include, positions });
-      if (ids.length > 1 && isTurned(found.at(chosen.layer))) return { kind, found, positions };
+      const at = found.at(chosen.layer);
+      const before = names.map((name) => at[name]);
+      if (ids.length > 1 && isTurned(before, at.rot_q)) return { kind, at, before, positions };
     }
     return { kind: "other", at: (await look({ ...options, include: ["pattern"] })).at(chosen.layer) };
   },
@@ -63,13 +68,13 @@ export const position = {
   },
 };
 
-const isTurned = ({ q, rot_q: turned }) => q.values.some((value, i) => Math.abs(value - turned.values[i]) > 1e-6);
+/** Whether this layer turns, and has keys of its own to show that with. */
+const isTurned = ([q, k], turned) => k.shape[0] > 0 && q.values.some((value, i) => Math.abs(value - turned.values[i]) > 1e-6);
 
-function drawClocks({ found, positions }, { chosen, model, name }) {
-  const { q, k, rot_q: turned, rot_k: turnedKeys, scores } = found.at(chosen.layer);
+function drawClocks({ at: { rot_q: turned, rot_k: turnedKeys, scores }, before: [q, k], positions }, { chosen, model, name }) {
   const at = (place) => positions.indexOf(place);
-  const frequencies = turns(row(q, 0, at(1)), row(turned, 0, at(1)), 1, model.design.rope_dim);
-  const dim = model.design.rope_dim;
+  const dim = turnedOf(model, chosen.layer);
+  const frequencies = turns(row(q, 0, at(1)), row(turned, 0, at(1)), 1, dim);
   const query = stretched(row(q, 0, at(chosen.query)), row(turned, 0, at(chosen.query)), dim);
   const key = stretched(row(k, 0, at(chosen.key)), row(turnedKeys, 0, at(chosen.key)), dim);
   const own = chosen.query - chosen.key;

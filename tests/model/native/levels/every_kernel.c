@@ -93,6 +93,8 @@ static void all_of(int rows) {
             room((size_t)rows * groups * sizeof(struct rounded_group)), 2, rows, in, 32};
         run(stored_linear, &args, 1);
         take(packed, 2 * bytes), take(y, (size_t)rows * 32 * 4);
+        run(stored_refine, &args, 1);
+        take(y, (size_t)rows * 32 * 4);
     }
 }
 #elif defined(OF_FLOAT_LINEAR)
@@ -113,6 +115,20 @@ static void all_of(int rows) {
                                  stream, normed, 1e-5f, rows, size};
     run(rms_norm, &args, 1);
     take(stream, (size_t)rows * size * 4), take(normed, (size_t)rows * size * 4);
+}
+#elif defined(OF_LATENT)
+operation head_linear, latent_norm;
+static void all_of(int rows) {
+    int heads = 3, in = 100, out = 70, passed = 5, width = out + passed;
+    float *y = room((size_t)rows * heads * width * 4), *normed = room((size_t)rows * in * 4);
+    struct head_linear_args args = {
+        numbers((size_t)rows * heads * (in + passed)), y, numbers((size_t)heads * 2 * in * PANEL),
+        heads * (in + passed), in + passed, heads * width, width, rows, heads, in, out, passed};
+    run(head_linear, &args, 1);
+    struct latent_norm_args norm = {
+        numbers((size_t)rows * in), numbers(in - passed), normed, in, 1e-6f, rows, in - passed, passed};
+    run(latent_norm, &norm, 1);
+    take(y, (size_t)rows * heads * width * 4), take(normed, (size_t)rows * in * 4);
 }
 #elif defined(OF_LAYER_NORM)
 operation layer_norm;
@@ -195,9 +211,12 @@ static void all_of(int rows) {
             .scratch_floats = 1 << 18, .part_floats = (int64_t)part, .score = &score,
             .num_tiles = num_tiles, .max_rows = max_rows, .max_blocks = 4, .table_width = 16,
             .block_size = page, .num_heads = heads, .num_kv_heads = kv_heads, .head_dim = dim,
-            .number_bytes = number_bytes};
+            .value_dim = dim, .number_bytes = number_bytes};
         run(paged_attention, &args, 1);
         take(args.output, out * 4);
+        args.values = (const char *)args.keys + 4 * number_bytes, args.value_dim = dim - 4;
+        run(paged_attention, &args, 1); /* values that are a part of keys */
+        take(args.output, (size_t)rows * heads * args.value_dim * 4);
     }
 }
 #elif defined(OF_SAMPLE)

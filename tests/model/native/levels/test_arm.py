@@ -11,7 +11,7 @@ from thirdeye.model.native.build import COMPILERS, FLAGS, SOURCES
 from thirdeye.model.native.levels import Level, level_named, levels_here
 
 KERNELS = ("rms_norm", "layer_norm", "activate", "xielu", "rope_kv", "paged_attention", "sample")
-KERNELS += ("float_linear", "int8_linear", "stored_linear", "dequantize")
+KERNELS += ("float_linear", "int8_linear", "stored_linear", "dequantize", "latent")
 PACKED_BY = {"int8_linear": "int8_pack.c", "stored_linear": "stored_pack.c"}
 TWIN = Path(__file__).with_name("every_kernel.c")
 CROSS, QEMU = ("aarch64-linux-gnu-gcc",), ("qemu-aarch64-static", "qemu-aarch64")

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from tests.model.attention.test_attention import Case, cache_of, scattered_batch
-from tests.model.attention.test_specs import CASES, SPECS, by
+from tests.model.attention.test_specs import CASES, LATENT, OVER_LATENTS, SPECS, by
 from tests.model.experts.layer import SPECS as EXPERTS
 from tests.model.experts.layer import finish, tokens
 from tests.model.experts.layer import layer_of as experts_of
@@ -25,6 +25,7 @@ from thirdeye.model.config import AttentionSpec
 from thirdeye.model.linear.native_float32 import NativeFloat32
 from thirdeye.model.linear.native_int8 import NativeInt8
 from thirdeye.model.native.activate import KINDS, ActivateKernel, XIELUKernel
+from thirdeye.model.native.latent_kernels import HeadLinearKernel, LatentNormKernel
 from thirdeye.model.native.layer_norm import HeadNormKernel, LayerNormKernel
 from thirdeye.model.native.levels import LEVELS, Level, levels_here
 from thirdeye.model.native.library import Library
@@ -55,6 +56,7 @@ def stored_linear(native: Library, rows: int) -> Iterator[Tensor]:
             for kind, count in ((name, 50), ("Q8_0", 20))
         ]
         yield layer_of(native, parts)(numbers(rows, 512))
+        yield layer_of(native, parts, is_head=True)(numbers(rows, 512))
 
 
 def float_linear(native: Library, rows: int) -> Iterator[Tensor]:
@@ -104,6 +106,8 @@ def rope_kv(native: Library, rows: int) -> Iterator[Tensor]:
 
 def attention(native: Library, rows: int) -> Iterator[Tensor]:
     several = Case([(11 * i + 60, 1) for i in range(rows)], 16, 6, 2, 20)
+    for case in OVER_LATENTS.values():
+        yield by(NativeAttention(native), case, LATENT)
     for case in (several, Case([(100, rows)], 16, 6, 1, 64), *CASES.values()):
         for spec in (SPECS["sinks"], SPECS["all and alibi"]):
             for dtype in (torch.float32, torch.float16):
@@ -158,7 +162,18 @@ def experts(native: Library, rows: int) -> Iterator[Tensor]:
 KERNELS = (int8_linear, stored_linear, float_linear, norms, activations, rope_kv, attention, draws)
 
 
-KERNELS += (number_by_number, experts, states, lora)
+def latents(native: Library, rows: int) -> Iterator[Tensor]:
+    for in_features, out_features in ((128, 70), (39, 16)):
+        kernel = HeadLinearKernel(native, numbers(3, out_features, in_features))
+        y = torch.empty(rows, 3, 5 + out_features)
+        kernel(numbers(rows, 3, 5 + in_features), y, 5)
+        yield y
+    y = torch.empty(rows, 52)
+    LatentNormKernel(native)(numbers(rows, 52), numbers(43), 1e-6, y, 9)
+    yield y
+
+
+KERNELS += (number_by_number, experts, states, lora, latents)
 
 
 def digest(tensors: Iterator[Tensor]) -> str:

@@ -1,0 +1,102 @@
+"""What models with multi-head latent attention call its tensors.
+
+A checkpoint has a head's channels that are not turned before those that are, and turns neighbours;
+ours come in the other order, and in halves (`model/parts/rope.py`).
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from thirdeye.model.config import ModelConfig
+from thirdeye.model.declare.latent_spec import LatentSpec
+from thirdeye.weights.architectures.common.name_table import (
+    NameTable,
+    Reorder,
+    TensorTarget,
+    with_bias,
+)
+from thirdeye.weights.architectures.llama import llama_names
+
+ATTENTION = "blocks.{i}.attention"
+QKV = f"{ATTENTION}.qkv"
+
+
+def huggingface_names(config: ModelConfig) -> NameTable:
+    spec = latent_of(config)
+    query = TensorTarget(f"{QKV}.query.weight", reorder=turned_first(spec.key_size, spec.rope_size))
+    latent = TensorTarget(f"{QKV}.latent.weight", reorder=turned_first(spec.size, spec.rope_size))
+    linear = with_bias(
+        {
+            "self_attn.q_a_proj.weight": TensorTarget(f"{QKV}.query_down.weight"),
+            "self_attn.kv_a_proj_with_mqa.weight": latent,
+        }
+    )
+    also: dict[str, Any] = linear | {
+        "self_attn.q_proj.weight": query,
+        "self_attn.q_b_proj.weight": query,
+        "self_attn.q_a_layernorm.weight": TensorTarget(f"{QKV}.query_norm.weight"),
+        "self_attn.kv_a_layernorm.weight": TensorTarget(f"{QKV}.latent_norm.weight"),
+        "self_attn.kv_b_proj.weight": of_keys_and_values(config),
+    }
+    return llama_names.huggingface_names(config, also)
+
+
+def gguf_names(config: ModelConfig) -> NameTable:
+    """Since April 2025 a head's matrices to keys and to values are tensors of their own."""
+    spec, heads = latent_of(config), config.num_heads
+    query = TensorTarget(f"{QKV}.query.weight", reorder=turned_first(spec.key_size, spec.rope_size))
+    latent = TensorTarget(f"{QKV}.latent.weight", reorder=turned_first(spec.size, spec.rope_size))
+    linear = with_bias(
+        {
+            "attn_q_a.weight": TensorTarget(f"{QKV}.query_down.weight"),
+            "attn_kv_a_mqa.weight": latent,
+        }
+    )
+    also: dict[str, Any] = linear | {
+        "attn_q.weight": query,
+        "attn_q_b.weight": query,
+        "attn_q_a_norm.weight": TensorTarget(f"{QKV}.query_norm.weight"),
+        "attn_kv_a_norm.weight": TensorTarget(f"{QKV}.latent_norm.weight"),
+        "attn_kv_b.weight": of_keys_and_values(config),
+        "attn_k_b.weight": TensorTarget(f"{QKV}.key.weight", num_heads=heads, is_across=True),
+        "attn_v_b.weight": TensorTarget(f"{ATTENTION}.value.weight", num_heads=heads),
+    }
+    return llama_names.gguf_names(config, also)
+
+
+def latent_of(config: ModelConfig) -> LatentSpec:
+    spec = config.attention_of(0).latent
+    assert spec is not None
+    return spec
+
+
+def of_keys_and_values(config: ModelConfig) -> tuple[TensorTarget, TensorTarget]:
+    """Of one matrix from a latent, whose rows are of each head a key's, then a value's."""
+    spec = latent_of(config)
+    size = spec.key_size + spec.value_size
+    num_rows = config.num_heads * size
+    keys, values = range(spec.key_size), range(spec.key_size, size)
+    return (
+        TensorTarget(f"{QKV}.key.weight", reorder=of_heads(keys, size), num_stored_rows=num_rows),
+        TensorTarget(
+            f"{ATTENTION}.value.weight", reorder=of_heads(values, size), num_stored_rows=num_rows
+        ),
+    )
+
+
+def turned_first(num_others: int, rope_size: int) -> Reorder:
+    """Of rows that are, of each head, `num_others` and then those that are turned."""
+    size = num_others + rope_size
+    halves = [*range(num_others, size, 2), *range(num_others + 1, size, 2)]
+    return of_heads([*halves, *range(num_others)], size)
+
+
+def of_heads(channels: Sequence[int], size: int) -> Reorder:
+    """These rows of each head's `size`, in this order."""
+
+    def pick(rows: Any) -> Any:
+        return rows[
+            [start + channel for start in range(0, len(rows), size) for channel in channels]
+        ]
+
+    return pick
