@@ -8,7 +8,7 @@ from thirdeye.server.api.openai.tools.old_functions import with_tools
 from thirdeye.server.api.state.grammar_cache import Grammars, refused
 from thirdeye.server.api.state.server_state import ServedModel
 from thirdeye.server.errors import InvalidRequest
-from thirdeye.server.text.constraints.constraint import ConstraintError
+from thirdeye.server.text.constraints.trials.refusal import ConstraintError
 from thirdeye.server.text.tools.call_grammar import ToolGrammarError, tool_grammar
 from thirdeye.server.text.tools.definitions import ChoiceMode, Tool, ToolChoice, ToolUse
 from thirdeye.server.text.tools.families.call_form import CallForm
