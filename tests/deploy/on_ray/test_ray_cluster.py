@@ -15,7 +15,7 @@ from tests.deploy.on_ray.running_cluster import BODY, CHAT, Cluster, listening, 
 from tests.e2e.live import LiveServer
 
 pytestmark = [pytest.mark.prove, pytest.mark.timeout(1800)]
-NUM_STREAMS = 64
+NUM_STREAMS, LONG = 64, 3900  # tokens: longer than all take to begin
 AT_THAT_MOMENT = 2  # probes: one that was there, one on its way
 
 
@@ -113,7 +113,7 @@ def test_what_is_wrong_is_answered_by_a_replica(cluster: Cluster) -> None:
 def test_an_engines_death_is_its_replicas(cluster: Cluster) -> None:
     """Its streams read why; the others are whole; nobody else notices; another takes its place."""
     replicas, engines = cluster.replicas(), cluster.engines()
-    with cluster.streams(16, max_tokens=2000) as streams:
+    with cluster.streams(16, max_tokens=LONG) as streams:
         os.kill(engines[0], signal.SIGKILL)
         probes = cluster.probes_while(streams.is_going_on)
         told = streams.ends()
@@ -128,7 +128,7 @@ def test_an_engines_death_is_its_replicas(cluster: Cluster) -> None:
 
 def test_a_killed_replica_cuts_its_own_streams_alone(cluster: Cluster) -> None:
     killed = cluster.replicas()[0]
-    with cluster.streams(NUM_STREAMS, max_tokens=600) as streams:
+    with cluster.streams(NUM_STREAMS, max_tokens=LONG // 2) as streams:
         os.kill(killed, signal.SIGKILL)
         probes = cluster.probes_while(streams.is_going_on)
         told = streams.ends()
