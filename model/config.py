@@ -6,6 +6,7 @@ described without loading one.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -197,9 +198,9 @@ class ModelConfig:
         return None if has_none else self.experts
 
     @property
-    def mlp_layers(self) -> tuple[int, ...]:
+    def mlp_layers(self) -> Sequence[int]:
         """Those that have an MLP, or experts."""
-        return self.lone_mlps or tuple(range(self.num_hidden_layers))
+        return self.lone_mlps or range(self.num_hidden_layers)  # each layer asks whether it is one
 
     def state_of(self, layer: int) -> StateSpec | None:
         """Of one layer, counted from 0; None: it keeps none."""
