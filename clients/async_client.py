@@ -12,7 +12,7 @@ import httpx
 from thirdeye.clients import core
 from thirdeye.clients.base_client import BaseClient, cut_of, failure_of, refusal_body, reply_of
 from thirdeye.clients.bounds.answer_body import Body, check_encoding
-from thirdeye.clients.bounds.bounded_network import async_bounded, body_within
+from thirdeye.clients.bounds.bounded_network import async_bounded, async_pieces, body_within
 from thirdeye.clients.core import Call, HttpRequest, Messages, Prompt, Reply, StreamCall
 from thirdeye.clients.errors import ThirdeyeError
 from thirdeye.clients.resume import Rounds, Splice
@@ -211,7 +211,7 @@ async def _read(
     async with aclosing(await open_(call)) as response:
         check_encoding(response.headers)
         try:
-            async for data in response.aiter_raw():
+            async for data in async_pieces(response):
                 for chunk in reader.feed(data):
                     yield chunk
                 if reader.done:

@@ -16,7 +16,7 @@ import httpx
 from thirdeye.clients import core
 from thirdeye.clients.base_client import BaseClient, cut_of, failure_of, refusal_body, reply_of
 from thirdeye.clients.bounds.answer_body import Body, check_encoding
-from thirdeye.clients.bounds.bounded_network import body_within, bounded
+from thirdeye.clients.bounds.bounded_network import body_within, bounded, pieces
 from thirdeye.clients.core import Call, HttpRequest, Messages, Prompt, Reply, StreamCall
 from thirdeye.clients.errors import ThirdeyeError
 from thirdeye.clients.resume import Rounds, Splice
@@ -223,7 +223,7 @@ def _read(
     with closing(open_(call)) as response:
         check_encoding(response.headers)
         try:
-            for data in response.iter_raw():
+            for data in pieces(response):
                 yield from reader.feed(data)
                 if reader.done:
                     return

@@ -2,15 +2,15 @@
 without end, and waits for each byte of a head or of a trailer as long as for an answer.
 
 Heads are counted as they come over the socket, below httpx's own reader. A head that has begun is
-there at once where a server means well. Where a body has so many seconds (`body_within`), they
-count for bytes that are no part of it, too: for trailers, and for what stands beside the sizes of
-chunks.
+there at once where a server means well. What stands beside a body, trailers and the words behind
+the sizes of chunks, gives nobody more time: a whole body ends within its seconds (`body_within`),
+and each piece of a stream is there within the read timeout from when it was asked for (`pieces`).
 """
 
 import re
 import ssl
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -25,6 +25,8 @@ END_OF_HEAD = re.compile(rb"\r?\n\r?\n")
 INTERIM = re.compile(rb"HTTP/\d\.\d 1(?!01)\d\d")  # 101 is the last of its connection
 
 _BODY_SECONDS: ContextVar[float | None] = ContextVar("seconds of a body", default=None)
+# When the piece of a stream was asked for that is being read.
+_ASKED_AT: ContextVar[float | None] = ContextVar("when a piece was asked for", default=None)
 
 
 @contextmanager
@@ -35,6 +37,36 @@ def body_within(seconds: float | None) -> Iterator[None]:
         yield
     finally:
         _BODY_SECONDS.reset(token)
+
+
+@contextmanager
+def _asking() -> Iterator[None]:
+    token = _ASKED_AT.set(time.monotonic())
+    try:
+        yield
+    finally:
+        _ASKED_AT.reset(token)
+
+
+def pieces(response: httpx.Response) -> Iterator[bytes]:
+    """Of a stream's body, as they come."""
+    raw = response.iter_raw()
+    while True:
+        with _asking():
+            data = next(raw, None)
+        if data is None:
+            return
+        yield data
+
+
+async def async_pieces(response: httpx.Response) -> AsyncIterator[bytes]:
+    raw = response.aiter_raw()
+    while True:
+        with _asking():
+            data = await anext(raw, None)
+        if data is None:
+            return
+        yield data
 
 
 class AnswerHeads:
@@ -51,9 +83,11 @@ class AnswerHeads:
         self._began: float | None = None  # this head
         self._ended: float | None = None  # the last, behind which the body comes
 
-    def check_time(self) -> None:
-        """Before more is waited for. Raises `httpcore.ReadTimeout`."""
-        now, seconds = self._clock(), _BODY_SECONDS.get()
+    def check_time(self, timeout: float | None = None) -> None:
+        """Before more is waited for, `timeout` seconds at most. Raises `httpcore.ReadTimeout`."""
+        now, seconds, asked_at = self._clock(), _BODY_SECONDS.get(), _ASKED_AT.get()
+        if asked_at is not None and timeout is not None and now > asked_at + timeout:
+            raise httpcore.ReadTimeout(f"no piece of a body in {timeout:g} s")
         if self._began is not None and now > self._began + HEAD_SECONDS:
             raise httpcore.ReadTimeout(f"a head of {HEAD_SECONDS:g} s")
         if self._ended is not None and seconds is not None and now > self._ended + seconds:
@@ -85,7 +119,7 @@ class BoundedStream(httpcore.NetworkStream):
         self._stream, self._heads = stream, AnswerHeads()
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        self._heads.check_time()
+        self._heads.check_time(timeout)
         data = self._stream.read(max_bytes, timeout)
         self._heads.received(data)
         return data
@@ -114,7 +148,7 @@ class AsyncBoundedStream(httpcore.AsyncNetworkStream):
         self._stream, self._heads = stream, AnswerHeads()
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        self._heads.check_time()
+        self._heads.check_time(timeout)
         data = await self._stream.read(max_bytes, timeout)
         self._heads.received(data)
         return data

@@ -99,7 +99,10 @@ def choose_linear(where: Placement) -> LinearMethod:
 
 
 def choose_head(where: Placement) -> LinearMethod:
-    """The last layer decides between tokens: it is kept in no fewer than 8 bits."""
+    """The last layer decides between tokens: it is kept in no fewer than 8 bits, and where it may
+    decide, it rounds its input less."""
     if where.quantize in BLOCKS and where.native:
-        return NativeBlocks(where.native, "Q8_0")
+        return NativeBlocks(where.native, "Q8_0", is_head=True)
+    if where.quantize == "stored" and where.native:
+        return NativeStored(where.native, is_head=True)
     return WeightOnlyInt8(where) if where.quantize == "int4" else choose_linear(where)

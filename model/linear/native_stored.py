@@ -1,7 +1,8 @@
 """Weights as they are stored: a file's own blocks, multiplied without being rounded again.
 
 The default on a CPU where the kernels could be compiled. Activations are rounded to 8 bits by 16
-channels, twice as finely as in `native_int8.py`, and within these sums are whole numbers. What a
+channels, twice as finely as in `native_int8.py`, and within these sums are whole numbers; a head's
+largest results are computed from 16 bits. What a
 file keeps in a form that has no kernel, or as plain numbers, is rounded to 8 bits. A slow twin is
 in `tests/model/native/products/stored_twin.py`.
 """
@@ -31,8 +32,10 @@ class NativeStored(FromStored):
 
     stored_formats = frozenset(FORMATS)
 
-    def __init__(self, library: Library) -> None:
+    def __init__(self, library: Library, *, is_head: bool = False) -> None:
+        """`is_head`: as `StoredLinearKernel` says."""
         self._library, self._rounded = library, NativeInt8(library)
+        self._is_head = is_head
 
     def finish(self, layer: LinearLayer) -> None:
         """Of a layer that came as numbers."""
@@ -44,7 +47,7 @@ class NativeStored(FromStored):
             for tensor in joined(rows)
         ]
         replace_weight(layer, torch.empty(0))
-        layer.kept = StoredLinearKernel(self._library, parts, layer.bias)
+        layer.kept = StoredLinearKernel(self._library, parts, layer.bias, is_head=self._is_head)
 
     def apply(self, layer: LinearLayer, x: Tensor) -> Tensor:
         y: Tensor = layer.kept(x.contiguous())
@@ -54,9 +57,9 @@ class NativeStored(FromStored):
 class NativeBlocks(FromDense):
     """The same with blocks that are made here, whatever the file has: `--quantize q4_0`."""
 
-    def __init__(self, library: Library, name: str) -> None:
-        """`name`: of the blocks, one of ROUND."""
-        self._library, self._name = library, name
+    def __init__(self, library: Library, name: str, *, is_head: bool = False) -> None:
+        """`name`: of the blocks, one of ROUND. `is_head`: as `StoredLinearKernel` says."""
+        self._library, self._name, self._is_head = library, name, is_head
 
     def create(
         self, layer: LinearLayer, in_features: int, out_features: int, bias: bool, where: Placement
@@ -74,7 +77,7 @@ class NativeBlocks(FromDense):
         blocks = round_blocks(weight, self._name).numpy()
         part = pack_blocks(self._library, self._name, blocks, weight.shape[1])
         replace_weight(layer, torch.empty(0))
-        layer.kept = StoredLinearKernel(self._library, [part], layer.bias)
+        layer.kept = StoredLinearKernel(self._library, [part], layer.bias, is_head=self._is_head)
 
     def apply(self, layer: LinearLayer, x: Tensor) -> Tensor:
         y: Tensor = layer.kept(x.contiguous())

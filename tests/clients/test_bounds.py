@@ -174,6 +174,23 @@ def test_what_stands_beside_a_body_is_bounded(
         connect(max_retries=0).chat("Hi", model="tiny")
 
 
+@pytest.mark.parametrize("beside", [b"1;", b"0\r\nX: "])
+def test_what_drips_beside_a_stream_is_silence(
+    connect: Callable[..., Any], stub: Stub, beside: bytes
+) -> None:
+    """A byte now and then of a chunk's extension or of a trailer kept a stream for ever."""
+    chunked = head(200, "text/event-stream", [("transfer-encoding", "chunked")])
+    first = chat_events("word")[1]
+    begun = b"%x\r\n%b\r\n" % (len(first), first)
+    drips: list[bytes | float] = [0.02, b"x"] * 500
+    stub.raw(chunked, begun, beside, *drips)
+    stream = connect(stream_timeout=0.3, max_retries=0).stream_chat("Hi", model="tiny")
+    assert next(stream).text == "word"
+    with pytest.raises(errors.Timeout, match="silent"):
+        list(stream)
+    assert stub.requests[0].client_left.wait(60)
+
+
 def heads(clock: Clock) -> AnswerHeads:
     found = AnswerHeads(clock)
     found.sent()

@@ -13,8 +13,8 @@ from tests.contract import checks
 
 __all__ = ["checks"]
 
-FIRST = 60  # of an operation: more than most have
-ONE_OF = 16  # of the others
+FIRST = 30  # of an operation: as many as most have
+ONE_OF = 24  # of the others
 
 _num_made: Counter[str] = Counter()
 

@@ -246,6 +246,7 @@ def test_two_ranks_tell_what_one_does(pair_of: PairOf, on_ranks: Any, name: str)
         Edit("kv_head", Scale(-0.5), keeping[0], 1),
         Edit("attn_out", Scale(0.5), 0, positions=(3,)),
     ]
+    edits = [edit for edit in edits if edit.at not in refusals(pair.ours.config)]
 
     def told(model: Transformer) -> list[Tensor]:
         with torch.inference_mode():

@@ -34,7 +34,7 @@ MIXED = dataclasses.replace(  # every way to attend, two rotary tables and a lay
     num_hidden_layers=4,
     attention=(
         AttentionSpec(NEAR, window=20, softcap=3.0),
-        AttentionSpec(FAR, sinks=True),
+        AttentionSpec(FAR, chunk=30, sinks=True),
         AttentionSpec(None, scale=0.5, alibi=Alibi(scale=0.5)),
         AttentionSpec(NEAR, scale=0.2, window=70, softcap=1.5, sinks=True),
     ),

@@ -103,7 +103,10 @@ def _attention(
         )
         query, key = _rotate(spec.rope, q[:, own]), _rotate(spec.rope, k[:, shared])
         for i in range(length):
-            seen = slice(0 if spec.window is None else max(0, i + 1 - spec.window), i + 1)
+            first = 0 if spec.window is None else max(0, i + 1 - spec.window)
+            if spec.chunk is not None:
+                first = max(first, i - i % spec.chunk)
+            seen = slice(first, i + 1)
             scores = key[seen] @ query[i] * scale
             if spec.softcap is not None:
                 scores = spec.softcap * torch.tanh(scores / spec.softcap)

@@ -5,18 +5,14 @@ regular expression of whole names. Patterns of ranks and alphas are regular expr
 They are written by strangers, and some take for ever to match: those are not taken.
 """
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self, TypeVar
 
 from thirdeye.weights.formats.fields import Fields, shown
+from thirdeye.weights.formats.strangers_pattern import matches, too_much_of
 
 T = TypeVar("T")
-MAX_LENGTH = 1000
-MAX_REPEATS = 3  # of "any number of" in one expression: each makes a match as much longer
-REPEATS = re.compile(r"[*+{]")
-REPEATED_GROUP = re.compile(r"\)[*+{]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,26 +24,19 @@ class ModulePattern:
     @classmethod
     def of(cls, fields: Fields, key: str, text: str) -> Self:
         """Raises `ModelFormatError`."""
-        problem = ""
-        if len(text) > MAX_LENGTH:
-            problem = f"has {len(text):,} characters, the limit is {MAX_LENGTH:,}"
-        elif len(REPEATS.findall(text)) > MAX_REPEATS or REPEATED_GROUP.search(text):
-            problem = f"repeats too much in {shown(text)}: name the modules in a list"
-        else:
-            try:
-                re.compile(text)
-            except (re.error, RecursionError, OverflowError):
-                problem = f"{shown(text)} is no regular expression"
-        if problem:
+        if problem := too_much_of(text):
             raise fields.error(key, f"{problem}.")
         return cls(text)
 
     def ends(self, module: str) -> bool:
         """Whether the module's name is it, or ends in a dot and it."""
-        return re.match(rf"(.*\.)?({self.text})$", module) is not None
+        return any(
+            matches(rf"({self.text})$", module[begin:])
+            for begin in (0, *(i + 1 for i, c in enumerate(module) if c == "."))
+        )
 
     def is_all_of(self, module: str) -> bool:
-        return re.fullmatch(self.text, module) is not None
+        return matches(rf"({self.text})\Z", module) is not None
 
 
 def find_pattern(values: Mapping[ModulePattern, T], module: str, default: T) -> T:

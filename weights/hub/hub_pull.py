@@ -22,7 +22,13 @@ from thirdeye.weights.hub.hub_client import (
     RepositoryListing,
 )
 from thirdeye.weights.hub.hub_name import HubName
-from thirdeye.weights.hub.hub_store import HubRecord, folder_of, read_record, write_record
+from thirdeye.weights.hub.hub_store import (
+    HubRecord,
+    folder_of,
+    leads_inside,
+    read_record,
+    write_record,
+)
 from thirdeye.weights.storage import (
     ByteCount,
     Progress,
@@ -57,7 +63,9 @@ def pull_hub_model(
     folder = folder_of(name)
     partials = folder / ".partial"
     try:
-        partials.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        _check_ways(folder, [partials / "lock", *(folder / file.path for file in chosen.files)])
+        partials.mkdir(exist_ok=True)
         with _alone(partials, name):
             missing = [file for file in chosen.files if not _is_whole(folder, file, progress)]
             waiting = _waiting_bytes(partials, missing)
@@ -83,6 +91,8 @@ def _fetch_all(
     before, total = 0, sum(file.size for file in files)
     for file in files:
         partial = _partial(partials, file)
+        if partial.is_symlink():  # it is none of ours, and what comes would go where it leads
+            partial.unlink()
         if partial.is_file() and partial.stat().st_size > file.size:
             partial.unlink()
 
@@ -138,7 +148,8 @@ def _record(folder: Path, name: HubName, listing: RepositoryListing, chosen: Cho
     if chosen.entry is None:
         files = {path: file for path, file in files.items() if path not in stale}
         for path in stale:
-            (folder / path).unlink(missing_ok=True)
+            if leads_inside(folder, folder / path):
+                (folder / path).unlink(missing_ok=True)
     record = HubRecord(
         repository=name.repository,
         revision=name.revision,
@@ -148,11 +159,25 @@ def _record(folder: Path, name: HubName, listing: RepositoryListing, chosen: Cho
     write_record(folder, record)
 
 
+def _check_ways(folder: Path, paths: list[Path]) -> None:
+    """Raises `PullError` where a link would take what is written to another place. The folder
+    itself may be one: models may lie on another disk."""
+    for path in paths:
+        if not leads_inside(folder, path):
+            raise PullError(
+                f"{path.parent} leads out of {folder}, where this model's files belong: nothing "
+                "was written. Remove that link, and run the same command again."
+            )
+
+
 @contextmanager
 def _alone(partials: Path, name: HubName) -> Iterator[None]:
     """Two that append to one partial file would spoil it."""
+    lock = partials / "lock"
+    if lock.is_symlink():  # what it leads to would be emptied
+        lock.unlink()
     try:
-        with FileLock(partials / "lock", timeout=0):
+        with FileLock(lock, timeout=0):
             yield
     except Timeout:
         raise PullError(f"another process is fetching {name} just now.") from None

@@ -75,6 +75,7 @@ def read_record(folder: Path) -> HubRecord | None:
 def write_record(folder: Path, record: HubRecord) -> None:
     """Raises OSError."""
     new = folder / f".{RECORD}"
+    new.unlink(missing_ok=True)  # a link of this name would be written through
     new.write_bytes(msgspec.json.encode(record))
     put_in_place(new, folder / RECORD)
 
@@ -144,14 +145,18 @@ def _models_in(folder: Path, record: HubRecord) -> Iterator[StoredHubModel]:
 def _present(folder: Path, record: HubRecord) -> list[RepositoryFile]:
     """Those of the record that are there at their full size. The folder itself may be a link, and
     nothing in it that leads elsewhere."""
-    home = folder.resolve()
     return [
         file
         for path, file in record.files.items()
         if (folder / path).is_file()
         and (folder / path).stat().st_size == file.size
-        and (folder / path).parent.resolve().is_relative_to(home)
+        and leads_inside(folder, folder / path)
     ]
+
+
+def leads_inside(folder: Path, path: Path) -> bool:
+    """Whether the folder that `path` names a file of lies in `folder`, whatever links there are."""
+    return path.parent.resolve().is_relative_to(folder.resolve())
 
 
 def _snapshot(name: HubName) -> Path | None:

@@ -15,252 +15,40 @@
  *
  * and the minimums behind both, from the first group to the last: so a token's result is the same in any
  * batch. What a scale stands for is exact too: a half, or a half times a whole number of 8 bits.
+ *
+ * `stored_refine`, called behind it, makes a head's largest results closer: for the panels that have the
+ * largest, each token's remainders (x - code * scale, rounded once) are rounded to 8 bits and multiplied
+ * alike, and y = y + that: 16 bits of the activations where they may decide which token is likeliest.
  */
-#include "stored_dot.h"
 #include "experts.h"
-#include "stored_linear.h"
+#include "stored_panel.h"
 
-enum {
-    TOKENS = 4, /* that share a pass over a panel, */
-    FEW = 2,    /* or rather fewer */
-    AHEAD = 4096 /* bytes: how long before its use a lone pass asks for numbers */
-};
+enum { LIKELIEST = 16 }; /* panels of a token that are refined */
 
-/* And of its tiles: as many as the registers can sum up; the others come afterwards. */
-INLINE int at_once(int tokens) { return REGISTERS == 32 || tokens <= FEW ? TILES : 1; }
-
-/* What IQ4_NL's and IQ4_XS's numbers stand for, 128 added. */
-static const int8_t VALUES[16] = {1,   24,  45,  63,  79,  93,  106, 118,
-                                  -127, -115, -103, -90, -75, -59, -39, -15};
+/* 32 channels. */
+static void round_channels(const float *x, struct rounded_group *r) {
+    for (int half = 0; half < 2; half++, x += WIDTH) {
+        ints whole;
+        r->scales[half] = round_half(f_load(x), r->codes + half * WIDTH, &whole);
+        r->sums[half] = i_sum(whole);
+        r->worth[half] = (float)r->sums[half] * r->scales[half];
+    }
+    r->worth[2] = r->worth[0] + r->worth[1];
+}
 
 static void round_token(const struct stored_linear_args *args, int token) {
     int groups = args->in_features / GROUP;
     const float *x = args->x + (size_t)token * args->in_features;
     struct rounded_group *r = args->rounded + (size_t)token * groups;
-    for (int group = 0; group < groups; group++, r++) {
-        for (int half = 0; half < 2; half++, x += WIDTH) {
-            ints whole;
-            r->scales[half] = round_half(f_load(x), r->codes + half * WIDTH, &whole);
-            r->sums[half] = i_sum(whole);
-            r->worth[half] = (float)r->sums[half] * r->scales[half];
-        }
-        r->worth[2] = r->worth[0] + r->worth[1];
-    }
+    for (int group = 0; group < groups; group++)
+        round_channels(x + group * GROUP, r + group);
 }
 
-/* A group of a panel from one of its tiles on, and of the first of some tokens. */
-struct place {
-    const uint8_t *numbers, *scales;
-    const struct rounded_group *rounded;
-    int groups; /* between one token and the next */
-};
-
-/* The numbers of 4 channels of 16 rows. Word `step % bits`, from bit `step / bits * bits` on, has them. */
-INLINE ints numbers_at(const struct layout l, const uint8_t *numbers, int step) {
-    ints q = i_load_raw(numbers + step % l.low * STEP * ROWS);
-    if (l.low < 8) {
-        if (step >= l.low) q = i_down(q, step / l.low * l.low);
-        q = i_and(q, i_all(0x01010101 * ((1 << l.low) - 1)));
-    }
-    if (l.is_table) return i_look_up(VALUES, q);
-    if (!l.high) return q;
-    ints above = i_load_raw(numbers + (l.low + step % l.high) * STEP * ROWS);
-    int from = step / l.high * l.high, up = l.low - from;
-    above = up > 0 ? i_up(above, up) : i_down(above, -up);
-    return i_or(q, i_and(above, i_all(0x01010101 * (((1 << l.high) - 1) << l.low))));
+static int num_panels(const struct stored_linear_args *args) {
+    int panels = 0;
+    for (int i = 0; i < args->num_segments; i++) panels += panels_of(args->segments + i);
+    return panels;
 }
-
-/* Of a tile's 16 rows; `super` is what a byte's is multiplied by. */
-INLINE floats scales_at(const struct layout l, const uint8_t *scales, int index, int tile,
-                        floats super) {
-    size_t place = (size_t)index * ROWS + tile * WIDTH;
-    if (l.has_super) return f_mul(super, f_load_bytes((const int8_t *)scales + place));
-    return f_load_half((const uint16_t *)scales + place, WIDTH);
-}
-
-/* Sums of the products of 16 channels. */
-INLINE void dot(const struct layout l, const struct place *p, const int half, const int tokens,
-                ints whole[TOKENS][TILES]) {
-    const int steps = STEPS / 2, is_wide = l.low == 8 || l.is_table;
-    const int fits = is_wide ? steps : most_added(l.low + l.high), most = fits < steps ? fits : steps;
-    for (int t = 0; t < tokens; t++) {
-        int32_t start = -l.less * p->rounded[t * p->groups].sums[half];
-        for (int tile = 0; tile < at_once(tokens); tile++)
-            whole[t][tile] = is_wide ? dot_from(start) : i_all(start);
-    }
-#pragma GCC unroll 4
-    for (int first = half * steps; first < (half + 1) * steps; first += most) {
-        partial part[TOKENS][TILES];
-        for (int t = 0; t < tokens; t++)
-            for (int tile = 0; tile < at_once(tokens); tile++) part[t][tile] = partial_of(whole[t][tile]);
-#pragma GCC unroll 4
-        for (int step = first; step < first + most; step++) {
-            ints q[TILES];
-            for (int tile = 0; tile < at_once(tokens); tile++)
-                q[tile] = numbers_at(l, p->numbers + tile * WIDTH * STEP, step);
-            for (int t = 0; t < tokens; t++) {
-                const int8_t *four = p->rounded[t * p->groups].codes + step * STEP;
-                for (int tile = 0; tile < at_once(tokens); tile++) {
-                    if (is_wide)
-                        whole[t][tile] = dot_add(whole[t][tile], dot_of(q[tile]), four);
-                    else
-                        part[t][tile] = partial_add(part[t][tile], q[tile], four);
-                }
-            }
-        }
-        for (int t = 0; t < tokens && !is_wide; t++)
-            for (int tile = 0; tile < at_once(tokens); tile++)
-                whole[t][tile] = partial_end(whole[t][tile], part[t][tile]);
-    }
-}
-
-/* What 16 channels add to the terms, or, with a scale of their own, to the sums. */
-INLINE void add_half(const struct layout l, const struct place *p, const int half, const int tokens,
-                     const floats super[TILES], floats terms[TOKENS][TILES],
-                     floats sums[TOKENS][TILES]) {
-    ints whole[TOKENS][TILES];
-    dot(l, p, half, tokens, whole);
-    for (int tile = 0; tile < at_once(tokens); tile++) {
-        floats scale = f_zero();
-        if (l.scales == 2) scale = scales_at(l, p->scales, half, tile, super[tile]);
-        for (int t = 0; t < tokens; t++) {
-            floats worth = f_all(p->rounded[t * p->groups].scales[half]), sum = f_of(whole[t][tile]);
-            if (l.scales == 2)
-                sums[t][tile] = f_fma(f_mul(sum, scale), worth, sums[t][tile]);
-            else
-                terms[t][tile] = half ? f_fma(sum, worth, terms[t][tile]) : f_mul(sum, worth);
-        }
-    }
-}
-
-INLINE void add_minimum(const struct layout l, const struct place *p, const int index,
-                        const int tokens, const floats super[TILES],
-                        floats sums[TOKENS][TILES]) {
-    for (int tile = 0; tile < at_once(tokens); tile++) {
-        floats minimum = scales_at(l, p->scales, l.scales + index, tile, super[tile]);
-        for (int t = 0; t < tokens; t++) {
-            const float *worth = p->rounded[t * p->groups].worth;
-            sums[t][tile] = f_fma(minimum, f_all(worth[l.scales == 2 ? index : 2]), sums[t][tile]);
-        }
-    }
-}
-
-/* What a group of channels adds to the sums of some tiles. */
-INLINE void add_group(const struct layout l, const struct place *p, const int tokens,
-                      const floats super[TILES], const floats super_minimum[TILES],
-                      floats sums[TOKENS][TILES]) {
-    floats terms[TOKENS][TILES];
-    add_half(l, p, 0, tokens, super, terms, sums);
-    add_half(l, p, 1, tokens, super, terms, sums);
-    for (int tile = 0; tile < at_once(tokens) && l.scales == 1; tile++) {
-        floats scale = scales_at(l, p->scales, 0, tile, super[tile]);
-        for (int t = 0; t < tokens; t++)
-            sums[t][tile] = f_fma(terms[t][tile], scale, sums[t][tile]);
-    }
-    if (l.has_minimum) add_minimum(l, p, 0, tokens, super_minimum, sums);
-    if (l.has_minimum && l.scales == 2) add_minimum(l, p, 1, tokens, super_minimum, sums);
-}
-
-/* The sums of some rows, from one of the segment's on, for some tokens into y. All of it is unrolled, or
- * the sums would be in memory all the way. */
-INLINE void store(const struct stored_linear_args *args, const struct segment *segment, int below,
-                  int first, const int tokens, floats sums[TOKENS][TILES]) {
-#pragma GCC unroll 3
-    for (int tile = 0; tile < at_once(tokens); tile++) {
-        int left = segment->num_rows - below - tile * WIDTH;
-        int row = segment->first_row + below + tile * WIDTH;
-        floats bias = args->bias ? f_load_first(args->bias + row, left) : f_zero();
-#pragma GCC unroll 8
-        for (int t = 0; t < tokens; t++) {
-            floats y = args->bias ? f_add(sums[t][tile], bias) : sums[t][tile];
-            f_store_first(args->y + (size_t)(first + t) * args->out_features + row, left, y);
-        }
-    }
-}
-
-/* Some tiles of a panel, for `tokens` tokens from `first`; meanwhile `lines` are asked for with each
- * group. Where this is inlined all inner loops have constant bounds, so sums stay in registers. */
-INLINE void pass_tiles(const struct stored_linear_args *args, const struct segment *segment,
-                       int panel, int from, int first, const int tokens, const uint8_t *wanted,
-                       int lines, const struct layout l) {
-    int groups = args->in_features / GROUP;
-    const uint8_t *supers = segment->packed + panel * segment->panel_bytes;
-    const uint8_t *scales = supers + scales_start(l, groups);
-    struct place place = {supers + numbers_start(l, groups) + from * WIDTH * STEP,
-                          scales + from * WIDTH * (l.has_super ? 1 : 2),
-                          args->rounded + (size_t)first * groups, groups};
-    floats sums[TOKENS][TILES], super[TILES], super_minimum[TILES];
-    for (int t = 0; t < tokens; t++)
-        for (int tile = 0; tile < at_once(tokens); tile++) sums[t][tile] = f_zero();
-    for (int group = 0; group < groups;) {
-        int stop = l.has_super ? group + SUPER : groups;
-        if (l.has_super)
-            for (int tile = 0; tile < at_once(tokens); tile++) {
-                const uint16_t *halves = (const uint16_t *)supers + (from + tile) * WIDTH;
-                super[tile] = f_load_half(halves, WIDTH);
-                if (l.has_minimum) super_minimum[tile] = f_load_half(halves + ROWS, WIDTH);
-            }
-        for (; group < stop; group++) {
-            for (int line = 0; line < lines; line++, wanted += LINE)
-                __builtin_prefetch(wanted, 0, 2);
-            add_group(l, &place, tokens, super, super_minimum, sums);
-            place.numbers += group_numbers(l), place.scales += group_scales(l), place.rounded++;
-        }
-        supers += super_scales(l);
-    }
-    store(args, segment, panel * ROWS + from * WIDTH, first, tokens, sums);
-}
-
-/* One pass over a panel. What is asked for ahead: see int8_linear.c; a lone pass has the next panel's
- * scales when it comes there. */
-INLINE void pass(const struct stored_linear_args *args, const struct segment *segment, int panel,
-                 int next, int first, const int tokens, const struct layout l) {
-    int groups = args->in_features / GROUP, passes = ceil_div(args->num_tokens, TOKENS);
-    int lines = ceil_div(ceil_div((int)(segment->panel_bytes / groups), LINE), passes);
-    size_t skipped = (size_t)lines * LINE * groups * (first / TOKENS);
-    const uint8_t *begin = segment->packed + panel * segment->panel_bytes;
-    const uint8_t *wanted = passes == 1
-                                ? begin + numbers_start(l, groups) + AHEAD
-                                : segment->packed + next * segment->panel_bytes + skipped;
-    if (skipped >= (size_t)segment->panel_bytes) lines = 0;
-    for (int tile = 0; tile < TILES; tile += at_once(tokens))
-        pass_tiles(args, segment, panel, tile, first, tokens, wanted, tile ? 0 : lines, l);
-}
-
-INLINE void multiply(const struct stored_linear_args *args, const struct segment *segment, int panel,
-                     int next, const enum format format) {
-    const struct layout l = layout_of(format);
-    int token = 0, left;
-    for (; (left = args->num_tokens - token) >= TOKENS; token += TOKENS)
-        pass(args, segment, panel, next, token, TOKENS, l);
-    if (left & 2) pass(args, segment, panel, next, token, 2, l);
-    token += left & 2;
-    if (left & 1) pass(args, segment, panel, next, token, 1, l);
-}
-
-#define OF_FORMAT(format)                                                                          \
-    static __attribute__((noinline)) void multiply_##format(                                       \
-        const struct stored_linear_args *args, const struct segment *segment, int panel, int next) { \
-        multiply(args, segment, panel, next, format);                                              \
-    }
-OF_FORMAT(Q4_0)
-OF_FORMAT(Q4_1)
-OF_FORMAT(Q5_0)
-OF_FORMAT(Q5_1)
-OF_FORMAT(Q8_0)
-OF_FORMAT(Q4_K)
-OF_FORMAT(Q5_K)
-OF_FORMAT(Q6_K)
-OF_FORMAT(Q2_K)
-OF_FORMAT(Q3_K)
-OF_FORMAT(IQ4_NL)
-OF_FORMAT(IQ4_XS)
-
-static void (*const MULTIPLY[])(const struct stored_linear_args *, const struct segment *, int, int) = {
-    multiply_Q4_0, multiply_Q4_1, multiply_Q5_0, multiply_Q5_1, multiply_Q8_0,   multiply_Q4_K,
-    multiply_Q5_K, multiply_Q6_K, multiply_Q2_K, multiply_Q3_K, multiply_IQ4_NL, multiply_IQ4_XS};
-
-static int panels_of(const struct segment *segment) { return ceil_div(segment->num_rows, ROWS); }
 
 void stored_linear(const void *data, struct team *team) {
     const struct stored_linear_args *args = data;
@@ -268,14 +56,11 @@ void stored_linear(const void *data, struct team *team) {
         round_token(args, token);
     barrier(team);
     /* A few items for each thread: neighbouring panels for one thread, little to wait for. */
-    int panels = 0;
-    for (int i = 0; i < args->num_segments; i++) panels += panels_of(args->segments + i);
-    int item_panels = ceil_div(panels, 8 * team->num_threads);
+    int panels = num_panels(args), item_panels = ceil_div(panels, 8 * team->num_threads);
     for (int first; (first = next_item(team) * item_panels) < panels;)
         for (int panel = first; panel < first + item_panels && panel < panels; panel++) {
-            const struct segment *segment = args->segments;
             int own = panel;
-            for (; own >= panels_of(segment); segment++) own -= panels_of(segment);
+            const struct segment *segment = segment_of(args, &own);
             int is_last = panel == first + item_panels - 1; /* the others take the items between */
             int step = is_last ? (team->num_threads - 1) * item_panels + 1 : 1;
             MULTIPLY[segment->format](args, segment, own, own + step);
@@ -287,4 +72,75 @@ void stored_linear_of(const void *layer, const struct expert_rows *rows, struct 
     args.x = rows->x, args.y = rows->y, args.num_tokens = rows->num_tokens;
     args.rounded = rows->scratch;
     stored_linear(&args, team);
+}
+
+/* What rounding took off a token, rounded in its turn: the codes' second 8 bits. */
+static void round_rest(const struct stored_linear_args *args, int token) {
+    int groups = args->in_features / GROUP;
+    const float *x = args->x + (size_t)token * args->in_features;
+    struct rounded_group *r = args->rounded + (size_t)token * groups;
+    for (int group = 0; group < groups; group++, r++, x += GROUP) {
+        float rest[GROUP];
+        for (int half = 0; half < 2; half++) {
+            floats code = f_load_bytes(r->codes + half * WIDTH);
+            f_store(rest + half * WIDTH, f_fnma(code, f_all(r->scales[half]), f_load(x + half * WIDTH)));
+        }
+        round_channels(rest, r);
+    }
+}
+
+/* The largest result of a panel's rows. */
+static float largest_in(const float *y, int rows) {
+    if (rows == ROWS) {
+        floats most = f_load(y);
+        for (int tile = 1; tile < TILES; tile++) most = f_max(most, f_load(y + tile * WIDTH));
+        return f_largest(most);
+    }
+    float most = y[0];
+    for (int row = 1; row < rows; row++)
+        if (y[row] > most) most = y[row];
+    return most;
+}
+
+/* The panels with the largest results of a token, the largest first, the upper one of two alike;
+ * -> how many. */
+static int likeliest(const struct stored_linear_args *args, int token, int panels[LIKELIEST]) {
+    float most[LIKELIEST];
+    int count = 0, all = num_panels(args);
+    for (int panel = 0; panel < all; panel++) {
+        int own = panel;
+        const struct segment *segment = segment_of(args, &own);
+        int left = segment->num_rows - own * ROWS;
+        const float *y = args->y + (size_t)token * args->out_features + segment->first_row + own * ROWS;
+        float value = largest_in(y, left < ROWS ? left : ROWS);
+        if (count == LIKELIEST && !(value > most[LIKELIEST - 1])) continue;
+        int place = count < LIKELIEST ? count++ : LIKELIEST - 1;
+        for (; place && value > most[place - 1]; place--) {
+            most[place] = most[place - 1];
+            panels[place] = panels[place - 1];
+        }
+        most[place] = value, panels[place] = panel;
+    }
+    return count;
+}
+
+void stored_refine(const void *data, struct team *team) {
+    const struct stored_linear_args *args = data;
+    for (int token; (token = next_item(team)) < args->num_tokens;) {
+        int panels[LIKELIEST], count = likeliest(args, token, panels);
+        round_rest(args, token);
+        for (int i = 0; i < count; i++) {
+            int own = panels[i];
+            struct segment segment = *segment_of(args, &own);
+            int left = segment.num_rows - own * ROWS, rows = left < ROWS ? left : ROWS;
+            float *y = args->y + (size_t)token * args->out_features + segment.first_row + own * ROWS;
+            float more[ROWS];
+            struct stored_linear_args one = *args;
+            one.rounded += (size_t)token * (args->in_features / GROUP);
+            one.y = more, one.bias = NULL, one.num_tokens = 1;
+            segment.first_row = -own * ROWS; /* so that the panel's are the first of `more` */
+            MULTIPLY[segment.format](&one, &segment, own, own);
+            for (int row = 0; row < rows; row++) y[row] += more[row];
+        }
+    }
 }

@@ -108,6 +108,7 @@ struct stored_pack_args {
     int format, num_rows, in_features;
 };
 
-operation stored_linear, stored_pack;
+/* `stored_refine` takes the arguments of a `stored_linear` that has just run, with its scratch. */
+operation stored_linear, stored_refine, stored_pack;
 
 #endif

@@ -102,9 +102,16 @@ class StoredLinearKernel:
     """y = x W^T + b for one layer, whose rows are `parts`, top to bottom."""
 
     def __init__(
-        self, library: Library, parts: Sequence[PackedBlocks], bias: Tensor | None
+        self,
+        library: Library,
+        parts: Sequence[PackedBlocks],
+        bias: Tensor | None,
+        *,
+        is_head: bool = False,
     ) -> None:
+        """A head's largest results are computed from 16 bits of `x`."""
         self._run, self._operation = library.run, library.operation("stored_linear")
+        self._refine = library.operation("stored_refine") if is_head else None
         self.parts, self.bias = parts, bias  # held here, for C only has their addresses
         self.in_features = parts[0].in_features
         self.out_features = sum(part.num_rows for part in parts)
@@ -135,6 +142,8 @@ class StoredLinearKernel:
         args.x, args.y = address(x, torch.float32, -1, self.in_features), y.data_ptr()
         args.rounded, args.num_tokens = scratch.data_ptr(), num_tokens
         self._run(self._operation, args, is_small=num_tokens * self._size < SMALL)
+        if self._refine is not None:
+            self._run(self._refine, args, is_small=num_tokens == 1)
         return y
 
 

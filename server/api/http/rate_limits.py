@@ -4,7 +4,8 @@ minute, and answers under way at once.
 Two leaky buckets a key, full at first, which refill without a pause. A request is let in while both
 hold something; its prompt is charged at once and its answer when it is known, so a bucket may go
 below nothing, and the key then waits until it is above. A key's books are kept while a bucket of it
-is not full: callers cannot make them grow.
+is not full, and those of as many others at most: callers cannot make them grow. They are looked
+through as often as they double, since behind a gateway there may be a caller for each of its users.
 """
 
 import math
@@ -15,6 +16,7 @@ from collections.abc import Callable, Mapping, MutableMapping
 from thirdeye.server.errors import ApiError, RequestsLimited, TokensLimited, come_back_in, whose
 
 KINDS = ("requests", "tokens")
+FEW = 64  # books that are never looked through
 CONCURRENT = "concurrent"  # has no reset: a place is free when an answer ends, whenever that is
 RATE_HEADERS = (
     *(f"x-ratelimit-{what}-{kind}" for what in ("limit", "remaining", "reset") for kind in KINDS),
@@ -125,6 +127,7 @@ class Rates:
         self._limits = {kind: limit for kind, limit in (per_minute or {}).items() if limit}
         self._clock = clock or time.monotonic
         self._buckets: dict[str, dict[str, Bucket]] = {}
+        self._look_at = FEW  # so many books
         self._places = Places(at_once)
         self.num_rejected = 0
 
@@ -133,7 +136,8 @@ class Rates:
 
         Raises `RequestsLimited` or `TokensLimited`. `headers` gets what the caller has left, too.
         """
-        self._forget_full_ones()
+        if len(self._buckets) >= self._look_at:
+            self._forget_full_ones()
         buckets = self._buckets.setdefault(
             caller, {kind: Bucket(limit, self._clock) for kind, limit in self._limits.items()}
         )
@@ -167,6 +171,7 @@ class Rates:
             for caller, buckets in self._buckets.items()
             if any(bucket.level() < bucket.per_minute for bucket in buckets.values())
         }
+        self._look_at = max(2 * len(self._buckets), FEW)
 
 
 def duration(seconds: float) -> str:

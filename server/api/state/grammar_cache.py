@@ -17,7 +17,7 @@ from typing import Protocol
 from thirdeye.server.api.requests.response_formats import Constraint, Kind
 from thirdeye.server.errors import InvalidRequest, ServiceUnavailable, come_back_in
 from thirdeye.server.text.constraints import constraint as grammar
-from thirdeye.server.text.constraints.constraint import ConstraintError
+from thirdeye.server.text.constraints.trials.refusal import ConstraintError
 from thirdeye.server.text.constraints.trials.trial import trying_with
 from thirdeye.server.text.constraints.trials.trial_processes import (
     Budget,

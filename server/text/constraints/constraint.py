@@ -15,40 +15,16 @@ from llguidance import LLMatcher
 
 from thirdeye.server.engine.interface.grammar_limits import marked_as_foreign
 from thirdeye.server.engine.interface.token_sets import token_set, token_set_of
-from thirdeye.server.text.constraints.endless import endless_path
-from thirdeye.server.text.constraints.followable import followable, leave_out
-from thirdeye.server.text.constraints.json_schema import SchemaError, check_schema, subschemas
 from thirdeye.server.text.constraints.lark_rules import NOT_COMPILED
+from thirdeye.server.text.constraints.reasons.regex_rules import unfollowable_regex
 from thirdeye.server.text.constraints.repetition import regex_length, repeated_too_long
-from thirdeye.server.text.constraints.trials.trial import can_begin, rules_of
+from thirdeye.server.text.constraints.trials.refusal import ConstraintError, check_size
+from thirdeye.server.text.constraints.trials.schema_grammar import MAX_SCHEMA_BYTES, SchemaForm
+from thirdeye.server.text.constraints.trials.trial import can_begin, rules_of, schema_grammar
 
-MAX_SCHEMA_BYTES = 64 * 1024
 MAX_REGEX_BYTES = 4 * 1024
 MAX_GRAMMAR_BYTES = 64 * 1024
 MAX_SERIALIZED_BYTES = 8 * MAX_SCHEMA_BYTES  # what escapes may make of any of them
-MAX_REPAIRS = 16  # of schemas in a tool whose arguments are not strict
-MAX_LOCATING_BYTES = 128 * 1024  # of subschemas compiled alone, to find the one that fails
-
-# Between the parts of a JSON text: nothing, a blank, or a new line and its indentation. A weak
-# model that likes blanks must go on after them.
-WHITESPACE = r"( |\n {0,32})?"
-
-UNFOLLOWABLE = (
-    "cannot be followed: nothing satisfies it, or it needs a combination that is not supported."
-)
-
-
-ENDLESS = "cannot be followed: a value of it never ends, as it needs another of its own."
-
-
-class ConstraintError(ValueError):
-    """A grammar that cannot be made. `rule` completes a sentence that begins with the field's name;
-    `path` says where in a schema (`$.properties.age.minimum`), and is empty for the others."""
-
-    def __init__(self, rule: str, path: str = "") -> None:
-        super().__init__(f"{path} {rule}" if path else rule)
-        self.rule = rule
-        self.path = path
 
 
 def json_schema(schema: object, *, is_closed: bool = False) -> str:
@@ -57,21 +33,7 @@ def json_schema(schema: object, *, is_closed: bool = False) -> str:
     `is_closed`: objects have the properties that they list and no others, unless the schema says
     so. Raises `ConstraintError` with the path of what is wrong with it.
     """
-    _check_size(json.dumps(schema, ensure_ascii=False), MAX_SCHEMA_BYTES)
-    plain = followable(schema, is_closed=is_closed, caps_numbers=False).schema
-    try:
-        check_schema(plain)
-    except SchemaError as error:
-        raise ConstraintError(error.rule, error.path) from None
-    if schema is False:
-        raise ConstraintError(UNFOLLOWABLE, "$")
-    if path := endless_path(plain):
-        raise ConstraintError(ENDLESS, path)
-    capped = _serialize(followable(schema, is_closed=is_closed).schema)
-    for grammar in dict.fromkeys((capped, _serialize(plain))):
-        if can_begin(grammar):
-            return grammar
-    raise ConstraintError(UNFOLLOWABLE, _locate(plain))
+    return _of_schema(schema, SchemaForm.CLOSED if is_closed else SchemaForm.PLAIN)[0]
 
 
 def lenient_json_schema(schema: object) -> tuple[str, list[str]]:
@@ -79,15 +41,7 @@ def lenient_json_schema(schema: object) -> tuple[str, list[str]]:
 
     Raises `ConstraintError` for one that is too large.
     """
-    _check_size(json.dumps(schema, ensure_ascii=False), MAX_SCHEMA_BYTES)
-    found = followable(schema, is_lenient=True, caps_numbers=False)
-    for _ in range(MAX_REPAIRS):
-        try:
-            return json_schema(found.schema), found.left_out
-        except ConstraintError as error:
-            if not error.path or not leave_out(found, error.path):
-                break
-    return json_object(), ["$"]
+    return _of_schema(schema, SchemaForm.LENIENT)
 
 
 def json_object() -> str:
@@ -97,7 +51,9 @@ def json_object() -> str:
 
 def regex(pattern: str) -> str:
     """Text that the whole of `pattern` matches; the syntax of Rust's regex, without anchors."""
-    _check_size(pattern, MAX_REGEX_BYTES)
+    check_size(pattern, MAX_REGEX_BYTES)
+    if rule := unfollowable_regex(pattern):
+        raise ConstraintError(rule)
     _check_repetition(regex_length(pattern))
     return _checked(LLMatcher.grammar_from_regex(pattern))
 
@@ -107,7 +63,7 @@ def choice(options: Sequence[str]) -> str:
     if not options or not all(options):
         raise ConstraintError("must hold at least one string, and no empty one.")
     text = "start: " + " | ".join(map(json.dumps, options))
-    _check_size(text, MAX_GRAMMAR_BYTES)
+    check_size(text, MAX_GRAMMAR_BYTES)
     return _checked(json.dumps({"grammars": [{"lark_grammar": text}]}))
 
 
@@ -119,7 +75,7 @@ def lark(text: str) -> str:
 
 def checked_lark(text: str) -> str:
     """The grammar in Lark's notation. Raises `ConstraintError`."""
-    _check_size(text, MAX_GRAMMAR_BYTES)
+    check_size(text, MAX_GRAMMAR_BYTES)
     rules, why = rules_of(text)
     if why:
         raise ConstraintError(why)
@@ -134,7 +90,7 @@ def works(rules: str) -> bool:
 def without(words: Sequence[str]) -> str:
     """Any text that holds none of `words`."""
     found = "|".join(map(_literal, words))
-    _check_size(found, MAX_REGEX_BYTES)
+    check_size(found, MAX_REGEX_BYTES)
     text = f"start: TEXT\nTEXT: /(?s:.*)/ & ~/(?s:.*({found}).*)/"
     return _checked(json.dumps({"grammars": [{"lark_grammar": text}]}))
 
@@ -152,13 +108,13 @@ def of_tokens(token_ids: Sequence[int]) -> str:
 
 def serialized(grammar: str) -> str:
     """What was put together of what these functions made."""
-    _check_size(grammar, MAX_SERIALIZED_BYTES)
+    check_size(grammar, MAX_SERIALIZED_BYTES)
     return grammar if token_set_of(grammar) is not None else _checked(grammar)
 
 
 def foreign(grammar: str) -> str:
     """What one of these functions made, as it says that brings it back from outside."""
-    _check_size(grammar, MAX_SERIALIZED_BYTES)
+    check_size(grammar, MAX_SERIALIZED_BYTES)
     if token_set_of(grammar) is not None:
         return grammar
     try:
@@ -175,17 +131,10 @@ def behind(rule: str, grammar: str) -> str:
     return json.dumps({"grammars": [{"lark_grammar": start}, {**first, "name": "answer"}, *others]})
 
 
-def _serialize(schema: object) -> str:
-    plain = {} if isinstance(schema, bool) else schema
-    return LLMatcher.grammar_from_json_schema(
-        json.dumps(plain), overrides={"whitespace_pattern": WHITESPACE}
-    )
-
-
-def _check_size(text: str, limit: int) -> None:
-    size = len(text.encode(errors="replace"))
-    if size > limit:
-        raise ConstraintError(f"must be at most {limit} bytes long, got {size}.")
+def _of_schema(schema: object, form: SchemaForm) -> tuple[str, list[str]]:
+    text = json.dumps(schema, ensure_ascii=False)
+    check_size(text, MAX_SCHEMA_BYTES)
+    return schema_grammar(text, form)
 
 
 def _check_repetition(length: int) -> None:
@@ -197,20 +146,3 @@ def _checked(grammar: str) -> str:
     if not can_begin(grammar):
         raise ConstraintError(NOT_COMPILED)
     return grammar
-
-
-def _locate(schema: object) -> str:
-    """The path of the innermost schema that fails alone; `$` if it takes several to fail."""
-    found, room = "$", MAX_LOCATING_BYTES
-    definitions: dict[str, object] = {}
-    if isinstance(schema, dict):
-        definitions = {k: v for k, v in schema.items() if k in ("$defs", "definitions")}
-    for path, node in subschemas(schema):
-        if isinstance(node, dict) and path.startswith(found):
-            grammar = _serialize(definitions | node)
-            room -= len(grammar)
-            if room < 0:
-                break
-            if not can_begin(grammar):
-                found = path
-    return found

@@ -16,7 +16,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from thirdeye.server.text.constraints.constraint import (
-    ConstraintError,
     checked_lark,
     json_schema,
     lenient_json_schema,
@@ -24,6 +23,7 @@ from thirdeye.server.text.constraints.constraint import (
     works,
 )
 from thirdeye.server.text.constraints.escaped_text import NotEscapable, escaped_lark
+from thirdeye.server.text.constraints.trials.refusal import ConstraintError
 from thirdeye.server.text.tools.definitions import ChoiceMode, TextInput, Tool, ToolUse
 from thirdeye.server.text.tools.form import CLOSE, OPEN, SEPARATOR, TAIL, head_of
 

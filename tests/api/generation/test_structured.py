@@ -1,8 +1,10 @@
 """`response_format` and `structured_outputs`: what reaches the engine, and what is refused."""
 
 import asyncio
+import errno
 import json
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -12,8 +14,9 @@ from tests.api.support import CHAT, COMPLETION, fake_engine, ready_state
 from thirdeye.server.api.requests.response_formats import Constraint, Kind
 from thirdeye.server.api.state.grammar_cache import GrammarCache, Grammars
 from thirdeye.server.api.state.metrics import Metrics
-from thirdeye.server.errors import InvalidRequest
+from thirdeye.server.errors import InvalidRequest, ServiceUnavailable
 from thirdeye.server.text.constraints import constraint as grammar
+from thirdeye.server.text.constraints.trials.trial_processes import TrialProcesses
 
 CHAT_URL, TEXT_URL = "/v1/chat/completions", "/v1/completions"
 SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
@@ -79,7 +82,7 @@ def outputs(**fields: Any) -> dict[str, Any]:
 BAD_FORMAT, BAD_OUTPUTS = "response_format", "structured_outputs"
 BAD: list[tuple[dict[str, Any], str, str, str]] = [
     ({"response_format": "json"}, BAD_FORMAT, "invalid_type", "must be an object, got string."),
-    (text_format(), f"{BAD_FORMAT}.type", "missing_required_parameter", "is required."),
+    (text_format(strict=True), f"{BAD_FORMAT}.type", "missing_required_parameter", "is required."),
     (text_format(type=5), f"{BAD_FORMAT}.type", "invalid_value", "'text', 'json_object' or"),
     (text_format(type="text", a=1), f"{BAD_FORMAT}.a", "unknown_parameter", "not a known field"),
     (
@@ -147,7 +150,7 @@ BAD: list[tuple[dict[str, Any], str, str, str]] = [
     (outputs(json_object=1), f"{BAD_OUTPUTS}.json_object", "invalid_type", "a boolean"),
     (outputs(json="{"), f"{BAD_OUTPUTS}.json", "invalid_schema", "not the JSON text"),
     (outputs(json=3), f"{BAD_OUTPUTS}.json", "invalid_type", "must be an object, got integer."),
-    (outputs(regex="(?=a)b"), f"{BAD_OUTPUTS}.regex", "invalid_schema", "cannot be compiled."),
+    (outputs(regex="(?=a)b"), f"{BAD_OUTPUTS}.regex", "invalid_schema", "must have no look"),
     (outputs(regex="a" * 4097), f"{BAD_OUTPUTS}.regex", "invalid_schema", "at most 4096 bytes"),
     (outputs(choice=["a", ""]), f"{BAD_OUTPUTS}.choice", "invalid_schema", "no empty one"),
     (outputs(choice=["a", 1]), f"{BAD_OUTPUTS}.choice[1]", "invalid_type", "a string, got integer"),
@@ -224,6 +227,22 @@ def test_what_takes_too_long_is_refused_and_counted() -> None:
         ):
             await grammars.of("structured_outputs", Constraint(Kind.REGEX, "a", ".regex"))
         assert observed.compiled == [True]
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("kind", [Kind.REGEX, Kind.JSON_SCHEMA, Kind.LARK])
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.EAGAIN, errno.ENOMEM])
+def test_a_machine_without_room_for_a_process_is_told_so(kind: Kind, number: int) -> None:
+    """No descriptor, no process, no memory for one: come back, and nobody else is held up."""
+    processes = TrialProcesses()
+
+    async def main() -> None:
+        with mock.patch.object(processes, "_start", side_effect=OSError(number, "none")):
+            grammars = Grammars(Observed(), processes=processes)
+            with pytest.raises(ServiceUnavailable, match="cannot start a process") as refused:
+                await grammars.of("structured_outputs", Constraint(kind, '{"type": "null"}'))
+        assert refused.value.headers["Retry-After"] == "5"
 
     asyncio.run(main())
 

@@ -21,7 +21,7 @@ from tests.api.support import (
     ready_state,
 )
 from thirdeye.server.api.http.api_config import ApiConfig
-from thirdeye.server.api.http.rate_limits import RATE_HEADERS, Account, Rates, duration
+from thirdeye.server.api.http.rate_limits import FEW, RATE_HEADERS, Account, Rates, duration
 from thirdeye.server.errors import RequestsLimited, TokensLimited
 
 CHAT_URL = "/v1/chat/completions"
@@ -33,6 +33,14 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
+
+
+class Counting(Clock):
+    num_looks = 0
+
+    def __call__(self) -> float:
+        self.num_looks += 1
+        return super().__call__()
 
 
 def admit(rates: Rates, caller: str, num_tokens: int, headers: dict[str, str]) -> Account:
@@ -100,12 +108,23 @@ def test_a_bucket_never_holds_more_than_its_minute() -> None:
 
 
 def test_full_buckets_are_forgotten() -> None:
+    """Callers who have asked once, and not again, are a bounded number of books."""
     clock = Clock()
     rates = Rates({"requests": 60}, clock)
-    for i in range(100):
-        admit(rates, f"key {i}", 1, {})
+    for number in range(1000):
+        admit(rates, f"caller {number}", 1, {})
         clock.now += 2
-    assert len(rates._buckets) <= 2
+    assert len(rates._buckets) <= FEW
+
+
+def test_a_request_looks_at_few_books_of_others() -> None:
+    """Two thousand users of a gateway within a minute: each request went through all of them."""
+    clock = Counting()
+    rates = Rates({"requests": 60, "tokens": 60}, clock)
+    for number in range(2000):
+        admit(rates, f"gateway:{number}", 1, {})
+    assert len(rates._buckets) == 2000
+    assert clock.num_looks < 40 * 2000
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,10 @@
 import asyncio
 import json
 import random
+import resource
 import socket
 import urllib.request
+from contextlib import ExitStack, suppress
 
 import httpx
 import pytest
@@ -201,3 +203,31 @@ def test_slow_readers(server):
 
     asyncio.run(main())
     assert server.output.count("stalled reader") > 0
+
+
+def test_no_descriptor_for_another_connection(server):
+    """Who cannot be taken in is turned away and waits for nothing; a stream that runs goes on, and
+    the server is as ever once others have left."""
+    pid, port = server.process.pid, server.port
+    long = {**BODY, "max_tokens": 2000, "stream": True}
+    with socket.create_connection(("127.0.0.1", port), timeout=200) as stream, ExitStack() as open_:
+        stream.sendall(post(long))
+        events = stream.makefile("rb")
+        while not next(events).startswith(b"data: "):
+            pass
+        limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+        few = num_descriptors(pid) + 4
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (few, limits[1]))
+        try:
+            others = [
+                open_.enter_context(socket.create_connection(("127.0.0.1", port), timeout=200))
+                for _ in range(20)
+            ]
+            last = others[-1]
+            with suppress(ConnectionError):
+                assert last.recv(1) == b"", "it is told that there is no room"
+            assert num_descriptors(pid) <= few
+            assert any(line.startswith(b"data: [DONE]") for line in events)
+        finally:
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
+    seconds_until(lambda: is_at_rest(server))

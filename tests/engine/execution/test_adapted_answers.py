@@ -7,6 +7,7 @@ import msgspec
 import pytest
 import torch
 
+from tests.draws import also_at_night, count
 from tests.engine.execution.request_mixes import CUTS, Answer, alone, answers, make_core
 from tests.engine.toy import make_request, tokens_of
 from tests.model.lora.adapters import merged_model, random_factors
@@ -19,7 +20,7 @@ from thirdeye.server.engine.interface.types import Request, StepOutput
 CONTEXT = 160
 CONFIG = change(LLAMA, max_position_embeddings=CONTEXT)
 STATES = change(BESIDE, max_position_embeddings=CONTEXT)
-STARVED = 12  # KV blocks: two requests fit until their answers grow
+STARVED = count(11, 12)  # KV blocks: two requests fit until their answers grow
 POET, CLERK = 4, 6  # adapters' numbers
 
 
@@ -39,23 +40,24 @@ def model(request: pytest.FixtureRequest) -> Transformer:
     return adapted(config, "int8" if "int8" in how else "none", native)
 
 
-def requests(count: int = 6) -> list[Request]:
+def requests(number: int = 6) -> list[Request]:
     """The same long beginning under both adapters and none: who finds another's blocks is wrong."""
     return [
         make_request(
             str(i),
-            [*range(1, 49), *[i // 3 + 1] * 20],
+            [*range(1, 49), *[i // 3 + 1] * count(30, 20)],
             adapter=(0, POET, CLERK)[i % 3],
-            max_tokens=30,
+            max_tokens=count(8, 30),
             ignore_eos=True,
             logprobs=2,
             temperature=i % 2,
             seed=i,
         )
-        for i in range(count)
+        for i in range(number)
     ]
 
 
+@also_at_night
 def test_in_any_company(model: Transformer) -> None:
     """Together, in any order, in chunks, preempted, behind prefixes that are there, with drafts."""
     torch.set_num_threads(1)
@@ -82,6 +84,7 @@ def test_who_has_none_is_served_as_without_adapters(native: Library) -> None:
     assert {name: mixed[name] for name in expected} == expected
 
 
+@also_at_night
 def test_as_merged_weights_say() -> None:
     """Greedy tokens of an engine over each adapter's merged weights."""
     asked = [msgspec.structs.replace(one, sampling=greedy(one)) for one in requests()]

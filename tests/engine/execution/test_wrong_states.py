@@ -10,6 +10,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
+from tests.draws import also_at_night, is_night
 from tests.engine.execution.request_mixes import Answer, alone, answers, make_core
 from tests.engine.execution.test_invariance import CONTEXT
 from tests.engine.scheduling.test_state_oracle import (
@@ -42,7 +43,7 @@ def model(request: pytest.FixtureRequest) -> Transformer:
     return random_model(config, native=native)
 
 
-def requests(max_tokens: int) -> list[Request]:
+def requests(number: int, max_tokens: int) -> list[Request]:
     """Long ones that share three blocks and repeat themselves, so that there is something to
     draft."""
     return [
@@ -53,7 +54,7 @@ def requests(max_tokens: int) -> list[Request]:
             ignore_eos=True,
             logprobs=2,
         )
-        for i in range(4)
+        for i in range(number)
     ]
 
 
@@ -62,16 +63,29 @@ def one_after_the_other(core: EngineCore, mix: list[Request]) -> dict[str, Answe
     return {request.request_id: answers(core, [request])[request.request_id] for request in mix}
 
 
+@also_at_night
 @pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.__name__)
 def test_a_planted_bug_changes_answers(
     model: Transformer, bug: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A push asks for no more than is known to show it, and only then for as much as a night."""
     torch.set_num_threads(1)
-    mix = requests(max_tokens=8 if BUGS[bug] is WARM else 40)
+    few, many = [(2, 8), (4, 8)] if BUGS[bug] is WARM else [(1, 28), (4, 40)]
+    mixes = [requests(*size) for size in ([many] if is_night() else [few, many])]
+    assert any(changes_answers(model, bug, mix, monkeypatch) for mix in mixes)
+
+
+def changes_answers(
+    model: Transformer,
+    bug: Callable[[pytest.MonkeyPatch], None],
+    mix: list[Request],
+    monkeypatch: pytest.MonkeyPatch,
+) -> bool:
     expected = alone(lambda: make_core(model, enable_prefix_caching=False), mix)
     sound = make_core(model, **BUGS[bug])
     assert [one_after_the_other(sound, mix) for _ in range(2)] == [expected] * 2
-    bug(monkeypatch)
-    monkeypatch.setattr(StatePool, "check_integrity", lambda self, holders: None)  # finds it too
-    broken = make_core(model, **BUGS[bug])
-    assert [one_after_the_other(broken, mix) for _ in range(2)] != [expected] * 2
+    with monkeypatch.context() as planted:
+        bug(planted)
+        planted.setattr(StatePool, "check_integrity", lambda self, holders: None)  # finds it too
+        broken = make_core(model, **BUGS[bug])
+        return any(one_after_the_other(broken, mix) != expected for _ in range(2))

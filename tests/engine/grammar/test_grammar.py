@@ -6,6 +6,7 @@ text with it. The answer: each token is the likeliest that the mask allows, foun
 
 import json
 import re
+from functools import cache
 
 import msgspec
 import numpy as np
@@ -242,6 +243,7 @@ def ends(outputs: dict[str, list[StepOutput]]) -> dict[str, tuple[list[int], Fin
     return {name: (tokens_of(o), o[-1].finish_reason) for name, o in outputs.items()}
 
 
+@cache
 def expected_ends() -> dict[str, tuple[list[int], FinishReason | None]]:
     return {r.request_id: reference(r) for r in all_requests() if r.grammar}
 

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from tests.engine.process.fake_worker import Recipe
 from tests.engine.process.test_engines import endings, long_request, start_process
 from tests.engine.toy import collect, greedy_reference, make_request, tokens_of, until
 from thirdeye.server.engine.interface.types import EngineDead, FinishReason
+from thirdeye.server.engine.process.process_engine import ProcessEngine
 
 
 def is_running(pid: int) -> bool:
@@ -28,6 +30,17 @@ def is_running(pid: int) -> bool:
 def cpu_seconds(pid: int) -> float:
     fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+@pytest.fixture(scope="module")
+def healthy() -> Iterator[tuple[asyncio.Runner, ProcessEngine]]:
+    """For tests that leave it as it was, on the event loop of the server: uvloop insists on the
+    right call for a Unix socket."""
+    uvloop = pytest.importorskip("uvloop")
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        engine = runner.run(start_process(Recipe(step_seconds=0.01)))
+        yield runner, engine
+        runner.run(engine.close())
 
 
 def test_kill_ends_every_stream_with_an_error() -> None:
@@ -130,42 +143,30 @@ def test_streams_do_not_wait_for_the_step_that_is_closed_upon() -> None:
     asyncio.run(main())
 
 
-def test_it_ignores_the_signals_of_the_terminal() -> None:
+def test_it_ignores_the_signals_of_the_terminal(
+    healthy: tuple[asyncio.Runner, ProcessEngine],
+) -> None:
     """Ctrl-C reaches the whole process group: running answers must survive to be drained."""
+    runner, engine = healthy
 
     async def main() -> None:
-        engine = await start_process(Recipe(step_seconds=0.01))
         request = make_request(max_tokens=10)
         task = asyncio.create_task(collect(engine, request))
         os.kill(engine.pid, signal.SIGINT)
         os.kill(engine.pid, signal.SIGTERM)
         assert tokens_of(await task) == greedy_reference(request)
-        await engine.close()
 
-    asyncio.run(main())
-
-
-def test_it_runs_on_the_event_loop_of_the_server() -> None:
-    """uvloop insists on the right call for a Unix socket."""
-
-    async def main() -> None:
-        engine = await start_process(Recipe())
-        request = make_request(max_tokens=10)
-        assert tokens_of(await collect(engine, request)) == greedy_reference(request)
-        await engine.close()
-
-    with asyncio.Runner(loop_factory=pytest.importorskip("uvloop").new_event_loop) as runner:
-        runner.run(main())
+    runner.run(main())
 
 
-def test_idle_costs_nothing() -> None:
+def test_idle_costs_nothing(healthy: tuple[asyncio.Runner, ProcessEngine]) -> None:
     """No polling: at most one tick of the clock in a second, on both sides of the pipe.
 
     In some second soon: on a busy machine the first may hold the end of what was asked.
     """
+    runner, engine = healthy
 
     async def main() -> None:
-        engine = await start_process(Recipe())
         await collect(engine, make_request())
         theirs = ours = 1.0
         async with asyncio.timeout(20):
@@ -174,9 +175,8 @@ def test_idle_costs_nothing() -> None:
                 await asyncio.sleep(1.0)
                 theirs = cpu_seconds(engine.pid) - before[0]
                 ours = time.process_time() - before[1]
-        await engine.close()
 
-    asyncio.run(main())
+    runner.run(main())
 
 
 PARENT = """

@@ -7,6 +7,7 @@ import pytest
 import torch
 from msgspec import structs
 
+from tests.draws import also_at_night, count
 from tests.engine.execution.request_mixes import answers, make_core
 from tests.engine.grammar.toy_grammars import ImmediateExecutor as Immediate
 from tests.engine.grammar.toy_grammars import guidance
@@ -57,7 +58,7 @@ def config_of(model: Transformer, num_blocks: int = 24, **sizes: object) -> Engi
     return EngineConfig(**(defaults | sizes))  # type: ignore[arg-type]  # plain test sizes
 
 
-def mix(seed: int, count: int) -> list[Request]:
+def mix(seed: int, number: int) -> list[Request]:
     """Greedy and drawn, in all three ways of sampling, with all that may be done to logits."""
     chance = random.Random(seed)
     plain = [
@@ -79,11 +80,12 @@ def mix(seed: int, count: int) -> list[Request]:
             stop_token_ids=chance.choice([[], [], list(range(8))]),
             ignore_eos=True,
         )
-        for i in range(count)
+        for i in range(number)
     ]
     return [structs.replace(r, grammar=chance.choice(["", "", *GRAMMARS])) for r in plain]
 
 
+@also_at_night
 @pytest.mark.parametrize("capture", CAPTURES)
 @pytest.mark.parametrize("late", [False, True])
 def test_replayed_steps_are_the_plain_ones(model: Transformer, capture: str, late: bool) -> None:
@@ -95,7 +97,7 @@ def test_replayed_steps_are_the_plain_ones(model: Transformer, capture: str, lat
     for engine in (core, plain):
         engine._grammars = GrammarCompiler(guidance(VOCAB).compile, Immediate())
     for seed in range(2):
-        requests = mix(seed, 10)
+        requests = mix(seed, count(5, 10))
         assert answers(core, requests) == answers(plain, requests)
     assert launcher.num_refused == 0
     assert launcher.num_decodes > 40

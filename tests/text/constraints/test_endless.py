@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from tests.draws import draws
 from tests.text.constraints.test_followable import takes
 from thirdeye.server.text.constraints import constraint as grammar
-from thirdeye.server.text.constraints.constraint import ConstraintError
 from thirdeye.server.text.constraints.endless import endless_path
+from thirdeye.server.text.constraints.trials.refusal import ConstraintError
 
 SELF = {"$ref": "#"}
 NODE = {"$ref": "#/$defs/node"}

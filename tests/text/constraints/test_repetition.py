@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from thirdeye.server.text.constraints import repetition
-from thirdeye.server.text.constraints.constraint import ConstraintError, json_schema, lark, regex
+from thirdeye.server.text.constraints.constraint import json_schema, lark, regex
 from thirdeye.server.text.constraints.repetition import MAX_REPEATED, lark_length, regex_length
+from thirdeye.server.text.constraints.trials.refusal import ConstraintError
 
 FORCED = st.recursive(
     st.sampled_from(["a", "b", r"\n", "[a]", r"\x61", "[^]a]", "é"]),

@@ -12,7 +12,14 @@ from unittest import mock
 import pytest
 
 from thirdeye.server.text.constraints import lark_rules
-from thirdeye.server.text.constraints.constraint import ConstraintError, lark, regex
+from thirdeye.server.text.constraints.constraint import (
+    json_schema,
+    lark,
+    lenient_json_schema,
+    regex,
+)
+from thirdeye.server.text.constraints.trials import trial
+from thirdeye.server.text.constraints.trials.refusal import ConstraintError
 from thirdeye.server.text.constraints.trials.trial import trying_with
 from thirdeye.server.text.constraints.trials.trial_processes import (
     GRAMMAR,
@@ -129,3 +136,38 @@ def test_callers_rules_are_read_there_and_come_after_answers(processes: TrialPro
     here.assert_not_called()
     pid = processes._idle[-1].pid
     assert os.getpriority(os.PRIO_PROCESS, pid) == NICE
+
+
+def branches(count: int) -> dict[str, object]:
+    """Of which none excludes another by its type alone: each is compared with each."""
+    few = [{"enum": [1000 * i + j for j in range(count)]} for i in range(40)]
+    return {"oneOf": few}
+
+
+def test_a_schema_is_read_there(processes: TrialProcesses) -> None:
+    """To the same grammar, the same places left out, the same refusal."""
+    schemas = [
+        {"type": "object", "properties": {"a": {"type": "integer"}}},
+        {"type": "string", "not": {"const": "x"}, "pattern": "a*"},
+        branches(2),
+    ]
+    wrong = {"properties": {"a": {"type": "word"}}}
+    here = [(json_schema(schemas[0], is_closed=True), lenient_json_schema(s)) for s in schemas]
+    refused: list[ConstraintError] = []
+    with trying_with(Budget(processes, 10)), mock.patch.object(trial, "schema_grammar_here") as one:
+        there = [(json_schema(schemas[0], is_closed=True), lenient_json_schema(s)) for s in schemas]
+    assert there == here
+    one.assert_not_called()
+    for trier in (Budget(processes, 10), trial.TriedHere()):
+        with trying_with(trier), pytest.raises(ConstraintError) as raised:
+            json_schema(wrong)
+        refused.append(raised.value)
+    assert [(e.rule, e.path) for e in refused] == [(refused[0].rule, "$.properties.a.type")] * 2
+
+
+def test_a_schema_that_takes_for_ever_is_ended(processes: TrialProcesses) -> None:
+    """47 KB whose branches are compared pair by pair were minutes of this process."""
+    began = time.thread_time()
+    with trying_with(Budget(processes, 0.3)), pytest.raises(TooCostly):
+        json_schema(branches(190))
+    assert time.thread_time() - began < 0.3

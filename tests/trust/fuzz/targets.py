@@ -26,7 +26,8 @@ from thirdeye.server.api.http.json_body import decode_object
 from thirdeye.server.api.openai.schema import ChatRequest, CompletionRequest
 from thirdeye.server.api.requests.pydantic_errors import parse
 from thirdeye.server.errors import ApiError
-from thirdeye.server.text.constraints.constraint import ConstraintError, json_schema, lark, regex
+from thirdeye.server.text.constraints.constraint import json_schema, lark, regex
+from thirdeye.server.text.constraints.trials.refusal import ConstraintError
 from thirdeye.server.text.constraints.trials.trial import trying_with
 from thirdeye.server.text.constraints.trials.trial_processes import Budget, shared_processes
 from thirdeye.server.text.templates.sandbox import TemplateRefusal, TemplateSandbox

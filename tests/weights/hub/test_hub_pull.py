@@ -1,6 +1,7 @@
 """Pulling from a hub: the right files, every byte checked, and each fault in one line."""
 
 import errno
+import hashlib
 import logging
 import re
 import shutil
@@ -11,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import huggingface_hub
+import msgspec
 import pytest
 
 from tests.weights.hub.fake_hub import COMMIT, FakeHub, FakeRepository, running_hub
@@ -23,9 +25,10 @@ from thirdeye.server.settings.api_settings import CheckpointSettings
 from thirdeye.weights import storage
 from thirdeye.weights.errors import ModelError, ModelNotFound, PullError
 from thirdeye.weights.hub import hub_client
+from thirdeye.weights.hub.chosen_files import RepositoryFile
 from thirdeye.weights.hub.hub_name import HubName
 from thirdeye.weights.hub.hub_pull import PulledModel, pull_hub_model
-from thirdeye.weights.hub.hub_store import find_hub_model
+from thirdeye.weights.hub.hub_store import find_hub_model, read_record, write_record
 from thirdeye.weights.inventory import files_to_remove, list_models, remove
 from thirdeye.weights.paths import models_directory
 
@@ -363,3 +366,47 @@ def test_the_commands(
     asked = CheckpointSettings(model="org/files:q8_0")
     assert make_present(asked)
     assert not make_present(replace(asked, hf_file="model-Q4_K_M.gguf"))
+
+
+@pytest.mark.parametrize("link", ["big", ".partial"])
+def test_nothing_is_written_through_a_link(hub: FakeHub, tmp_path: Path, link: str) -> None:
+    """Of a subfolder, or of the place for what has not come yet."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    folder().mkdir(parents=True)
+    (folder() / link).symlink_to(outside)
+    with pytest.raises(PullError) as raised:
+        pull_hub_model(replace(FILES, quantization="bf16"))
+    assert f"{folder() / link} leads out of {folder()}" in one_line(raised)
+    assert list(outside.iterdir()) == []
+
+
+def test_no_file_is_written_through_a_link(hub: FakeHub, tmp_path: Path) -> None:
+    """That has the name of one, of what has come of it, of the record or of the lock."""
+    precious = tmp_path / "precious"
+    precious.write_bytes(b"precious")
+    (folder() / ".partial").mkdir(parents=True)
+    key = hashlib.sha256(SMALL).hexdigest()
+    partials = (f".partial/{key}", ".partial/lock")
+    for name in ("model-Q4_K_M.gguf", "hub.json", ".hub.json", *partials):
+        (folder() / name).symlink_to(precious)
+    assert pull_hub_model(FILES).path.read_bytes() == SMALL
+    assert find_hub_model(FILES) == folder() / "model-Q4_K_M.gguf"
+    assert precious.read_bytes() == b"precious"
+
+
+def test_a_file_elsewhere_that_was_on_record_is_left(hub: FakeHub, tmp_path: Path) -> None:
+    """A shard that this commit does not have, in a folder that is a link."""
+    place = pull_hub_model(SHARDS).path
+    (place / "more").symlink_to(tmp_path)
+    (tmp_path / "precious.safetensors").write_bytes(WEIGHTS)
+    record = read_record(place)
+    assert record is not None
+    path = "more/precious.safetensors"
+    files = record.files | {path: RepositoryFile(path, len(WEIGHTS))}
+    write_record(place, msgspec.structs.replace(record, files=files))
+    pull_hub_model(SHARDS)
+    assert (tmp_path / "precious.safetensors").read_bytes() == WEIGHTS
+    left = read_record(place)
+    assert left is not None
+    assert path not in left.files

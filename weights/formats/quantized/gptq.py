@@ -14,7 +14,6 @@ for modules that are not packed. The first that matches holds.
 Source: the quantized linear layers of AutoGPTQ and GPTQModel.
 """
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -28,6 +27,7 @@ from thirdeye.weights.formats.quantized.module_patterns import (
     read_patterns,
 )
 from thirdeye.weights.formats.quantized.quantized_weight import Parts, QuantizedWeight
+from thirdeye.weights.formats.strangers_pattern import matches
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -55,7 +55,7 @@ class Packing:
 class PackingRule:
     """`packing` is None for modules that are not packed."""
 
-    pattern: re.Pattern[str]
+    pattern: str
     packing: Packing | None
 
 
@@ -95,7 +95,7 @@ class GPTQ:
 
     def _packing(self, module: str) -> Packing | None:
         for rule in self.rules:
-            if rule.pattern.match(module):
+            if matches(rule.pattern, module):
                 return rule.packing
         return self.packing
 

@@ -1,20 +1,14 @@
 """Lists of modules in a quantization's settings: plain names, wildcards, `re:` expressions.
 
-A checkpoint's expression runs on our processor, so that it is held to a form that cannot take for
-ever: no repeated groups, few repetitions.
+A checkpoint's expression is held to a form that ends in time (`strangers_pattern.py`).
 """
 
 import fnmatch
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from thirdeye.weights.formats.fields import Fields, shown
-
-MAX_LENGTH = 256
-MAX_REPETITIONS = 4
-REPETITION = re.compile(r"(?<!\\)[*+{]")
-REPEATED_GROUP = re.compile(r"(?<!\\)\)[*+{]")
+from thirdeye.weights.formats.strangers_pattern import matches, too_much_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +18,7 @@ class ModulePatterns:
 
     names: frozenset[str] = frozenset()
     wildcards: tuple[str, ...] = ()
-    expressions: tuple[re.Pattern[str], ...] = ()
+    expressions: tuple[str, ...] = ()
 
     def match(self, module: str) -> bool:
         pieces = module.split(".")
@@ -33,7 +27,7 @@ class ModulePatterns:
         return (
             any(".".join(pieces[i:j]) in self.names for i, j in borders)
             or any(fnmatch.fnmatchcase(module, wildcard) for wildcard in self.wildcards)
-            or any(expression.match(module) for expression in self.expressions)
+            or any(matches(expression, module) for expression in self.expressions)
         )
 
 
@@ -59,20 +53,8 @@ def strings(fields: Fields, key: str) -> Sequence[str]:
     return value
 
 
-def expression(fields: Fields, key: str, pattern: str) -> re.Pattern[str]:
+def expression(fields: Fields, key: str, pattern: str) -> str:
     """Raises `ModelFormatError` for one that is wrong, or could take for ever."""
-    is_slow = (
-        len(pattern) > MAX_LENGTH
-        or len(REPETITION.findall(pattern)) > MAX_REPETITIONS
-        or REPEATED_GROUP.search(pattern)
-    )
-    if is_slow:
-        raise fields.error(
-            key,
-            f"the expression {pattern!r:.60} is not supported: at most {MAX_LENGTH} characters, "
-            f"{MAX_REPETITIONS} repetitions and no repeated group.",
-        )
-    try:
-        return re.compile(pattern)
-    except re.error as error:
-        raise fields.error(key, f"{pattern!r:.60} is no expression: {error}.") from error
+    if problem := too_much_of(pattern):
+        raise fields.error(key, f"{problem}.")
+    return pattern

@@ -1,10 +1,12 @@
-"""Who tries grammars: whether an answer can begin under one, and what a caller's rules come to.
+"""Who tries grammars: whether an answer can begin under one, and what a caller's rules or schema
+come to.
 
 llguidance bounds the states it makes, and not the work for each of them: a complement in an
 intersection of a few dozen bytes may take for ever. So whoever asks for strangers says by
 `trying_with` who is to try: see `trial_processes.py`. By default it is this thread.
 """
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -12,6 +14,7 @@ from typing import Protocol
 
 from thirdeye.server.text.constraints.lark_rules import rules_here
 from thirdeye.server.text.constraints.trials.compiled import can_begin_here
+from thirdeye.server.text.constraints.trials.schema_grammar import SchemaForm, schema_grammar_here
 
 
 class Trier(Protocol):
@@ -21,6 +24,9 @@ class Trier(Protocol):
     def rules_of(self, text: str) -> tuple[str, str]:
         """As `rules_here`."""
 
+    def schema_grammar(self, text: str, form: SchemaForm) -> tuple[str, list[str]]:
+        """As `schema_grammar_here`, of a schema's text."""
+
 
 class TriedHere:
     def can_begin(self, grammar: str) -> bool:
@@ -28,6 +34,9 @@ class TriedHere:
 
     def rules_of(self, text: str) -> tuple[str, str]:
         return rules_here(text)
+
+    def schema_grammar(self, text: str, form: SchemaForm) -> tuple[str, list[str]]:
+        return schema_grammar_here(json.loads(text), form)
 
 
 _TRIER: ContextVar[Trier | None] = ContextVar("who tries grammars", default=None)
@@ -50,3 +59,7 @@ def can_begin(grammar: str) -> bool:
 
 def rules_of(text: str) -> tuple[str, str]:
     return (_TRIER.get() or _HERE).rules_of(text)
+
+
+def schema_grammar(text: str, form: SchemaForm) -> tuple[str, list[str]]:
+    return (_TRIER.get() or _HERE).schema_grammar(text, form)

@@ -1,7 +1,8 @@
 """The processes that try grammars: one after the other, each within its seconds of a processor.
 
     -> what it is, length, seconds that it may take, text
-    <- whether it works, seconds it took, length, text: of a caller's rules, or of what is wrong
+    <- whether it works, seconds it took, length, text: of a caller's rules, of a schema's grammar
+       and what it leaves out, or of what is wrong
 
 The kernel ends the process at that limit, and the allocator at `MAX_BYTES`; the other side sees the
 end of the socket. Each says its id first, and ends with its socket. They are forked from one that
@@ -9,6 +10,7 @@ has imported all it takes, by a socket that is sent to it: to start one anew tak
 process milliseconds, in which no stream of it is served. Run by `trial_processes.py`.
 """
 
+import json
 import os
 import resource
 import signal
@@ -20,6 +22,8 @@ from struct import Struct
 
 from thirdeye.server.text.constraints.lark_rules import rules_here
 from thirdeye.server.text.constraints.trials.compiled import can_begin_here
+from thirdeye.server.text.constraints.trials.refusal import ConstraintError
+from thirdeye.server.text.constraints.trials.schema_grammar import SchemaForm, schema_grammar_here
 
 HELLO, ASK, ANSWER = Struct(">I"), Struct(">cId"), Struct(">?dI")
 GRAMMAR, RULES = b"g", b"r"
@@ -59,8 +63,13 @@ def serve(sock: socket.socket) -> None:
 def tried(kind: bytes, given: str) -> tuple[bool, str]:
     if kind == GRAMMAR:
         return can_begin_here(given), ""
-    rules, why = rules_here(given)
-    return not why, why or rules
+    if kind == RULES:
+        rules, why = rules_here(given)
+        return not why, why or rules
+    try:
+        return True, json.dumps(schema_grammar_here(json.loads(given), SchemaForm(kind.decode())))
+    except ConstraintError as error:
+        return False, json.dumps([error.rule, error.path])
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
 """Grammars of strangers are tried where it can be ended: in processes of their own, kept warm.
 
 What takes too long, or too much memory, costs its process, and the next grammar gets another. A
-budget is for one request: a schema may be tried in several forms, and piece by piece.
+budget is for one request: a tool's schema is one of many.
 """
 
 import atexit
+import json
 import os
 import select
 import socket
@@ -16,7 +17,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import NamedTuple
 
-from thirdeye.server.text.constraints.constraint import ConstraintError
+from thirdeye.server.text.constraints.trials.refusal import ConstraintError
+from thirdeye.server.text.constraints.trials.schema_grammar import SchemaForm
 from thirdeye.server.text.constraints.trials.trial_main import (
     ANSWER,
     ASK,
@@ -41,7 +43,7 @@ class TrialProcess:
 
 class Tried(NamedTuple):
     works: bool
-    text: str  # of a caller's rules: what they come to, or what is wrong with them
+    text: str  # of a caller's rules or schema: what they come to, or what is wrong with them
     seconds: float  # of a processor, that it took
 
 
@@ -154,6 +156,14 @@ class Budget:
         """Raises `TooCostly`."""
         found = self._try(RULES, text)
         return (found.text, "") if found.works else ("", found.text)
+
+    def schema_grammar(self, text: str, form: SchemaForm) -> tuple[str, list[str]]:
+        """Raises `TooCostly`, and `ConstraintError` as `schema_grammar_here` does."""
+        found = self._try(form.value.encode(), text)
+        if not found.works:
+            raise ConstraintError(*json.loads(found.text))
+        grammar, left_out = json.loads(found.text)
+        return grammar, left_out
 
     def _try(self, kind: bytes, text: str) -> Tried:
         left = self._seconds - self.spent

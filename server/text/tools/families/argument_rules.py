@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from thirdeye.server.text.constraints.constraint import ConstraintError, works
+from thirdeye.server.text.constraints.constraint import works
 from thirdeye.server.text.constraints.exclusive_branches import exclude_each_other
 from thirdeye.server.text.constraints.followable import asks_nothing
 from thirdeye.server.text.constraints.json_schema import step_of
@@ -15,6 +15,7 @@ from thirdeye.server.text.constraints.string_terminals import (
     string_terminals,
     without_text,
 )
+from thirdeye.server.text.constraints.trials.refusal import ConstraintError
 from thirdeye.server.text.tools.call_grammar import held_schema, only_part
 from thirdeye.server.text.tools.definitions import Tool
 from thirdeye.server.text.tools.families.typed_values import Schema, fits, seen_through, types_in

@@ -9,7 +9,8 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from thirdeye.server.text.constraints.constraint import ConstraintError, serialized
+from thirdeye.server.text.constraints.constraint import serialized
+from thirdeye.server.text.constraints.trials.refusal import ConstraintError
 from thirdeye.server.text.tools.call_grammar import (
     LeftOut,
     ToolGrammarError,

@@ -69,21 +69,24 @@ export const streamSum = {
 
 const unique = (tokens) => tokens.filter(({ id }, i) => tokens.findIndex((one) => one.id === id) === i);
 
-/** Every part, in the order of the model; together they are the logit. */
+/** Every part that gives anything, in the order of the model; together they are the logit. */
 function partsOf(found) {
-  const rows = [{ name: "embedding", value: found.embed, kind: "embeddings" }];
-  if (found.positions) rows.push({ name: "position", value: found.positions, kind: "embeddings" });
+  const rows = [
+    { name: "embedding", value: found.embed, kind: "embeddings" },
+    { name: "position", value: found.positions, kind: "embeddings" },
+  ];
   found.mlp.forEach((value, layer) => {
     const attention = sum(found.heads[layer]) + found.attention_bias[layer] + found.attention_rest[layer];
-    const state = found.state[layer];
-    if (!state || Math.abs(attention) > TINY) rows.push({ name: `attention ${layer}`, value: attention, kind: "attention", layer });
-    if (state) rows.push({ name: `state ${layer}`, value: state, kind: "attention" });
-    rows.push({ name: `MLP ${layer}`, value, kind: "mlp" });
-    if (found.layer_input[layer]) rows.push({ name: `layer ${layer}'s own input`, value: found.layer_input[layer], kind: "embeddings" });
+    rows.push(
+      { name: `attention ${layer}`, value: attention, kind: "attention", layer },
+      { name: `state ${layer}`, value: found.state[layer], kind: "attention" },
+      { name: `MLP ${layer}`, value, kind: "mlp" },
+      { name: `layer ${layer}'s own input`, value: found.layer_input[layer], kind: "embeddings" },
+    );
   });
   const rest = found.final_bias + found.stream_rounding + found.head_rounding + sum(found.stream_bias);
-  if (Math.abs(rest) > TINY) rows.push({ name: "bias, rounding", value: rest, kind: "norms" });
-  return { rows, total: sum(rows.map(({ value }) => value)) };
+  rows.push({ name: "bias, rounding", value: rest, kind: "norms" });
+  return { rows: rows.filter(({ value }) => Math.abs(value) > TINY), total: sum(rows.map(({ value }) => value)) };
 }
 
 function headBars(found, layer) {

@@ -93,6 +93,8 @@ static void all_of(int rows) {
             room((size_t)rows * groups * sizeof(struct rounded_group)), 2, rows, in, 32};
         run(stored_linear, &args, 1);
         take(packed, 2 * bytes), take(y, (size_t)rows * 32 * 4);
+        run(stored_refine, &args, 1);
+        take(y, (size_t)rows * 32 * 4);
     }
 }
 #elif defined(OF_FLOAT_LINEAR)

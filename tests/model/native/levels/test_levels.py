@@ -56,6 +56,7 @@ def stored_linear(native: Library, rows: int) -> Iterator[Tensor]:
             for kind, count in ((name, 50), ("Q8_0", 20))
         ]
         yield layer_of(native, parts)(numbers(rows, 512))
+        yield layer_of(native, parts, is_head=True)(numbers(rows, 512))
 
 
 def float_linear(native: Library, rows: int) -> Iterator[Tensor]:

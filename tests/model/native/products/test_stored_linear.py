@@ -13,6 +13,7 @@ from tests.model.native.products.stored_twin import (
     Array,
     groups_of,
     product,
+    refined,
     tensor_of,
     tensor_type,
 )
@@ -57,9 +58,16 @@ def numbers(rows: int, width: int, seed: int = 0) -> Tensor:
     return x
 
 
-def layer_of(native: Library, parts: list[StoredTensor], bias: Tensor | None = None) -> Linear:
+def layer_of(
+    native: Library,
+    parts: list[StoredTensor],
+    bias: Tensor | None = None,
+    *,
+    is_head: bool = False,
+) -> Linear:
     rows, width = sum(part.shape[0] for part in parts), parts[0].shape[1]
-    layer = Linear(width, rows, bias is not None, FP32, method=NativeStored(native))
+    method = NativeStored(native, is_head=is_head)
+    layer = Linear(width, rows, bias is not None, FP32, method=method)
     if bias is not None and layer.bias is not None:
         layer.bias.copy_(bias)
     start = 0
@@ -178,6 +186,9 @@ def test_a_broken_row_stays_broken_and_alone(native: Library, broken: float) -> 
     assert not y[1].isfinite().any()
     others = [0, 2, 3, 4, 5]
     assert torch.equal(y[others], layer(x[others]))
+    head = layer_of(native, [stored], is_head=True)
+    assert not head(x)[1].isfinite().any()
+    assert torch.equal(head(x)[others], head(x[others]))
 
 
 def test_numbers_are_rounded_to_8_bits(native: Library) -> None:
@@ -190,3 +201,42 @@ def test_numbers_are_rounded_to_8_bits(native: Library) -> None:
     error = (layer(x) - x @ weight.T).norm() / (x @ weight.T).norm()
     assert 0 < error < 0.02
     assert layer(x[:0]).shape == (0, 32)
+
+
+@pytest.mark.parametrize("name", ["Q8_0", "Q6_K", "Q4_1"])
+def test_a_heads_bits_are_the_twins(native: Library, name: str) -> None:
+    """More panels than are refined, the last of them not full."""
+    stored = tensor_of(name, random_blocks(name, 20 * 48 + 7, 256, 3, (0.001, -0.002)))
+    bias = torch.randn(20 * 48 + 7, generator=torch.Generator().manual_seed(1))
+    x = numbers(6, 256)
+    ours = layer_of(native, [stored], bias, is_head=True)(x)
+    assert_same_bits(ours, refined(x.numpy(), stored, bias.numpy()))
+    assert not np.array_equal(ours.numpy(), product(x.numpy(), stored, bias.numpy()))
+
+
+def test_a_heads_largest_results_are_closer(native: Library) -> None:
+    stored = tensor_of("Q8_0", random_blocks("Q8_0", 4800, 256, 0, (0.001, -0.002)))
+    x = numbers(8, 256)
+    exact = x.double() @ torch.from_numpy(stored.widen()).double().T
+    best = exact.topk(8).indices
+
+    def error(*, is_head: bool) -> Tensor:
+        y = layer_of(native, [stored], is_head=is_head)(x).double()
+        return (y - exact).gather(1, best).norm(dim=1)
+
+    plain, closer = error(is_head=False)[1:], error(is_head=True)[1:]
+    assert (closer < plain / 50).all(), (plain, closer)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_a_heads_row_does_not_know_its_company(native: Library, threads: int) -> None:
+    parts = [
+        tensor_of(kind, random_blocks(kind, 1000, 512, 0, (0.01, -0.02)))
+        for kind in ("Q4_K", "Q8_0")
+    ]
+    layer, x = layer_of(native, parts, is_head=True), numbers(37, 512)
+    torch.set_num_threads(1)
+    alone = torch.cat([layer(row) for row in x.split(1)])
+    torch.set_num_threads(threads)
+    assert torch.equal(layer(x), alone)
+    assert heights_that_differ(layer, x) == []
