@@ -16,6 +16,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Fiel
 from thirdeye.server.api.anthropic.cache_control import CacheHint
 from thirdeye.server.api.anthropic.client_tools import CLIENT_TOOLS
 from thirdeye.server.api.field_rules.hints import AnyHint, Hint
+from thirdeye.server.api.field_rules.nothing import is_empty
 from thirdeye.server.api.generation.answer_format import JsonObject
 from thirdeye.server.api.generation.request_rules import refuse
 from thirdeye.server.api.requests.strict_model import Limit, Strict
@@ -62,14 +63,14 @@ class AnthropicHostedTool(BaseModel):
 
 def _tag(value: Any) -> str:
     kind = value.get("type") if isinstance(value, dict) else value.type
-    if kind is None or kind == "custom":
+    if is_empty(kind) or kind == "custom":
         return "<custom>"
     return "<client>" if kind in CLIENT_TOOLS else "<hosted>"
 
 
 def _known(value: object) -> object:
     kind = mapping(value).get("type")
-    if kind in (None, "custom", *CLIENT_TOOLS):
+    if is_empty(kind) or kind in ("custom", *CLIENT_TOOLS):
         return value
     if not isinstance(kind, str) or not re.match(HOSTED, kind):
         names = ", ".join(f"'{name}'" for name in ("custom", *CLIENT_TOOLS))

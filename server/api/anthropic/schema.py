@@ -13,10 +13,11 @@ from thirdeye.server.api.anthropic.anthropic_tools import SentTool
 from thirdeye.server.api.anthropic.cache_control import CacheControl, CacheHint
 from thirdeye.server.api.anthropic.documents import DocumentBlock, SearchResultBlock
 from thirdeye.server.api.anthropic.text_blocks import Text, TextBlock, as_blocks
-from thirdeye.server.api.field_rules.hints import AnyHint, Hint
+from thirdeye.server.api.field_rules.hints import AnyHint
 from thirdeye.server.api.field_rules.unsupported_fields import Refusal
 from thirdeye.server.api.openai.schema import MAX_MESSAGES
 from thirdeye.server.api.requests.fields import Stop
+from thirdeye.server.api.requests.generation_fields import CommonHints
 from thirdeye.server.api.requests.strict_model import Limit, LimitOrAny, Strict
 from thirdeye.server.api.requests.tagged_unions import kinds, of_kind
 from thirdeye.server.api.requests.tool_fields import MAX_TOOLS, CalledName, FunctionName
@@ -28,7 +29,7 @@ class ToolUseBlock(Strict):
     type: Literal["tool_use"]
     id: BlockId
     name: CalledName
-    input: dict[str, Any]
+    input: dict[str, Any] = Field(default_factory=dict)
     cache_control: CacheHint = None
     caller: dict[str, Any] | None = None  # on blocks of answers that come back
     toolset_name: AnyHint = None
@@ -222,13 +223,13 @@ class Metadata(Strict):
 REFUSED_IN_MESSAGES: dict[str, Refusal] = {
     "compaction": Refusal("ask for a summary in a message of yours"),
     "container": Refusal("no code runs on this server"),
-    "mcp_servers": Refusal("this server connects to no other", ([],)),
+    "mcp_servers": Refusal("this server connects to no other"),
     "output_format": Refusal("use 'output_config.format'"),
     "thread": Refusal("this server stores nothing, send all turns in 'messages'"),
 }
 
 
-class CountTokensRequest(Strict):
+class CountTokensRequest(CommonHints):
     """What makes the prompt, and hints; the rest of a request is in `MessagesRequest`."""
 
     names_model = True
@@ -241,11 +242,10 @@ class CountTokensRequest(Strict):
     tool_choice: AnthropicToolChoice | None = None
     output_config: OutputConfig | None = None
     thinking: AnthropicThinking | None = None
-    context_management: AnyHint = None
     diagnostics: AnyHint = None
     billing_policy: AnyHint = None
     fallback_credit_token: AnyHint = None
-    fallbacks: Annotated[Any, Hint(([],))] = None
+    fallbacks: AnyHint = None
     user_profile_id: AnyHint = None
     inference_geo: AnyHint = None
     speed: AnyHint = None
@@ -260,8 +260,4 @@ class MessagesRequest(CountTokensRequest):
     top_p: float = Field(1.0, ge=0, le=1)
     top_k: LimitOrAny = 0
 
-    # accepted hints
     metadata: Metadata | None = None
-    service_tier: Annotated[
-        Literal["auto", "standard_only"] | None, Hint(("auto", "standard_only"))
-    ] = None

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field
 
 from thirdeye.server.api.anthropic.cache_control import CacheHint
+from thirdeye.server.api.field_rules.hints import Hint
 from thirdeye.server.api.requests.strict_model import Strict
 from thirdeye.server.api.requests.tagged_unions import of_kind
 from thirdeye.server.api.requests.value_readers import array
@@ -14,7 +15,7 @@ class TextBlock(Strict):
     type: Literal["text"]
     text: str
     cache_control: CacheHint = None
-    citations: list[object] | None = None  # on blocks of answers that come back
+    citations: Annotated[list[object] | None, Hint()] = None  # of answers that come back
 
 
 def as_blocks(value: object) -> object:

@@ -13,21 +13,24 @@ from typing import Annotated, Any
 
 from pydantic.fields import FieldInfo
 
+from thirdeye.server.api.field_rules.nothing import is_empty
 from thirdeye.server.api.field_rules.same_value import is_one_of
 
 
 @dataclass(frozen=True, slots=True)
 class Hint:
-    """Marks a field of a request. Values in `neutral` ask for what happens anyway."""
+    """Marks a field of a request. Values in `neutral` ask for what happens anyway, and those with
+    nothing in them for nothing."""
 
     neutral: tuple[object, ...] = ()
 
     def is_asked(self, value: object) -> bool:
         """Whether the value asks for something, which the answer will not have."""
-        return value is not None and not is_one_of(value, self.neutral)
+        return not is_empty(value) and not is_one_of(value, self.neutral)
 
 
 AnyHint = Annotated[Any, Hint()]
+Switch = Annotated[Any, Hint((False,))]  # off unless it is asked for
 
 
 def hints_of(fields: Mapping[str, FieldInfo]) -> dict[str, Hint]:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
+from thirdeye.server.api.field_rules.nothing import is_empty
 from thirdeye.server.api.field_rules.same_value import same_value
 from thirdeye.server.errors import InvalidRequest
 
@@ -39,7 +40,7 @@ def with_our_names(
     ours = {name: value for name, value in body.items() if name not in names}
     sent: dict[str, str] = {}
     for name, value in body.items():
-        if name not in names or value is None:
+        if name not in names or is_empty(value):
             continue
         field = names[name]
         if ours.get(field) is not None and not same_value(ours[field], value):

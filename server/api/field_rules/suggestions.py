@@ -37,8 +37,22 @@ def suggestion(name: str, known: Collection[str]) -> str:
             return f", did you mean '{other}'?"
     if len(name) > 40 or not known:
         return "."
+    if begun := _begun_by(name, known):
+        return f", did you mean '{begun}'?"
     distance, closest = min((edit_distance(name, other), other) for other in known)
     return f", did you mean '{closest}'?" if distance <= min(2, len(name) // 2) else "."
+
+
+def _begun_by(name: str, known: Collection[str]) -> str:
+    """The one known name that it is or begins, but for underscores and capitals: `nump`, `topK`."""
+    sent = _letters(name)
+    same = [other for other in known if _letters(other) == sent]
+    begun = [other for other in known if len(sent) > 3 and _letters(other).startswith(sent)]
+    return next((found[0] for found in (same, begun) if len(found) == 1), "")
+
+
+def _letters(name: str) -> str:
+    return name.replace("_", "").lower()
 
 
 def edit_distance(a: str, b: str) -> int:

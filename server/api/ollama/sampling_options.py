@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, WithJsonSchema
 from pydantic_core.core_schema import CoreSchema, no_info_plain_validator_function
 
-from thirdeye.server.api.field_rules.hints import AnyHint
+from thirdeye.server.api.field_rules.hints import AnyHint, Switch
 from thirdeye.server.api.field_rules.unsupported_fields import REFUSED, Refusal
 from thirdeye.server.api.requests.fields import Stop
 from thirdeye.server.api.requests.generation_fields import Penalty
@@ -79,11 +79,11 @@ class OllamaOptions(Strict):
     num_gpu: AnyHint = None
     num_thread: AnyHint = None
     main_gpu: AnyHint = None
-    numa: AnyHint = None
-    low_vram: AnyHint = None
+    numa: Switch = None
+    low_vram: Switch = None
     f16_kv: AnyHint = None
     use_mmap: AnyHint = None
-    use_mlock: AnyHint = None
-    logits_all: AnyHint = None
-    vocab_only: AnyHint = None
-    embedding_only: AnyHint = None
+    use_mlock: Switch = None
+    logits_all: Switch = None
+    vocab_only: Switch = None
+    embedding_only: Switch = None

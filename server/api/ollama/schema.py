@@ -14,26 +14,26 @@ from thirdeye.server.api.ollama.field_types import Format, Texts
 from thirdeye.server.api.ollama.sampling_options import NotHere, OllamaOptions
 from thirdeye.server.api.openai.schema import MAX_MESSAGES, MAX_TOOL_CALLS, MODEL_WIDTH
 from thirdeye.server.api.reasoning.reasoning_fields import Think
-from thirdeye.server.api.requests.generation_fields import MAX_LOGPROBS
+from thirdeye.server.api.requests.generation_fields import MAX_LOGPROBS, CommonHints
 from thirdeye.server.api.requests.strict_model import MAX_INT, Strict
 from thirdeye.server.api.requests.tagged_unions import kinds
 from thirdeye.server.api.requests.tool_fields import MAX_TOOLS, NAME_PATTERN, CalledName
 
-_NO_IMAGES = Refusal("text is all that is read", ([],))
+_NO_IMAGES = Refusal("text is all that is read")
 NO_MODEL_SETTINGS: dict[str, Refusal] = {
-    "context": Refusal("send the turns to /api/chat, or all of the text with 'raw'", ([],)),
+    "context": Refusal("send the turns to /api/chat, or all of the text with 'raw'"),
     "height": Refusal("no images are made"),
     "images": _NO_IMAGES,
     "steps": Refusal("no images are made"),
-    "suffix": Refusal("there is no fill-in-the-middle", ("",)),
+    "suffix": Refusal("there is no fill-in-the-middle"),
     "template": Refusal(
-        "the chat template is fixed when the server starts; 'raw' goes without one", ("",)
+        "the chat template is fixed when the server starts; 'raw' goes without one"
     ),
     "width": Refusal("no images are made"),
 }
 
 
-class OllamaRequest(Strict):
+class OllamaRequest(CommonHints):
     """What every request about a model has. Models stay loaded: `keep_alive` is a hint."""
 
     names_model = True
@@ -60,8 +60,8 @@ class OllamaTurn(Strict):
     images: Annotated[Any, NotHere(_NO_IMAGES)] = None
 
 
-_ASSISTANTS = Refusal("an assistant's message has it", ("", []))
-_RESULTS = Refusal("a tool's message has it", ("",))
+_ASSISTANTS = Refusal("an assistant's message has it")
+_RESULTS = Refusal("a tool's message has it")
 
 
 class OllamaPlainTurn(OllamaTurn):
@@ -145,14 +145,14 @@ class OllamaEmbedRequest(OllamaRequest):
     input: Texts
     dimensions: int | None = Field(None, ge=1, le=MAX_INT, json_schema_extra=MODEL_WIDTH)
     truncate: bool = False
-    options: Annotated[Any, Hint(({},))] = None
+    options: AnyHint = None
 
 
 class OllamaEmbeddingsRequest(OllamaRequest):
     """The older route, of one text."""
 
     prompt: str = Field(min_length=1)
-    options: Annotated[Any, Hint(({},))] = None
+    options: AnyHint = None
 
 
 class OllamaShowRequest(OllamaRequest):

@@ -24,6 +24,7 @@ from thirdeye.server.api.requests.content_fields import AssistantContent, Conten
 from thirdeye.server.api.requests.fields import Inputs, Prompts, Truncate
 from thirdeye.server.api.requests.generation_fields import (
     MAX_LOGPROBS,
+    CommonHints,
     GenerationRequest,
     MaxTokens,
     MaxTokensOrNone,
@@ -51,7 +52,7 @@ class CompletionRequest(GenerationRequest):
     add_special_tokens: bool = True
 
 
-class EmbeddingRequest(Strict):
+class EmbeddingRequest(CommonHints):
     names_model = True
     refused = REFUSED_IN_EMBEDDINGS
 
@@ -109,8 +110,10 @@ class UserMessage(SentMessage):
 
 
 class CalledFunction(Strict):
+    """Without arguments it is called with none."""
+
     name: CalledName
-    arguments: Arguments
+    arguments: Arguments = "{}"
 
 
 class ToolCall(Strict):
@@ -124,7 +127,7 @@ class ToolCall(Strict):
 
 class CalledCustomTool(Strict):
     name: CalledName
-    input: str
+    input: str = ""
 
 
 class CustomCall(Strict):
@@ -203,7 +206,6 @@ class ChatRequest(ReasoningFields, GenerationRequest):
     max_tool_calls: Limit | None = None
     functions: Functions = ()
     function_call: FunctionChoice | None = None
-    verbosity: Annotated[Literal["low", "medium", "high"] | None, Hint(("medium",))] = None
 
 
 class TokenizeRequest(Strict):

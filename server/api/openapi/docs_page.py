@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from thirdeye.server.api.admin.pages import page
+from thirdeye.server.api.field_rules.nothing import is_empty
 from thirdeye.server.api.openapi.descriptions import A_HINT
 from thirdeye.server.api.openapi.inner_descriptions import inner_descriptions
 
@@ -127,14 +128,16 @@ def _default(field: Schema) -> str:
 
 
 def kind_of(field: Schema) -> str:
-    """A field's type and range in a few words; that it may be null goes without saying."""
+    """A field's type and range in a few words; that it may be left empty goes without
+    saying."""
     return " or ".join(dict.fromkeys(kind for kind in _kinds(field) if kind != "null")) or "null"
 
 
 def _kinds(field: Schema) -> Iterator[str]:
     if isinstance(options := field.get("anyOf", field.get("oneOf")), list):
         for option in options:
-            yield from _kinds(option)
+            if not all(map(is_empty, option.get("enum", [False]))):
+                yield from _kinds(option)
     elif "enum" in field or "const" in field:
         values = field.get("enum", [field.get("const")])
         told = [json.dumps(value) for value in values[:_SHOWN_VALUES] if value is not None]

@@ -12,6 +12,7 @@ from pydantic.json_schema import models_json_schema
 
 from thirdeye.server.api.admin.adapter_routes import LoadAdapterRequest, UnloadAdapterRequest
 from thirdeye.server.api.anthropic.schema import CountTokensRequest, MessagesRequest
+from thirdeye.server.api.field_rules.nothing import NOTHING, or_nothing
 from thirdeye.server.api.http.documented import SCHEMAS
 from thirdeye.server.api.introspection.inspect_request import InspectRequest, VocabularyRequest
 from thirdeye.server.api.ollama.schema import (
@@ -85,7 +86,7 @@ def _schemas() -> dict[str, Any]:
     )
     schemas: dict[str, Any] = found["$defs"]
     for schema in schemas.values():
-        _allow_null(schema)
+        _allow_nothing(schema)
     for model in REQUESTS:
         schema = schemas[model.__name__]
         fields = schema["properties"]
@@ -114,10 +115,14 @@ def _same_as(field: str, fields: dict[str, Any]) -> dict[str, Any]:
     return {**fields[field], "description": f"Another name of '{field}'."}
 
 
-def _allow_null(schema: dict[str, Any]) -> None:
-    """`null` means "not given" for every optional field."""
+def _allow_nothing(schema: dict[str, Any]) -> None:
+    """What has nothing in it means "not given" for every optional field."""
     null = {"type": "null"}
     required = schema.get("required", [])
     for name, field in schema.get("properties", {}).items():
-        if name not in required and field != null and null not in field.get("anyOf", []):
-            schema["properties"][name] = {"anyOf": [field, null]}
+        if name in required:
+            continue
+        if null in field.get("anyOf", []):
+            field["anyOf"] = [NOTHING if option == null else option for option in field["anyOf"]]
+        else:
+            schema["properties"][name] = NOTHING if field == null else or_nothing(field)

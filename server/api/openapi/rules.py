@@ -7,6 +7,8 @@ prompt fits depends on its tokens, and no schema can compare two numbers.
 
 from typing import Any
 
+from thirdeye.server.api.field_rules.nothing import EMPTY, NOTHING
+
 Schema = dict[str, Any]
 
 UNTOLD = (
@@ -55,7 +57,8 @@ def _has(field: str, value: Schema) -> Schema:
 
 LOGPROBS = "message.output_text.logprobs"
 _TRUE: Schema = {"const": True}
-_GIVEN: Schema = {"not": {"type": "null"}}
+_GIVEN: Schema = {"not": NOTHING}
+_TEXT_GIVEN: Schema = {"not": {"enum": [None, [], {}]}}  # an empty text is one
 _STREAMS = never(prompt_logprobs=_GIVEN, stream=_TRUE)
 _TOOLS: Schema = _has("tools", {"type": "array", "minItems": 1})
 _MUST_CALL: Schema = {  # Anthropic's choices that want a tool
@@ -67,7 +70,7 @@ _HAS_TRUNCATION: Schema = {"enum": [True, "END", "START"]}
 _CALLS = when("tool_choice", _MUST_CALL, _TOOLS)
 _CONTINUES = never(continue_final_message=_TRUE, add_generation_prompt=_TRUE)
 _TEXT = [  # a prompt or messages
-    {"oneOf": [_has("prompt", _GIVEN), _has("messages", _GIVEN)]},
+    {"oneOf": [_has("prompt", _TEXT_GIVEN), _has("messages", _GIVEN)]},
     when("messages", _GIVEN, _CONTINUES),
 ]
 
@@ -84,7 +87,7 @@ RULES: dict[str, list[Schema]] = {
         when("max_completion_tokens", {"const": 0}, _has("echo", _TRUE)),
     ],
     "ResponsesRequest": [
-        when("tool_choice", {"not": {"enum": ["none", "auto", None]}}, _TOOLS),
+        when("tool_choice", {"not": {"enum": ["none", "auto", *EMPTY]}}, _TOOLS),
         when(
             "top_logprobs",
             {"type": "integer", "minimum": 1},

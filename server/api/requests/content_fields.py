@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from pydantic import PlainValidator, WithJsonSchema
 
 from thirdeye.server.api.field_rules.ignored import Ignored
+from thirdeye.server.api.field_rules.nothing import or_nothing
 from thirdeye.server.api.requests.value_readers import (
     array,
     closed_schema,
@@ -80,8 +81,8 @@ _THOUGHT = closed_schema(  # Mistral's, which `reasoning/sent_thoughts.py` takes
     {
         "type": {"const": "thinking"},
         "thinking": content_schema(TEXT_PARTS),
-        "closed": {"type": ["boolean", "null"]},
-        "signature": {"type": ["string", "null"]},
+        "closed": or_nothing({"type": "boolean"}),
+        "signature": or_nothing({"type": "string"}),
     },
     *("type", "thinking"),
 )

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
-from thirdeye.server.api.field_rules.hints import AnyHint, Hint
+from thirdeye.server.api.field_rules.hints import AnyHint, Hint, Switch
 from thirdeye.server.api.requests.answer_forms import (
     AllowedIds,
     BadWords,
@@ -101,43 +101,55 @@ class AskedRequest(Strict):
     repeat_last_n: LimitOrAny = -1
 
 
-class LoggedFields(Strict):
-    """Accepted, checked, and found again in the log; and what OpenAI has as hints."""
+class CommonHints(Strict):
+    """What programs send to any API, whichever has it. None of it changes an answer: prefixes are
+    cached without being asked, nothing is kept, cut or compacted."""
+
+    cache_control: AnyHint = None
+    client_metadata: AnyHint = None
+    context_management: AnyHint = None
+    prompt_cache_key: Annotated[str | None, Hint()] = None
+    prompt_cache_options: Annotated[dict[str, object] | None, Hint()] = None
+    prompt_cache_retention: Annotated[Literal["in_memory", "24h"] | None, Hint()] = None
+    service_tier: Annotated[
+        Literal[
+            "auto", "default", "standard_only", "flex", "priority", "scale", "fast", "ultrafast"
+        ]
+        | None,
+        Hint(("auto", "default", "standard_only")),
+    ] = None
+    store: Annotated[bool | None, Hint((False,))] = None
+    truncation: Annotated[Literal["auto", "disabled"] | None, Hint(("disabled",))] = None
+    verbosity: Annotated[Literal["low", "medium", "high"] | None, Hint(("medium",))] = None
+
+
+class LoggedFields(CommonHints):
+    """Accepted, checked, and found again in the log."""
 
     metadata: Annotated[dict[MetadataKey, MetadataValue], BeforeValidator(_few)] = Field(
         default_factory=dict, max_length=MAX_METADATA
     )
     safety_identifier: str | None = Field(None, max_length=64)
-    prompt_cache_key: Annotated[str | None, Hint()] = None
-    prompt_cache_retention: Annotated[Literal["in_memory", "24h"] | None, Hint()] = None
-    prompt_cache_options: Annotated[dict[str, object] | None, Hint()] = None
-    service_tier: Annotated[
-        Literal["auto", "default", "flex", "priority", "scale", "fast", "ultrafast"] | None,
-        Hint(("auto", "default")),
-    ] = None
-    store: Annotated[bool | None, Hint((False,))] = None
 
 
 class ForeignHints(Strict):
     """How other servers, routers and client programs may be asked to work. None of it changes an
     answer."""
 
-    backend_sampling: AnyHint = None
-    cache_control: AnyHint = None
-    cache_prompt: AnyHint = None
-    client_metadata: AnyHint = None
+    backend_sampling: Switch = None
+    cache_prompt: Annotated[Any, Hint((True,))] = None
     custom_llm_provider: AnyHint = None
     data_parallel_rank: AnyHint = None
     draft_model: AnyHint = None
     extra_key: AnyHint = None
-    drop_params: AnyHint = None
+    drop_params: Switch = None
     guided_decoding_backend: AnyHint = None
-    id_slot: AnyHint = None
-    n_cache_reuse: AnyHint = None
+    id_slot: Annotated[Any, Hint((-1,))] = None
+    n_cache_reuse: Annotated[Any, Hint((0,))] = None
     intent: AnyHint = None
     keep_alive: AnyHint = None
-    media_io_kwargs: Annotated[Any, Hint(({},))] = None
-    mm_processor_kwargs: Annotated[Any, Hint(({},))] = None
+    media_io_kwargs: AnyHint = None
+    mm_processor_kwargs: AnyHint = None
     models: AnyHint = None
     prediction: AnyHint = None
     provider: AnyHint = None
@@ -145,14 +157,14 @@ class ForeignHints(Strict):
     rid: AnyHint = None
     route: AnyHint = None
     session_id: AnyHint = None
-    slot_id: AnyHint = None
-    timings_per_token: AnyHint = None
-    tool_stream: AnyHint = None
-    trace: AnyHint = None
+    slot_id: Annotated[Any, Hint((-1,))] = None
+    timings_per_token: Switch = None
+    tool_stream: Switch = None
+    trace: Switch = None
     ttl: AnyHint = None
-    usage: AnyHint = None
+    usage: Annotated[Any, Hint((False, {"include": False}))] = None
     user_id: AnyHint = None
-    vl_high_resolution_images: AnyHint = None
+    vl_high_resolution_images: Switch = None
 
 
 class GenerationRequest(ForeignHints, LoggedFields, AskedRequest):

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 from pydantic import PlainValidator, WithJsonSchema
 
 from thirdeye.server.api.field_rules.ignored import Ignored
+from thirdeye.server.api.field_rules.nothing import or_nothing
 from thirdeye.server.api.requests.value_readers import (
     closed_schema,
     fail,
@@ -101,10 +102,10 @@ def text_of(value: object) -> str:
 
 _NAMED = closed_schema(
     {
-        "name": {"type": ["string", "null"], "pattern": "^[a-zA-Z0-9_-]{1,64}$"},
-        "description": {"type": ["string", "null"], "maxLength": MAX_DESCRIPTION},
+        "name": or_nothing({"type": "string", "pattern": "^[a-zA-Z0-9_-]{1,64}$"}),
+        "description": or_nothing({"type": "string", "maxLength": MAX_DESCRIPTION}),
         "schema": {"type": ["object", "null"]},
-        "strict": {"type": ["boolean", "null"]},
+        "strict": or_nothing({"type": "boolean"}),
     },
 )
 _NONE: dict[str, Any] = {"json_schema": {"type": "null"}}

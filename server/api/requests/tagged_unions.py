@@ -15,6 +15,7 @@ from typing import Any
 
 from pydantic import BeforeValidator, Discriminator
 
+from thirdeye.server.api.field_rules.nothing import is_empty
 from thirdeye.server.api.requests.value_readers import fail, mapping
 
 
@@ -32,7 +33,7 @@ def kinds(
 
     def tag(value: Any) -> str:
         kind = value.get(key) if isinstance(value, dict) else getattr(value, key)
-        return f"<{default if kind is None else kind}>"
+        return f"<{default if is_empty(kind) else kind}>"
 
     check = of_kind(*known, key=key, default=default, code=code, names_object=names_object)
     return Discriminator(tag), check
@@ -50,7 +51,7 @@ def of_kind(
 
     def check(value: object) -> object:
         given = mapping(value).get(key)
-        kind = default if given is None else given
+        kind = default if is_empty(given) else given
         if kind is None:
             fail("missing_required_parameter", "is missing.", f".{key}")
         if kind not in known:

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field, PlainValidator, WithJsonSchema
 
 from thirdeye.server.api.field_rules.ignored import Ignored
+from thirdeye.server.api.field_rules.nothing import NOTHING, is_empty, or_nothing
 from thirdeye.server.api.requests.value_readers import (
     array,
     closed_schema,
@@ -84,7 +85,7 @@ def read_function(value: object, path: str, ignored: Ignored | None) -> Tool:
         strict=is_strict,
         name=read_name(required(function, "name", path), f"{path}.name"),
         parameters=_parameters(
-            {} if parameters is None else parameters, f"{path}.parameters", bool(is_strict)
+            {} if is_empty(parameters) else parameters, f"{path}.parameters", bool(is_strict)
         ),
     )
 
@@ -101,7 +102,7 @@ def _custom(value: object, path: str, ignored: Ignored | None) -> Tool:
 def _input_form(value: object, path: str, ignored: Ignored | None) -> InputForm | None:
     """`{"type": "grammar", "grammar": {"syntax", "definition"}}`, or these two beside the type as
     Responses has them."""
-    if value is None:
+    if is_empty(value):
         return None
     fields = mapping(value, path)
     kind = string(required(fields, "type", path), f"{path}.type")
@@ -213,25 +214,28 @@ CalledName = Annotated[str, Field(min_length=1, max_length=MAX_NAME_CHARS)]
 
 
 def read_arguments(value: object) -> str:
-    """A call's arguments as JSON text; some programs send the object that it stands for."""
+    """A call's arguments as JSON text; some programs send the object that it stands for. What has
+    nothing in it is an object without keys."""
+    if is_empty(value):
+        return "{}"
     if isinstance(value, dict):
         return json.dumps(value, ensure_ascii=False)
     return string(value, wanted="a string or an object")
 
 
 Arguments = Annotated[
-    str, PlainValidator(read_arguments), WithJsonSchema({"type": ["string", "object"]})
+    str,
+    PlainValidator(read_arguments),
+    WithJsonSchema({"anyOf": [{"type": ["string", "object"]}, {"type": "array", "maxItems": 0}]}),
 ]
 
 _NAME: dict[str, Any] = {"type": "string", "pattern": NAME_PATTERN}
-_TOLD: dict[str, Any] = {"name": _NAME, "description": {"type": ["string", "null"]}}
+_TOLD: dict[str, Any] = {"name": _NAME, "description": or_nothing({"type": "string"})}
 FUNCTION_SCHEMA = closed_schema(
     {
         **_TOLD,
-        "parameters": {
-            "type": ["object", "null"],
-        },
-        "strict": {"type": ["boolean", "null"]},
+        "parameters": or_nothing({"type": "object"}),
+        "strict": or_nothing({"type": "boolean"}),
     },
     "name",
 )
@@ -260,7 +264,7 @@ _GRAMMAR: dict[str, Any] = {
 }
 _FORMAT = {
     "anyOf": [
-        {"type": "null"},
+        NOTHING,
         closed_schema({"type": {"const": "text"}}, "type"),
         closed_schema({"type": {"const": "grammar"}} | _GRAMMAR, "type", *_GRAMMAR),
         closed_schema(

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 from pydantic_core import PydanticCustomError
 
 from thirdeye.server.api.field_rules.ignored import Ignored
+from thirdeye.server.api.field_rules.nothing import is_empty
 from thirdeye.server.api.field_rules.suggestions import suggestion
 
 
@@ -49,12 +50,14 @@ def mapping(value: object, path: str = "", wanted: str = "an object") -> dict[st
 
 def optional_string(fields: Mapping[str, object], name: str, path: str) -> str | None:
     value = fields.get(name)
-    return None if value is None else string(value, f"{path}.{name}")
+    return None if is_empty(value) else string(value, f"{path}.{name}")
 
 
 def optional_boolean(fields: Mapping[str, object], name: str, path: str) -> bool | None:
     value = fields.get(name)
-    if not isinstance(value, bool | None):
+    if is_empty(value):
+        return None
+    if not isinstance(value, bool):
         wrong_type("a boolean", value, f"{path}.{name}")
     return value
 
@@ -83,7 +86,7 @@ def only(
             fail(
                 "unknown_parameter", f"is not a known field{hint}", f"{path}.{printable(name[:40])}"
             )
-        if value is not None or name not in hints:
+        if name not in hints or not is_empty(value):
             ignored.names.add(name)
 
 

@@ -13,7 +13,7 @@ from thirdeye.server.api.requests.content_fields import (
 )
 from thirdeye.server.api.requests.strict_model import Strict
 from thirdeye.server.api.requests.tagged_unions import of_kind
-from thirdeye.server.api.requests.tool_fields import CalledName
+from thirdeye.server.api.requests.tool_fields import Arguments, CalledName
 from thirdeye.server.api.requests.value_readers import array
 from thirdeye.server.api.responses.hosted import (
     CLIENT_ITEMS,
@@ -62,12 +62,12 @@ class Called(Strict):
 
 class CallItem(Called):
     type: Literal["function_call"]
-    arguments: str
+    arguments: Arguments = "{}"
 
 
 class CustomCallItem(Called):
     type: Literal["custom_tool_call"]
-    input: str
+    input: str = ""
 
 
 class CallOutput(Strict):

@@ -118,8 +118,6 @@ class ResponsesRequest(ForeignHints, LoggedFields, AskedRequest):
     reasoning: ReasoningConfig | None = None
     top_logprobs: int = Field(0, ge=0, le=MAX_LOGPROBS)
 
-    # hints: nothing is compacted, cut or kept here
+    # hints
     access_programs: AnyHint = None
-    context_management: AnyHint = None
-    image: Annotated[Any, Hint(({},))] = None
-    truncation: Annotated[Literal["auto", "disabled"] | None, Hint(("disabled",))] = None
+    image: AnyHint = None

@@ -16,6 +16,7 @@ from llguidance import LLMatcher
 from thirdeye.server.engine.interface.grammar_limits import marked_as_foreign
 from thirdeye.server.engine.interface.token_sets import token_set, token_set_of
 from thirdeye.server.text.constraints.lark_rules import NOT_COMPILED
+from thirdeye.server.text.constraints.reasons.regex_rules import unfollowable_regex
 from thirdeye.server.text.constraints.repetition import regex_length, repeated_too_long
 from thirdeye.server.text.constraints.trials.refusal import ConstraintError, check_size
 from thirdeye.server.text.constraints.trials.schema_grammar import MAX_SCHEMA_BYTES, SchemaForm
@@ -51,6 +52,8 @@ def json_object() -> str:
 def regex(pattern: str) -> str:
     """Text that the whole of `pattern` matches; the syntax of Rust's regex, without anchors."""
     check_size(pattern, MAX_REGEX_BYTES)
+    if rule := unfollowable_regex(pattern):
+        raise ConstraintError(rule)
     _check_repetition(regex_length(pattern))
     return _checked(LLMatcher.grammar_from_regex(pattern))
 

@@ -50,12 +50,15 @@ def followable(
 
 
 def leave_out(found: Followable, path: str) -> bool:
-    """Lets the schema at `path`, or the one that has this keyword, take any value of its type.
-
-    A `pattern` goes first and alone, since what it cannot say fails most often. Whether there was
-    something to leave out.
-    """
+    """Takes the keyword at `path` out; of a schema there, all but its type, a `pattern` first and
+    alone, since what it cannot say fails most often. Whether there was something to leave out."""
     nodes = {where: node for where, node in subschemas(found.schema) if isinstance(node, dict)}
+    for where, node in nodes.items():
+        for word in node:
+            if path == f"{where}{step_of(word)}":
+                del node[word]
+                found.left_out.append(path)
+                return True
     inside = [where for where in nodes if path.startswith(where) and where != "$"]
     if not inside:
         return False
@@ -125,6 +128,15 @@ def asks_nothing(keyword: str, value: object, node: Schema) -> bool:
     match keyword:
         case "uniqueItems" | "nullable":
             return value is False
+        case "minProperties":
+            required = node.get("required")
+            num_required = len(set(map(str, required))) if isinstance(required, list) else 0
+            return isinstance(value, int) and value <= num_required
+        case "maxProperties":
+            listed = node.get("properties", {})
+            is_closed = node.get("additionalProperties") is False
+            is_listed = isinstance(listed, dict) and "patternProperties" not in node
+            return isinstance(value, int) and is_closed and is_listed and _size(listed) <= value
         case "contains":
             return node.get("minContains") == 0 and "maxContains" not in node
         case "minContains":
@@ -148,6 +160,10 @@ def asks_nothing(keyword: str, value: object, node: Schema) -> bool:
         case "format":
             return isinstance(value, str) and value not in FORMATS
     return False
+
+
+def _size(value: object) -> int:
+    return len(value) if isinstance(value, dict) else 0
 
 
 def _is_any_string(value: object) -> bool:

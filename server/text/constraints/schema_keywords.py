@@ -4,6 +4,7 @@ that only annotate. A keyword that stands in neither table is refused.
 
 from collections.abc import Callable
 
+from thirdeye.server.text.constraints.reasons.regex_rules import unfollowable_regex
 from thirdeye.server.text.constraints.repetition import regex_length, repeated_too_long
 
 MAX_PATTERN = 4096  # characters of one regular expression
@@ -89,7 +90,7 @@ def _pattern(value: object) -> str:
     too_long = f"must be at most {MAX_PATTERN} characters long, got {len(value)}."
     if len(value) > MAX_PATTERN:
         return too_long
-    return repeated_too_long(regex_length(value))
+    return unfollowable_regex(value) or repeated_too_long(regex_length(value))
 
 
 def _patterns(value: object) -> str:

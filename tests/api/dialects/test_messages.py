@@ -309,11 +309,14 @@ ROWS: list[tuple[dict[str, Any], str]] = [
     ({"thinking": {"type": "enabled", "budget_tokens": 0}}, "'thinking.budget_tokens' must be"),
     ({"container": "c"}, "'container' is not supported here"),
     ({"thread": {"type": "create"}}, "'thread' is not supported here: this server stores nothing"),
-    ({"output_format": {}}, "'output_format' is not supported here: use 'output_config.format'"),
-    ({"compaction": {}}, "'compaction' is not supported here"),
+    (
+        {"output_format": {"type": "json_schema"}},
+        "'output_format' is not supported here: use 'output_config.format'",
+    ),
+    ({"compaction": {"type": "x"}}, "'compaction' is not supported here"),
     ({"mcp_servers": [{}]}, "'mcp_servers' is not supported here"),
-    ({"service_tier": "flex"}, "'service_tier' must be 'auto' or 'standard_only'."),
-    ({"metadata": {"user": 1}}, "Unknown parameter 'metadata.user'."),
+    ({"service_tier": "slow"}, "'service_tier' must be 'auto', 'default', 'standard_only', 'flex'"),
+    ({"metadata": {"user": 1}}, "Unknown parameter 'metadata.user', did you mean 'user_id'?"),
     (
         {"tools": [{"type": "web_search_20250305", "name": "web_search"}]},
         "'tools[0].type' must be 'custom': this server has no 'web_search_20250305'; "

@@ -108,7 +108,7 @@ def test_what_is_wrong_is_named_at_its_place(
 
 
 def test_what_such_tools_have_besides_is_a_hint(served: Served) -> None:
-    more = {"defer_loading": True, "output_schema": {}, "async": True}
+    more = {"defer_loading": True, "output_schema": {"type": "object"}, "async": True}
     one = OPEN | more | {"allowed_callers": ["programmatic"]}
     answer = served.post(RESPONSES, ASKED | {"tools": [FILES | {"tools": [one]}]})
     assert answer.status_code == 200

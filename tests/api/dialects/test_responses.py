@@ -279,7 +279,12 @@ ROWS: list[tuple[dict[str, Any], str | None, str | None, str]] = [
         "a boolean, got integer.",
     ),
     ({"text": {"format": {"type": "xml"}}}, "text.format.type", "invalid_value", "'json_schema'"),
-    ({"text": {"format": {}}}, "text.format.type", "missing_required_parameter", "is missing"),
+    (
+        {"text": {"format": {"name": "x"}}},
+        "text.format.type",
+        "missing_required_parameter",
+        "is missing",
+    ),
     ({"text": {"verbosity": "x"}}, "text.verbosity", "invalid_value", "'medium'"),
     ({"tools": [{"type": "web_search"}]}, "tools[0].type", "unsupported_value", "'function'"),
     ({"tool_choice": "required"}, "tool_choice", "invalid_value", "needs 'tools'"),

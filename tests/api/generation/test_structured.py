@@ -82,7 +82,7 @@ def outputs(**fields: Any) -> dict[str, Any]:
 BAD_FORMAT, BAD_OUTPUTS = "response_format", "structured_outputs"
 BAD: list[tuple[dict[str, Any], str, str, str]] = [
     ({"response_format": "json"}, BAD_FORMAT, "invalid_type", "must be an object, got string."),
-    (text_format(), f"{BAD_FORMAT}.type", "missing_required_parameter", "is required."),
+    (text_format(strict=True), f"{BAD_FORMAT}.type", "missing_required_parameter", "is required."),
     (text_format(type=5), f"{BAD_FORMAT}.type", "invalid_value", "'text', 'json_object' or"),
     (text_format(type="text", a=1), f"{BAD_FORMAT}.a", "unknown_parameter", "not a known field"),
     (
@@ -150,7 +150,7 @@ BAD: list[tuple[dict[str, Any], str, str, str]] = [
     (outputs(json_object=1), f"{BAD_OUTPUTS}.json_object", "invalid_type", "a boolean"),
     (outputs(json="{"), f"{BAD_OUTPUTS}.json", "invalid_schema", "not the JSON text"),
     (outputs(json=3), f"{BAD_OUTPUTS}.json", "invalid_type", "must be an object, got integer."),
-    (outputs(regex="(?=a)b"), f"{BAD_OUTPUTS}.regex", "invalid_schema", "cannot be compiled."),
+    (outputs(regex="(?=a)b"), f"{BAD_OUTPUTS}.regex", "invalid_schema", "must have no look"),
     (outputs(regex="a" * 4097), f"{BAD_OUTPUTS}.regex", "invalid_schema", "at most 4096 bytes"),
     (outputs(choice=["a", ""]), f"{BAD_OUTPUTS}.choice", "invalid_schema", "no empty one"),
     (outputs(choice=["a", 1]), f"{BAD_OUTPUTS}.choice[1]", "invalid_type", "a string, got integer"),

@@ -88,7 +88,7 @@ REFUSED: list[tuple[str, Json, str]] = [
         ({"options": {"typical_p": 0.7}}, "options.typical_p"),
         ({"options": {"penalize_newline": False, "repeat_penalty": 1.1}},
          "options.penalize_newline"),
-        ({"options": {"num_predit": 5}}, "options.num_predit"), ({"options": []}, "options"),
+        ({"options": {"num_predit": 5}}, "options.num_predit"), ({"options": ["a"]}, "options"),
     )),
     *((CHAT, change, field) for change, field in (
         ({"messages": [HI | {"images": IMAGES}]}, "messages[0].images"),

@@ -54,6 +54,7 @@ SEARCH_CALL = {
     "action": {"type": "search", "query": "q"},
 }
 ALLOWED = {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": [NAMED]}}
+CACHE = {"type": "ephemeral"}
 IMAGE = {"type": "image_url", "image_url": {"url": "data:,"}}
 
 
@@ -222,7 +223,7 @@ HINTS: list[tuple[str, Change, str]] = [
     *((CHAT_URL, change, names) for change, names in (
         ({"store": True}, "store"), ({"service_tier": "flex"}, "service_tier"),
         ({"service_tier": "priority"}, "service_tier"), ({"verbosity": "low"}, "verbosity"),
-        ({"prompt_cache_key": "k"}, "prompt_cache_key"), ({"cache_prompt": True}, "cache_prompt"),
+        ({"prompt_cache_key": "k"}, "prompt_cache_key"), ({"cache_prompt": False}, "cache_prompt"),
         ({"id_slot": 1}, "id_slot"), ({"slot_id": 1}, "slot_id"), ({"ttl": 60}, "ttl"),
         ({"timings_per_token": True}, "timings_per_token"), ({"keep_alive": "5m"}, "keep_alive"),
         ({"prediction": {"type": "content", "content": "x"}}, "prediction"),
@@ -237,15 +238,15 @@ HINTS: list[tuple[str, Change, str]] = [
         ({"stream_options": {"include_obfuscation": True}}, "include_obfuscation"),
         ({"service_tier": "fast"}, "service_tier"), ({"tool_stream": True}, "tool_stream"),
         ({"user_id": "u"}, "user_id"), ({"extra_key": "k"}, "extra_key"),
-        ({"trace": {}}, "trace"), ({"data_parallel_rank": 0}, "data_parallel_rank"),
-        ({"messages": [HI | {"content": [TEXT | {"prompt_cache_breakpoint": {}}]}]},
+        ({"trace": {"id": "t"}}, "trace"), ({"data_parallel_rank": 0}, "data_parallel_rank"),
+        ({"messages": [HI | {"content": [TEXT | {"prompt_cache_breakpoint": {"mode": "x"}}]}]},
          "prompt_cache_breakpoint"),
         ({"intent": "x"}, "intent"), ({"n_cache_reuse": 256}, "n_cache_reuse"),
         ({"backend_sampling": True}, "backend_sampling"),
         ({"media_io_kwargs": {"image": {}}}, "media_io_kwargs"),
         ({"vl_high_resolution_images": True}, "vl_high_resolution_images"),
         (tool(returns=OBJECT), "returns"), (tool(response=OBJECT), "response"),
-        ({"tools": [tool()["tools"][0] | {"cache_control": {}}]}, "cache_control"),
+        ({"tools": [tool()["tools"][0] | {"cache_control": CACHE}]}, "cache_control"),
         *((of_x(**asked), f"tools[0].function.parameters.properties.x.{next(iter(asked))}")
           for asked in ({"uniqueItems": True}, {"not": {}}, {"nullable": True},
                         {"contains": {"type": "null"}}, {"enumDescriptions": ["a"]},
@@ -258,13 +259,13 @@ HINTS: list[tuple[str, Change, str]] = [
         ({"max_tokens": 100_000}, "max_tokens"), ({"max_tokens": 2048}, "max_tokens"),
         ({"max_tokens": 2**31}, "max_tokens"), ({"max_tokens": 10**30}, "max_tokens"),
         ({"max_tokens": None, "max_completion_tokens": 32768}, "max_completion_tokens"),
-        ({"messages": [HI | {"cache_control": {}}]}, "cache_control"),
+        ({"messages": [HI | {"cache_control": {"type": "ephemeral"}}]}, "cache_control"),
         ({"messages": [HI | {"id": "m", "timestamp": 1}]}, "id, timestamp"),
-        ({"messages": [HI | {"content": [TEXT | {"cache_control": {}}]}]}, "cache_control"),
+        ({"messages": [HI | {"content": [TEXT | {"cache_control": CACHE}]}]}, "cache_control"),
         (said(ASSISTANT | {"tool_calls": [CALL | {"extra_content": {"google": {}}}],
                            "provider_specific_fields": {"refusal": None}}),
          "extra_content, provider_specific_fields"),
-        ({"ttl": 60, "cache_prompt": True, "max_tokens": 2100}, "cache_prompt, max_tokens, ttl"),
+        ({"ttl": 60, "cache_prompt": False, "max_tokens": 2100}, "cache_prompt, max_tokens, ttl"),
     )),
     (TEXT_URL, {"max_tokens": 100_000}, "max_tokens"),
     (TEXT_URL, {"max_tokens": 2**64}, "max_tokens"),
@@ -280,11 +281,12 @@ HINTS: list[tuple[str, Change, str]] = [
         ({"tools": [FLAT, {"type": "programmatic_tool_calling"}]}, "tools[1]"),
         *(({"input": [{"role": "user", "content": "Hi"}, {"type": kind, "id": "i", "any": 1}]},
            "input[1]") for kind in ("compaction", "program", "mcp_call", "computer_call")),
-        ({"text": {"verbosity": "low"}}, "verbosity"), ({"client_metadata": {}}, "client_metadata"),
+        ({"text": {"verbosity": "low"}}, "verbosity"),
+        ({"client_metadata": {"a": "b"}}, "client_metadata"),
         ({"service_tier": "priority"}, "service_tier"), ({"prompt_cache_key": "k"},
          "prompt_cache_key"), ({"max_output_tokens": 100_000}, "max_output_tokens"),
         ({"max_output_tokens": 2**53}, "max_output_tokens"),
-        ({"context_management": []}, "context_management"),
+        ({"context_management": [{"type": "compaction"}]}, "context_management"),
         ({"tools": [{"type": "web_search"}, FLAT, {"type": "mcp", "server_label": "x"}]},
          "tools[0], tools[2]"),
         ({"tools": [{"type": "local_shell"}], "tool_choice": "none"}, "tools[0]"),

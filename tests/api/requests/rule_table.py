@@ -6,7 +6,8 @@ obeyed    it does what the page says, or what the field does that it is another 
 hint      taken, and named in `X-Ignored-Params`
 refused   a 400 that names it
 neutral   any value passes: it would count beside another field alone, which is refused
-Values that ask for nothing stand behind these words: they pass, and no header names them. Fields of
+Values that ask for nothing stand behind these words, but for those with nothing in them, which pass
+everywhere: no header names them. Fields of
 Ollama's `options` stand among those of its requests.
 """
 

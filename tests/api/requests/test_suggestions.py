@@ -58,7 +58,8 @@ SUGGESTED: list[tuple[str, dict[str, Any], str, str]] = [
       for url in (OLLAMA_URL, GENERATE_URL) for name, meant in (
           ("temprature", "temperature"), ("num_predic", "num_predict"), ("numctx", "num_ctx"),
           ("max_tokens", "num_predict"), ("repetition_penalty", "repeat_penalty"),
-          ("topk", "top_k"))),
+          ("topk", "top_k"), ("nump", "num_predict"), ("numPredict", "num_predict"))),
+    (CHAT_URL, {"frequencypenalty": 1}, "frequencypenalty", "frequency_penalty"),
 ]  # fmt: skip
 APP = create_app(ready_state(fake_engine(), max_model_len=2048))
 

@@ -111,8 +111,8 @@ BAD_SCHEMAS: list[tuple[object, str, str]] = [
     ({"minLength": -1}, "$.minLength", "must be a whole number, 0 or more."),
     ({"multipleOf": 0}, "$.multipleOf", "must be a number greater than 0."),
     ({"format": 3}, "$.format", "must be one of date-time"),
-    ({"pattern": "("}, "$", "cannot be followed"),
-    ({"items": {"pattern": "(?=a)"}}, "$.items", "cannot be followed"),
+    ({"pattern": "("}, "$.pattern", "is no regular expression"),
+    ({"items": {"pattern": "(?=a)"}}, "$.items.pattern", "must have no look-around"),
     ({"pattern": "a" * 5000}, "$.pattern", "must be at most 4096 characters long, got 5000."),
     ({"$ref": "http://example.com/s"}, "$.$ref", "must begin with '#'"),
     ({"$ref": "file:///etc/passwd"}, "$.$ref", "must begin with '#'"),
@@ -120,10 +120,10 @@ BAD_SCHEMAS: list[tuple[object, str, str]] = [
     ({"$ref": "#"}, "$", "cannot be followed"),
     (
         {"items": {"oneOf": [{"type": "string"}, {"type": "string", "minLength": 3}]}},
-        "$.items",
-        "cannot be followed",
+        "$.items.oneOf",
+        "has branches that one value may satisfy together",
     ),
-    ({"type": "integer", "minimum": 3, "maximum": 2}, "$", "cannot be followed"),
+    ({"type": "integer", "minimum": 3, "maximum": 2}, "$.minimum", "contradicts"),
 ]
 
 

@@ -8,6 +8,7 @@ from thirdeye.server.api.openai.tools.old_functions import with_tools
 from thirdeye.server.api.state.grammar_cache import Grammars, refused
 from thirdeye.server.api.state.server_state import ServedModel
 from thirdeye.server.errors import InvalidRequest
+from thirdeye.server.text.constraints.trials.refusal import ConstraintError
 from thirdeye.server.text.tools.call_grammar import ToolGrammarError, tool_grammar
 from thirdeye.server.text.tools.definitions import ChoiceMode, Tool, ToolChoice, ToolUse
 from thirdeye.server.text.tools.families.call_form import CallForm
@@ -54,7 +55,9 @@ async def compile_tools(
             else:
                 grammar = tool_grammar(tools, content, left_out)
         except ToolGrammarError as error:
-            raise refused(_schema_of(tools, error.index), error) from None
+            is_custom = tools.tools[error.index].text_input is not None
+            told = ConstraintError(error.rule) if is_custom else error  # its schema is ours
+            raise refused(_schema_of(tools, error.index), told) from None
         return json.dumps([grammar, [_schema_of(tools, i) + path[1:] for i, path in left_out]])
 
     definitions = [tool.definition for tool in tools.tools]

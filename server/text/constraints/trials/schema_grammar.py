@@ -13,6 +13,7 @@ from llguidance import LLMatcher
 from thirdeye.server.text.constraints.endless import endless_path
 from thirdeye.server.text.constraints.followable import followable, leave_out
 from thirdeye.server.text.constraints.json_schema import SchemaError, check_schema, subschemas
+from thirdeye.server.text.constraints.reasons.blame import UNFOLLOWABLE, to_blame
 from thirdeye.server.text.constraints.trials.compiled import can_begin_here
 from thirdeye.server.text.constraints.trials.refusal import ConstraintError, check_size
 
@@ -24,9 +25,6 @@ MAX_LOCATING_BYTES = 128 * 1024  # of subschemas compiled alone, to find the one
 # model that likes blanks must go on after them.
 WHITESPACE = r"( |\n {0,32})?"
 
-UNFOLLOWABLE = (
-    "cannot be followed: nothing satisfies it, or it needs a combination that is not supported."
-)
 ENDLESS = "cannot be followed: a value of it never ends, as it needs another of its own."
 
 
@@ -60,7 +58,8 @@ def _strict(schema: object, *, is_closed: bool = False) -> str:
     for grammar in dict.fromkeys((capped, _serialize(plain))):
         if can_begin_here(grammar):
             return grammar
-    raise ConstraintError(UNFOLLOWABLE, _locate(plain))
+    path, rule = _locate(plain)
+    raise ConstraintError(rule, path)
 
 
 def _lenient(schema: object) -> tuple[str, list[str]]:
@@ -82,9 +81,11 @@ def _serialize(schema: object) -> str:
     )
 
 
-def _locate(schema: object) -> str:
-    """The path of the innermost schema that fails alone; `$` if it takes several to fail."""
+def _locate(schema: object) -> tuple[str, str]:
+    """Where the innermost schema is that fails alone, and what is wrong with it; of the whole if it
+    takes several to fail."""
     found, room = "$", MAX_LOCATING_BYTES
+    failed: object = schema
     definitions: dict[str, object] = {}
     if isinstance(schema, dict):
         definitions = {k: v for k, v in schema.items() if k in ("$defs", "definitions")}
@@ -95,5 +96,7 @@ def _locate(schema: object) -> str:
             if room < 0:
                 break
             if not can_begin_here(grammar):
-                found = path
-    return found
+                found, failed = path, node
+    if not isinstance(failed, dict):
+        return found, UNFOLLOWABLE
+    return to_blame(failed, found, lambda node: can_begin_here(_serialize(definitions | node)))
