@@ -9,6 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 
 from thirdeye.model.declare.latent_spec import LatentSpec
 from thirdeye.model.experts_spec import ExpertsSpec
@@ -116,6 +117,11 @@ class AttentionSpec:
 
 
 TEXTBOOK = AttentionSpec()
+
+
+@lru_cache(maxsize=16)  # a config's layers ask again and again
+def _textbook(rope: RopeConfig | None) -> AttentionSpec:
+    return AttentionSpec(rope=rope)
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,7 +269,7 @@ class ModelConfig:
 
     def attention_of(self, layer: int) -> AttentionSpec:
         """How one layer attends, counted from 0."""
-        return self.attention[layer] if self.attention else AttentionSpec(rope=self.rope)
+        return self.attention[layer] if self.attention else _textbook(self.rope)
 
     def head_dim_of(self, layer: int) -> int:
         """Of one layer's heads, counted from 0."""

@@ -3,6 +3,7 @@ alone: no torch, no weights. What a step needs besides is not counted."""
 
 import math
 from dataclasses import dataclass
+from functools import partial
 
 from thirdeye.model.config import ModelConfig
 from thirdeye.model.parameter_counts import (
@@ -10,7 +11,7 @@ from thirdeye.model.parameter_counts import (
     num_in_head_matrices,
     parameter_counts,
 )
-from thirdeye.model.state.kv_groups import kv_groups
+from thirdeye.model.state.kv_groups import KVGroups, kv_groups
 
 INT4_BITS_WITH_SCALES = 4 + 16 / 128  # a float16 scale for each group of 128
 BLOCK_SIZE = 16  # tokens: a window begins anywhere in one
@@ -39,17 +40,16 @@ class FileSizes:
 def memory_estimates(config: ModelConfig, file: FileSizes | None = None) -> list[MemoryEstimate]:
     """A row for each form, as `thirdeye serve` keeps it with its other settings left alone. `file`:
     one that has blocks which a CPU can multiply as they are stored."""
-    counts = parameter_counts(config)
+    counts, groups = parameter_counts(config), kv_groups(config)
+    estimate = partial(_estimate, config, counts, groups)
     return [
-        *([_as_stored(config, file)] if file else []),
-        _estimate(config, counts, "none", "CPU, float32", bits=32, dense=4, kv=4),
-        _estimate(config, counts, "int8", "CPU, float32", bits=8, dense=4, kv=2),
-        _estimate(config, counts, "none", "GPU, bfloat16", bits=16, dense=2, kv=2),
-        _estimate(config, counts, "int8", "GPU, bfloat16", bits=8, dense=2, kv=2),
-        _estimate(config, counts, "fp8", "GPU, bfloat16", bits=8, dense=2, kv=2),
-        _estimate(
-            config, counts, "int4", "GPU, bfloat16", bits=INT4_BITS_WITH_SCALES, dense=2, kv=2
-        ),
+        *([_as_stored(config, groups, file)] if file else []),
+        estimate("none", "CPU, float32", bits=32, dense=4, kv=4),
+        estimate("int8", "CPU, float32", bits=8, dense=4, kv=2),
+        estimate("none", "GPU, bfloat16", bits=16, dense=2, kv=2),
+        estimate("int8", "GPU, bfloat16", bits=8, dense=2, kv=2),
+        estimate("fp8", "GPU, bfloat16", bits=8, dense=2, kv=2),
+        estimate("int4", "GPU, bfloat16", bits=INT4_BITS_WITH_SCALES, dense=2, kv=2),
     ]
 
 
@@ -61,7 +61,10 @@ def int8_kv_per_token(config: ModelConfig) -> int:
 def kv_of_context(config: ModelConfig, kv_per_token: int, num_tokens: int | None = None) -> int:
     """Bytes that a text of the whole context keeps, or of so many tokens, by what one token takes
     in all layers."""
-    groups, context = kv_groups(config), num_tokens or config.max_position_embeddings
+    return _kept(kv_groups(config), kv_per_token, num_tokens or config.max_position_embeddings)
+
+
+def _kept(groups: KVGroups, kv_per_token: int, context: int) -> int:
     kept = [min(context, window + BLOCK_SIZE) if window else context for window in groups.windows]
     return kv_per_token * groups.num_places * sum(kept) // max(len(groups.place_of), 1)
 
@@ -73,19 +76,21 @@ def bytes_per_state(config: ModelConfig) -> int:
     return len(config.state_layers) * size * 4
 
 
-def _as_stored(config: ModelConfig, file: FileSizes) -> MemoryEstimate:
+def _as_stored(config: ModelConfig, groups: KVGroups, file: FileSizes) -> MemoryEstimate:
     """The table is looked up in fp32, unless fewer bits say the same, and is the head as stored."""
     table = config.vocab_size * config.hidden_size * 4
     head = file.table if config.tie_word_embeddings else 0
     kv_per_token = 2 * config.kv_numbers
     others = file.others - file.widened + 4 * num_in_head_matrices(config)
-    weights, kept = others + table + head, kv_of_context(config, kv_per_token)
+    kept = _kept(groups, kv_per_token, config.max_position_embeddings)
+    weights = others + table + head
     return MemoryEstimate("stored", "CPU, float32", weights, kv_per_token, kept)
 
 
 def _estimate(
     config: ModelConfig,
     counts: ParameterCounts,
+    groups: KVGroups,
     quantize: str,
     device: str,
     *,
@@ -102,5 +107,5 @@ def _estimate(
     rest = counts.total - linear - counts.head
     weights = linear * bits / 8 + head * max(bits, 8) / 8 + rest * dense
     kv_per_token = config.kv_numbers * kv
-    kept = kv_of_context(config, kv_per_token)
+    kept = _kept(groups, kv_per_token, config.max_position_embeddings)
     return MemoryEstimate(quantize, device, round(weights), kv_per_token, kept)

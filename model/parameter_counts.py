@@ -61,6 +61,8 @@ def parameter_counts(config: ModelConfig) -> ParameterCounts:
 def head_matrices(config: ModelConfig) -> frozenset[str]:
     """The names of parameters that are a matrix for each head: they are not kept as linear layers
     are, but in the model's own dtype."""
+    if not config.keeps_latents:
+        return frozenset()
     return frozenset(
         f"blocks.{i}.attention.{name}.weight"
         for i, block in enumerate(transformer_part(config).blocks)
@@ -70,8 +72,9 @@ def head_matrices(config: ModelConfig) -> frozenset[str]:
 
 
 def num_in_head_matrices(config: ModelConfig) -> int:
-    every = parameters(config)
-    return sum(math.prod(every[name].shape()) for name in head_matrices(config))
+    names = head_matrices(config)
+    every = parameters(config) if names else {}
+    return sum(math.prod(every[name].shape()) for name in names)
 
 
 def idle_parameters(config: ModelConfig) -> int:

@@ -7,7 +7,8 @@ from thirdeye.server.api.state.model_design import ExpertsDesign, ModelDesign
 def design_of(config: ModelConfig, tensor_format: str) -> ModelDesign:
     layers = range(config.num_hidden_layers)
     specs = [config.attention_of(i) for i in layers]
-    attending = [specs[i] for i in config.attending_layers]
+    attending_layers = config.attending_layers
+    attending = [specs[i] for i in attending_layers]
     ropes = [spec.rope for spec in attending if spec.rope is not None]
     windows = [spec.window for spec in specs]
     return ModelDesign(
@@ -34,7 +35,7 @@ def design_of(config: ModelConfig, tensor_format: str) -> ModelDesign:
         vocab_size=config.vocab_size,
         tie_word_embeddings=config.tie_word_embeddings,
         experts=experts_of(config),
-        state_layers=[layer for layer in layers if layer not in config.attending_layers],
+        state_layers=[layer for layer in layers if layer not in attending_layers],
         tensor_format=tensor_format,
     )
 

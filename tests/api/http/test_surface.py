@@ -130,7 +130,11 @@ ODD: dict[str, Any] = {
     "zeta": None,
     "stream_options": {"include_usage": True, "x_nested": 1},
     "messages": [
-        {"role": "user", "content": [{"type": "text", "text": "Hi", "cache_control": {}}], "m": 2}
+        {
+            "role": "user",
+            "content": [{"type": "text", "text": "Hi", "cache_control": {"type": "ephemeral"}}],
+            "m": 2,
+        }
     ],
 }
 LENIENT = ApiConfig(lenient=True)

@@ -82,8 +82,8 @@ class LeanPool(BlockPool):
         least = self.num_blocks_for(CONFIG.max_model_len)
         return max(least - self.num_used, 0) if is_lean else super().num_free
 
-    def allocate(self, num_blocks: int) -> list[int] | None:
-        return None if num_blocks > self.num_free else super().allocate(num_blocks)
+    def allocate(self, num_blocks: int, group: int = 0) -> list[int] | None:
+        return None if num_blocks > self.num_free else super().allocate(num_blocks, group)
 
 
 class Anything:
