@@ -29,13 +29,21 @@ def find_shards(directory: Directory) -> list[Path]:
             text = "%s: '%s' is read, and not the files of '%s'"
             logger.warning(text, directory.path, SINGLE, INDEX)
         return [single]
-    shards = [directory.find(path.name) for path in sorted(directory.path.glob("*.safetensors"))]
+    shards = [
+        directory.find(path.name) for path in sorted(filter(_is_weights, directory.path.glob("*")))
+    ]
     if not shards:
         raise ModelFormatError(
             directory.path,
             f"there are no .safetensors files. {CONVERT}",
         )
     return [shard for shard in shards if shard is not None]
+
+
+def _is_weights(path: Path) -> bool:
+    """Neither a hidden file, as other systems leave them beside each, nor an adapter's."""
+    is_other = path.name.startswith((".", "adapter_model"))
+    return path.suffix.lower() == ".safetensors" and not is_other
 
 
 def check_index(directory: Directory, names: Container[str]) -> None:

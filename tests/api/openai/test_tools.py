@@ -300,13 +300,13 @@ def test_a_template_that_knows_tools_gets_them() -> None:
     source = (
         "{% for tool in tools or [] %}{{ tool.function.name }};{% endfor %}"
         "{% for m in messages %}<|turn|>{{ m.role }}\n{{ m.content }}"
-        "{% for call in m.tool_calls or [] %}<tool_call>{{ call.function.name }}"
-        "{{ call.function.arguments.city }}</tool_call>{% endfor %}{% endfor %}"
+        "{% for call in m.tool_calls or [] %}<tool_call>{{ call.function | tojson }}</tool_call>"
+        "{% endfor %}{% endfor %}"
     )
     template = ChatTemplate(source, ByteTokenizer())
     prompt = prompt_of(CHAT | {"messages": HISTORY}, template=template)
     assert prompt.startswith("get_weather;now;<|turn|>user\nWhat")
-    assert "<tool_call>get_weather<|end|></tool_call>" in prompt
+    assert '<tool_call>{"name": "get_weather", "arguments": {"city": "<|end|>"}}' in prompt
     assert "<|turn|>tool\nnoon" in prompt
 
 

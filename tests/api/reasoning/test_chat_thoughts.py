@@ -239,7 +239,7 @@ JSON_ANSWER = {"response_format": {"type": "json_object"}}
     [
         ({"chat_template_kwargs": {"foo": 1}}, "chat_template_kwargs.foo", "enable_thinking"),
         ({"chat_template_kwargs": {"messages": []}}, "chat_template_kwargs.messages", "not read"),
-        ({"chat_template_kwargs": []}, "chat_template_kwargs", "object"),
+        ({"chat_template_kwargs": ["a"]}, "chat_template_kwargs", "object"),
         ({"enable_thinking": True, "think": False}, "think", "must agree with 'enable_thinking'"),
         ({"thinking_budget": 1, "thinking_token_budget": 2}, "thinking_budget", "must equal"),
         ({"reasoning_effort": "huge"}, "reasoning_effort", "must be"),

@@ -94,7 +94,10 @@ def test_items_of_thoughts_come_back_in(thinker: Served) -> None:
         {"type": "reasoning", "summary": [], "encrypted_content": "gAAA"},
     ]
     _, prompt = asked(thinker, RESPONSES, ASK | {"input": items})
-    assert "|assistant\n<think>I see.</think>Hello.|assistant\n<think>Then f.</think>f|" in prompt
+    assert (
+        "|assistant\n<think>I see.</think>Hello.|assistant\n<think>Then f.</think><tool_call>"
+        in prompt
+    )
     told = httpx.post(thinker.url + RESPONSES, json=ASK | {"input": items}, trust_env=False)
     assert told.headers["x-ignored-params"] == (
         "input[1].encrypted_content, input[6].encrypted_content"

@@ -14,7 +14,8 @@ SWITCHED = """\
 {%- if tools %}<tool_call>{{ tools | tojson }}{% endif -%}
 {%- for message in messages -%}<|turn|>{{ message.role }}
 {% if message.reasoning_content %}<think>{{ message.reasoning_content }}</think>{% endif -%}
-{{ message.content }}{% for call in message.tool_calls or [] %}{{ call.function.name }}{% endfor %}
+{{ message.content }}{% for call in message.tool_calls or [] %}<tool_call>
+{{ call.function | tojson }}</tool_call>{% endfor %}
 {%- endfor -%}
 {%- if add_generation_prompt -%}<|turn|>assistant
 {% if enable_thinking is defined and not enable_thinking %}<think>

@@ -22,6 +22,7 @@ from tests.api.support import (
     ready_state,
 )
 from tests.engine.process.fake_engine import FakeEngine
+from thirdeye.server.api.field_rules.nothing import NOTHING
 from thirdeye.server.api.http.api_config import ApiConfig
 from thirdeye.server.api.receipts.receipt import digest_of, digest_of_ids
 from thirdeye.server.api.state.identity import Identity
@@ -414,7 +415,7 @@ def test_the_document_has_the_new_routes() -> None:
     document = create_app(ready_state(fake_engine())).openapi()
     schemas = document["components"]["schemas"]
     assert schemas["Receipt"]["additionalProperties"] is False
-    assert {"type": "null"} in schemas["ChatRequest"]["properties"]["receipt"]["anyOf"]
+    assert NOTHING in schemas["ChatRequest"]["properties"]["receipt"]["anyOf"]
     post = document["paths"][VERIFY]["post"]
     reference = post["requestBody"]["content"]["application/json"]["schema"]["$ref"]
     assert reference.endswith("/VerifyRequest")

@@ -164,10 +164,13 @@ class Cluster:
         return Streams(self, number, max_tokens)
 
     def probes_while(self, is_going_on: Callable[[], bool], at_least: int = 20) -> list[int]:
-        """The statuses of short requests, one after the other."""
+        """The statuses of short requests, one after the other; 0 for a connection that broke."""
         found: list[int] = []
         while len(found) < at_least or is_going_on():
-            found.append(self.post(f"Probe {len(found)}").status_code)
+            try:
+                found.append(self.post(f"Probe {len(found)}").status_code)
+            except httpx.TransportError:
+                found.append(0)
         return found
 
 

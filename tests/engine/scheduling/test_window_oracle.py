@@ -25,14 +25,14 @@ def some(num_examples: int) -> settings:
 class TestWindows(WindowsMachine.TestCase):  # type: ignore[valid-type,misc]  # made at run time
     """Whatever a token of a step sees is there, in each group, whoever has taken the rest."""
 
-    settings = some(60)
+    settings = some(25)
 
 
 @pytest.mark.timeout(900)
 class TestWindowsAndStates(WindowsAndStatesMachine.TestCase):  # type: ignore[valid-type,misc]
     """A prefix is then as long as windows, everything and the state are known."""
 
-    settings = some(15)
+    settings = some(8)
 
 
 def give_back_one_too_early(monkeypatch: pytest.MonkeyPatch) -> None:

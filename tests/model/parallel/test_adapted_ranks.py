@@ -68,7 +68,7 @@ def logits(model: Transformer, slots: list[int] | None) -> list[Tensor]:
 
 
 @pytest.mark.parametrize("how", ["torch", "native"])
-@pytest.mark.parametrize("name", ["llama", "gpt2"])
+@pytest.mark.parametrize("name", ["llama", "gpt2", "latent"])
 def test_two_ranks_have_the_logits_of_one(
     on_ranks, name: str, how: str, request: pytest.FixtureRequest
 ) -> None:

@@ -19,6 +19,7 @@ from tests.model.steps import Row, make_batch
 from tests.model.tiny import (
     CPU,
     GPT2,
+    LATENT,
     LLAMA,
     MIXED,
     change,
@@ -44,6 +45,7 @@ MODELS = {
     "qwen3": change(WIDE, qk_norm=True, qkv_bias=True),
     "gpt2": GPT2,
     "mixed": change(MIXED, num_kv_heads=4),
+    "latent": LATENT,
 }
 CLOSE = {"rtol": 1e-5, "atol": 1e-5}
 

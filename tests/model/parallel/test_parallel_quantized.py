@@ -1,7 +1,8 @@
 """Quantized weights dealt out over ranks: a rank rounds its shard as a layer of its own.
 
 By outputs (query, key, value, gate, up, the head) nothing changes: a row of weights is rounded by
-itself, so each output has the bits it has in one piece. By inputs (the attention's output, down) a
+itself, so each output has the bits it has in one piece, but for those of a head in blocks that are
+not among the largest. By inputs (the attention's output, down) a
 shard's scales are its own maxima, so a partial sum is its twin's, the shard dequantized, and the
 sum of all is near one rank's, no further than rounding takes it.
 """
@@ -24,6 +25,7 @@ from thirdeye.model.linear.int8 import Int8
 from thirdeye.model.linear.linear import Linear, TiedLinear
 from thirdeye.model.linear.method import LinearMethod
 from thirdeye.model.linear.native_int8 import NativeInt8
+from thirdeye.model.linear.native_stored import NativeBlocks
 from thirdeye.model.linear.rounded import round_to_fp8, round_to_int4, round_to_int8
 from thirdeye.model.linear.weight_only import WeightOnlyInt4
 from thirdeye.model.loading.load_tensors import load_tensor
@@ -146,6 +148,28 @@ def test_a_heads_logits_have_the_bits_of_one_rank(make_method: MakeMethod, is_ti
             fill(own, part, weight, None, ranks)
             logits.append(own(x))
     assert torch.equal(torch.cat(logits, dim=1)[:, :97], whole(x))
+
+
+def test_the_likeliest_of_a_head_in_blocks_have_the_bits_of_one_rank(native: Library) -> None:
+    """Each rank computes its own largest logits from 16 bits, so of the others some are closer than
+    one rank's, and some less so."""
+    torch.set_num_threads(1)
+    weight, x = noise(4800, 64), noise(5, 64)
+    part = linear_part(Dealt.TOKENS, 64, 4800, bias=False)
+
+    def head(ranks: Ranks, *, is_head: bool = True) -> Tensor:
+        method = NativeBlocks(native, "Q8_0", is_head=is_head)
+        layer = VocabParallelLinear(part, where_of(ranks), method=method)
+        fill(layer, part, weight, None, ranks)
+        return layer(x)
+
+    plain, whole = (head(ALONE, is_head=is_head) for is_head in (False, True))
+    logits = torch.cat([head(ranks) for ranks in apart(2)], dim=1)
+    likeliest = plain.argmax(1, keepdim=True)
+    assert torch.equal(logits.gather(1, likeliest), whole.gather(1, likeliest))
+    assert not torch.equal(whole.gather(1, likeliest), plain.gather(1, likeliest))
+    assert ((logits == whole) | (logits == plain))[whole != plain].all()
+    assert not torch.equal(logits, whole)
 
 
 def by_inputs(

@@ -76,6 +76,16 @@ def test_no_rope_changes_nothing() -> None:
             },
         ),
         (
+            RopeScaling("llama3", 16.0, 1.0, 1.0, 8192),
+            {
+                "rope_type": "llama3",
+                "factor": 16.0,
+                "low_freq_factor": 1.0,
+                "high_freq_factor": 1.0,
+                "original_max_position_embeddings": 8192,
+            },
+        ),
+        (
             RopeScaling("yarn", 16.0, original_max_position_embeddings=8192),
             {"rope_type": "yarn", "factor": 16.0, "original_max_position_embeddings": 8192},
         ),

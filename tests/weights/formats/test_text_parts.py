@@ -120,6 +120,17 @@ def test_names_that_a_trainer_left_within(tmp_path: Path) -> None:
         open_checkpoint(path)
 
 
+@pytest.mark.parametrize("name", ["MODEL.SAFETENSORS", "some weights [1] é.safetensors"])
+def test_files_beside_the_weights(tmp_path: Path, name: str) -> None:
+    """Hidden ones that another system left, an adapter's: neither is the model's."""
+    model, path = small_llama(tmp_path)
+    weights = path / "model.safetensors"
+    (path / "._model.safetensors").write_bytes(b"fork" * 40)
+    (path / "adapter_model.safetensors").write_bytes(weights.read_bytes())
+    weights.rename(path / name)
+    check(path, theirs_of(model))
+
+
 def test_numbers_of_64_bits(tmp_path: Path) -> None:
     model, path = small_llama(tmp_path)
     model.double().save_pretrained(path)

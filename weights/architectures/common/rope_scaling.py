@@ -46,9 +46,9 @@ def huggingface_scaling(
 
 def _llama3(parameters: Fields, original: int) -> RopeScaling:
     low, high = parameters.positive("low_freq_factor"), parameters.positive("high_freq_factor")
-    if low >= high:
+    if low > high:  # alike: nothing is mixed (Llama 4 Scout)
         raise parameters.error(
-            "low_freq_factor", f"must be below 'high_freq_factor' {high}, got {low}."
+            "low_freq_factor", f"must not be above 'high_freq_factor' {high}, got {low}."
         )
     return RopeScaling("llama3", parameters.positive("factor"), low, high, original)
 

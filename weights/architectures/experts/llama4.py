@@ -111,7 +111,7 @@ def _attention(fields: Fields, config: ModelConfig) -> tuple[AttentionSpec, ...]
     stretch = fields.integer("attention_chunk_size", 8192, high=MAX_POSITIONS)
     norm_eps = config.norm_eps if fields.boolean("use_qk_norm", True) else None
     temperature = None
-    if fields.boolean("attn_temperature_tuning", True):
+    if _grows_with_position(fields):
         beta = as_float32(fields.positive("attn_scale", 0.1))
         length = fields.integer("floor_scale", 8192, high=MAX_POSITIONS)
         temperature = Temperature(beta, length, first=1)
@@ -127,6 +127,12 @@ def _attention(fields: Fields, config: ModelConfig) -> tuple[AttentionSpec, ...]
         )
         for turned, kind in zip(turns, kinds, strict=True)
     )
+
+
+def _grows_with_position(fields: Fields) -> bool:
+    """What Meta published says 4 where transformers has true."""
+    said: Any = fields.raw("attn_temperature_tuning", True)
+    return said > 0 if type(said) is int else fields.boolean("attn_temperature_tuning", True)
 
 
 def _turning_layers(fields: Fields, config: ModelConfig) -> list[bool]:
