@@ -13,9 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from thirdeye.model.attention.reference import read_tokens
-from thirdeye.model.batch import ForwardBatch
 from thirdeye.model.inspection.edits import NO_EDITS, Edit, TextEdits
 from thirdeye.model.inspection.heads import head_pattern, kv_head_of
+from thirdeye.model.inspection.text_rows import TextRows
 from thirdeye.model.parts.blocks import (
     BesideBlock,
     Block,
@@ -30,55 +30,6 @@ from thirdeye.model.parts.self_attention import SelfAttention
 from thirdeye.model.state.kv_cache import KVCache
 from thirdeye.model.transformer import Transformer
 
-BLOCK_SIZE = 16  # of the probe's own KV cache
-
-
-@dataclass(frozen=True, slots=True)
-class TextRows:
-    """Positions [start, stop) of each of `num_texts` texts that have `num_tokens` in all."""
-
-    start: int
-    stop: int
-    num_tokens: int
-    num_texts: int = 1
-
-    @property
-    def num_blocks(self) -> int:
-        """Of a text, in the KV cache."""
-        return -(-self.num_tokens // BLOCK_SIZE)
-
-    def pieces(self, max_rows: int) -> list["TextRows"]:
-        """The same in pieces, of one text."""
-        starts = range(self.start, self.stop, max_rows)
-        return [replace(self, start=i, stop=min(i + max_rows, self.stop)) for i in starts]
-
-    def of(self, text: int) -> slice:
-        """Its rows of the piece."""
-        length = self.stop - self.start
-        return slice(text * length, (text + 1) * length)
-
-    def block_table(self, device: torch.device) -> Tensor:
-        """[num_texts, num_blocks] int32: a text's blocks lie in order."""
-        blocks = torch.arange(self.num_texts * self.num_blocks, dtype=torch.int32, device=device)
-        return blocks.view(self.num_texts, self.num_blocks)
-
-    def batch(self, device: torch.device) -> ForwardBatch:
-        """The same as a step of the engine; of its token ids a block sees nothing."""
-        length = self.stop - self.start
-        positions = torch.arange(self.start, self.stop, device=device)
-        first_slots = torch.arange(self.num_texts, device=device) * self.num_blocks * BLOCK_SIZE
-        starts = torch.arange(self.num_texts + 1, dtype=torch.int32, device=device) * length
-        every = positions.repeat(self.num_texts)
-        return ForwardBatch(
-            input_ids=every,
-            positions=every,
-            slot_mapping=(first_slots[:, None] + positions).flatten(),
-            query_start_loc=starts,
-            seq_lens=torch.full_like(starts[1:], self.stop),
-            block_table=self.block_table(device),
-            logits_indices=every[:0],
-        )
-
 
 @dataclass(slots=True)
 class BlockPiece:
@@ -91,6 +42,7 @@ class BlockPiece:
     normed: Tensor = field(init=False)  # what attention reads
     query: Tensor = field(init=False)  # [m, num_heads, head_dim], turned
     z: Tensor = field(init=False)  # [m, num_heads, head_dim]
+    query_scale: Tensor | None = None  # [m, 1, 1]: what turned queries were multiplied by
     remembered: Tensor | None = None  # [m, hidden_size]: what a state adds, part of attn_out
     told: Tensor | None = None  # [m, hidden_size]: what is added of a layer's own input
     key_value: Tensor | None = None  # [m, num_kv_heads, 2 * head_dim], unturned, if edited
@@ -142,6 +94,7 @@ class BlockRun:
         if not isinstance(attention, SelfAttention):
             return self._remember(attention, normed)
         piece.query = attention.keep(normed, self._batch, self._rotate, self._cache)
+        piece.query_scale = self._rotate.query_scale
         self._edit_keys_and_values(normed)
         plan = self._plan[0] if isinstance(self._block, BesideBlock) else self._plan
         z = attention.mix(piece.query, self._cache, plan)

@@ -6,9 +6,10 @@ from collections.abc import Generator, Sequence
 import torch
 from torch import Tensor
 
-from thirdeye.model.inspection.block_run import BLOCK_SIZE, BlockRun, TextRows
+from thirdeye.model.inspection.block_run import BlockRun
 from thirdeye.model.inspection.edits import Edit, TextEdits
 from thirdeye.model.inspection.probe import start_of_stream, trace_layers
+from thirdeye.model.inspection.text_rows import BLOCK_SIZE, TextRows
 from thirdeye.model.parallel.shares import rank_config
 from thirdeye.model.state.choose_kv import make_kv_cache
 from thirdeye.model.transformer import Transformer

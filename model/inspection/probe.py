@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 
 from thirdeye.model.config import AttentionSpec
-from thirdeye.model.inspection.block_run import BLOCK_SIZE, BlockPiece, BlockRun, TextRows
+from thirdeye.model.inspection.block_run import BlockPiece, BlockRun
 from thirdeye.model.inspection.edits import Edit, TextEdits
 from thirdeye.model.inspection.heads import head_pattern
+from thirdeye.model.inspection.text_rows import BLOCK_SIZE, TextRows
 from thirdeye.model.parallel.shares import Ranks, rank_config
 from thirdeye.model.parts.blocks import Block
 from thirdeye.model.parts.experts import Routing
@@ -44,6 +45,7 @@ class LayerTrace:
     resid_post: Tensor
     normed: Tensor  # [n, hidden_size]: what attention reads
     query: Tensor  # [n, num_heads, head_dim], turned
+    query_scale: Tensor | None  # [n, 1, 1]: what it was then multiplied by
     keys: Tensor  # [n, num_kv_heads, head_dim], turned, as they are kept
     values: Tensor
     z: Tensor  # [n, num_heads, head_dim]: the values, mixed
@@ -154,7 +156,7 @@ def _joined(
         **{
             name: whole(name)
             for name in (
-                *("mlp_out", "resid_post", "normed", "query", "z"),
+                *("mlp_out", "resid_post", "normed", "query", "query_scale", "z"),
                 *("remembered", "told", "key_value", "neurons"),
             )
         },

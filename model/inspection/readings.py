@@ -16,6 +16,8 @@ from thirdeye.model.inspection.heads import (
     is_kept_as_projected,
     kv_head_of,
 )
+from thirdeye.model.inspection.latent_heads import NAMES as OF_LATENTS
+from thirdeye.model.inspection.latent_heads import LatentHeads
 from thirdeye.model.inspection.norms import norm_stats
 from thirdeye.model.inspection.probe import LayerTrace
 
@@ -53,6 +55,8 @@ class Readings:
         if name in OF_HEADS and not trace.num_heads:  # it does not attend
             width = (len(trace.query),) if name == "value_norms" else (len(self._rows), 1)
             return trace.query.new_empty(0, *width)
+        if name in OF_LATENTS and trace.block.self_attention.spec.latent:
+            return (yield from self._of_latents(trace, name))
         if name in PROJECTED or name in UNTURNED:
             return (yield from self._unturned(trace, name))
         if name == "result":
@@ -111,6 +115,18 @@ class Readings:
             assert trace.key_value is not None
             vectors = trace.key_value[self._rows].chunk(2, dim=-1)[part == "v"]
         return self._chosen_heads(trace, vectors, part != "q")
+
+    def _of_latents(self, trace: LayerTrace, name: str) -> Pieces:
+        """The same where heads keep no vectors of their own; `value_norms` [heads, n]."""
+        heads, parts = LatentHeads(trace), []
+        is_lengths = name == "value_norms"
+        places = list(range(len(trace.keys))) if is_lengths else self._rows
+        for start in range(0, len(places), self._max_rows):
+            parts.append(heads.vectors(name, places[start : start + self._max_rows]))
+            yield
+        if is_lengths:
+            return (yield from self._results(trace, torch.cat(parts))).float().norm(dim=-1)
+        return self._chosen_heads(trace, torch.cat(parts), is_kv=False)
 
     def _by_head(self, trace: LayerTrace, vectors: Tensor, is_kv: bool) -> Tensor:
         return self._chosen_heads(trace, vectors[self._rows], is_kv)

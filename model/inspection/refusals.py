@@ -2,11 +2,6 @@
 
 from thirdeye.model.config import ModelConfig
 
-HEADS_OWN = (  # what takes queries, keys and values for a head's own
-    *("q", "k", "v", "q_normed", "k_normed", "v_normed", "rot_q", "rot_k", "value_norms"),
-    "kv_head",
-)
-
 
 def refusals(config: ModelConfig) -> dict[str, str]:
     """The names of parts that such a model does not have -> why."""
@@ -30,8 +25,10 @@ def refusals(config: ModelConfig) -> dict[str, str]:
         why = "this model gates what its heads have seen by the token that looks"
         found["value_norms"] = f"{why}, so a key's value has no length of its own"
     if config.keeps_latents:
-        why = "this model's heads look at latents, and keep neither keys nor values of their own"
-        found |= dict.fromkeys(HEADS_OWN, why)
+        found["kv_head"] = (
+            "this model's heads make their keys and values of one latent, and none is kept: edit "
+            "'head', what one of them gathers, or 'pattern', whom it looks at"
+        )
     return found
 
 

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from thirdeye.model.inspection.block_run import BlockRun, TextRows
+from thirdeye.model.inspection.block_run import BlockRun
 from thirdeye.model.inspection.edits import Edit, Put, TextEdits
 from thirdeye.model.inspection.probe import OneLayerCache, start_of_stream
+from thirdeye.model.inspection.text_rows import TextRows
 from thirdeye.model.transformer import Transformer
 
 Edits = tuple[Edit, ...]

@@ -159,7 +159,8 @@ def model_info(checkpoint: Checkpoint) -> ModelInfo:
     return ModelInfo(
         num_layers=config.num_hidden_layers,
         num_heads=config.num_heads,
-        num_kv_heads=config.num_kv_heads,
+        # Made of one latent, but each head has its own.
+        num_kv_heads=config.num_heads if config.keeps_latents else config.num_kv_heads,
         hidden_size=config.hidden_size,
         parameters=asdict(parameter_counts(config)),
         architecture=checkpoint.architecture,

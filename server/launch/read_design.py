@@ -1,7 +1,7 @@
 """The choices of a checkpoint's model, as the API tells of them."""
 
-from thirdeye.model.config import ModelConfig
-from thirdeye.server.api.state.model_design import ExpertsDesign, ModelDesign
+from thirdeye.model.config import AttentionSpec, ModelConfig
+from thirdeye.server.api.state.model_design import ExpertsDesign, LatentDesign, ModelDesign
 
 
 def design_of(config: ModelConfig, tensor_format: str) -> ModelDesign:
@@ -21,6 +21,7 @@ def design_of(config: ModelConfig, tensor_format: str) -> ModelDesign:
         positions=positions_of(config),
         rope_theta=ropes[0].theta if ropes else None,
         rope_dim=ropes[0].dim if ropes else 0,
+        latent=latent_of(attending[0]),
         qk_norm=config.qk_norm or config.wide_qk_norm or config.head_qk_norm,
         score_divisor=attending[0].divisor(config.head_dim),
         score_softcap=attending[0].softcap,
@@ -52,6 +53,13 @@ def positions_of(config: ModelConfig) -> str:
     if any(spec.rope for spec in specs):
         return "rotary"
     return "learned" if config.has_learned_positions else "none"
+
+
+def latent_of(spec: AttentionSpec) -> LatentDesign | None:
+    latent = spec.latent
+    if latent is None:
+        return None
+    return LatentDesign(size=latent.size, query_size=latent.query_size, key_dim=latent.head_size)
 
 
 def experts_of(config: ModelConfig) -> ExpertsDesign | None:

@@ -60,7 +60,7 @@ Small 4), a token leaves one in each layer and nothing else: 576 numbers of Deep
 31,104 bytes a token of V2-Lite and 70,272 of V3. It is computed on the latents themselves, for
 prompts as for single tokens. A head's matrices from latents to its keys and values (`kv_b_proj`, or
 `attn_k_b` and `attn_v_b`) are kept in the model's own dtype, however the rest is; adapters that
-would change them are refused, and so is a look at a head's own keys and values.
+would change them are refused.
 
 Layers that keep a state in place of keys and values (a short convolution in LFM2, a gated delta net
 in Qwen3-Next and Qwen3.5, Mamba-2 in Granite 4, Nemotron-H and, beside attention, in Falcon-H1) are

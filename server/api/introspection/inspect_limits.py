@@ -94,7 +94,8 @@ def check_size(trace: TraceRequest, is_stream: bool, info: ModelInfo) -> None:
 
 def size_of(name: str, layer: int, trace: TraceRequest, info: ModelInfo) -> int:
     """How many numbers one layer's array has."""
-    rows, num_tokens, head_dim = len(trace.positions), len(trace.token_ids), info.head_dim_of(layer)
+    rows, num_tokens = len(trace.positions), len(trace.token_ids)
+    key_dim, value_dim = info.key_dim_of(layer), info.head_dim_of(layer)
     heads = 0 if layer in info.absent.get("head", ()) else len(trace.heads)
     kv_heads = min(heads, info.num_kv_heads_of(layer))
     experts = info.design.experts
@@ -107,7 +108,9 @@ def size_of(name: str, layer: int, trace: TraceRequest, info: ModelInfo) -> int:
         "routing": (rows, experts.num_chosen if experts else 0, 2),
         "value_norms": (heads, num_tokens),
         "result": (heads, rows, info.hidden_size),
-        **dict.fromkeys(VECTORS, (heads, rows, head_dim)),
-        **dict.fromkeys(OF_KV_HEADS, (kv_heads, rows, head_dim)),
+        **dict.fromkeys(VECTORS, (heads, rows, key_dim)),
+        **dict.fromkeys(OF_KV_HEADS, (kv_heads, rows, key_dim)),
+        "z": (heads, rows, value_dim),
+        "v": (kv_heads, rows, value_dim),
     }
     return prod(shapes.get(name, (rows, info.hidden_size)))

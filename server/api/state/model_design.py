@@ -12,6 +12,14 @@ class ExpertsDesign(Struct, frozen=True, kw_only=True):
     layers: list[int]
 
 
+class LatentDesign(Struct, frozen=True, kw_only=True):
+    """All heads' keys and values are made of one vector a token, the latent, and that is kept."""
+
+    size: int
+    query_size: int | None = None  # of the one that queries are made of; none: of the stream
+    key_dim: int  # of a head's query and key, with what is turned; its value has `head_dim`
+
+
 class ModelDesign(Struct, frozen=True, kw_only=True):
     """Names are those of `model/config.py`, numbers are what the checkpoint says."""
 
@@ -24,6 +32,7 @@ class ModelDesign(Struct, frozen=True, kw_only=True):
     positions: str = ""  # "learned", "rotary", "alibi", "none"
     rope_theta: float | None = None
     rope_dim: int = 0  # channels of a head that are turned
+    latent: LatentDesign | None = None
     qk_norm: bool = False  # queries and keys are normed
     score_divisor: float = 1.0  # of the products of queries and keys
     score_softcap: float | None = None  # scores then become softcap * tanh(score / softcap)

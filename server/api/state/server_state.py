@@ -78,6 +78,11 @@ class ModelInfo:
     def head_dim_of(self, layer: int) -> int:
         return self.shapes[layer].head_dim if self.shapes else self.head_dim
 
+    def key_dim_of(self, layer: int) -> int:
+        """Of a head's query and key; `head_dim_of` is of its value."""
+        latent = self.design.latent
+        return self.head_dim_of(layer) if latent is None else latent.key_dim
+
     def num_neurons_of(self, layer: int) -> int:
         return self.shapes[layer].num_neurons if self.shapes else self.num_neurons
 

@@ -14,6 +14,9 @@ export const windowOf = ({ design }, layer) => design.windows[layer] ?? null;
 /** How many numbers of a head a layer turns. */
 export const turnedOf = ({ design }, layer) => design.rope_dims[layer] ?? design.rope_dim;
 
+/** How many numbers a head's query and key have; its value may have fewer. */
+export const keySize = ({ design, head_dim: size }) => design.latent?.key_dim ?? size;
+
 /** How many key/value heads there are in a layer: a number, or the least and the most of all layers. */
 export function groupsOf({ design, num_kv_heads: count }) {
   const all = design.kv_heads.length ? design.kv_heads : [count];
@@ -36,7 +39,7 @@ export function strip(model) {
     ? `${model.num_heads} query heads on ${groupsOf(model)} in each of ${counted(model.num_layers, "layer")}`
     : `${counted(model.num_heads, "head")} in each of ${counted(model.num_layers, "layer")}`;
   const facts = [
-    NORMS[design.norm], POSITIONS[design.positions], heads, design.qk_norm && "normed queries and keys",
+    NORMS[design.norm], POSITIONS[design.positions], heads, design.latent && `keys and values made of a latent of ${design.latent.size} numbers`, design.qk_norm && "normed queries and keys",
     windowsOf(design), design.state_layers.length && `a state in place of heads in ${counted(design.state_layers.length, "layer")}`, mlpName(model), design.tensor_format && `weights as ${design.tensor_format}`,
   ];
   return `Here: ${facts.filter(Boolean).join(", ")}. The text describes GPT-3: LayerNorm, added positions, 96 heads in each of 96 layers, MLP (gelu).`;

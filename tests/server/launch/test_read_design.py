@@ -3,6 +3,7 @@
 import pytest
 
 from tests.architectures.table import CASES
+from thirdeye.server.api.state.model_design import LatentDesign
 from thirdeye.server.launch.read_design import design_of
 from thirdeye.weights.checkpoint import open_checkpoint
 
@@ -19,6 +20,10 @@ ROTARY = {"norm": "rms_norm", "positions": "rotary", "rope_dim": 16, "gated_mlp"
         ("gemma2", ROTARY | {"score_divisor": 4.0, "score_softcap": 50.0, "post_norm": True}),
         ("mistral-window", ROTARY | {"windows": [7, 7, 7]}),
         ("qwen2-window", ROTARY | {"windows": [None, 7, 7]}),
+        (
+            "deepseek_v3",
+            {"latent": LatentDesign(size=24, query_size=20, key_dim=20), "rope_dim": 8},
+        ),
         ("bloom", {"norm": "layer_norm", "positions": "alibi", "rope_theta": None}),
     ],
 )

@@ -16,9 +16,13 @@ export const qkv = {
     "From a token's vector, three matrices make three short ones: a query (what it looks for), a key (what it can be found by) and a value (what it has to give).",
     "A score is the query of the one times the key of the other: number by number, then added up. Each bar is one such product; the line adds them up from left to right.",
     model.isKnown && isGrouped(model) ? `Here query heads share key heads: ${counted(model.num_heads, "set")} of queries on ${groupsOf(model)}. That makes the cache smaller.` : "Every head has matrices of its own.",
+    model.design.latent ? `Keys and values of all heads are made of one vector a token, a latent of ${model.design.latent.size} numbers: that is kept, and the part of a key that turns, once for all heads. The server never makes a head's own key: it leads each query to the latents, which comes to the same scores. The keys of this picture are made for it alone.` : "",
     model.design.qk_norm ? "In this model queries and keys are also normed, each by itself, before they are turned: no length runs away." : "",
   ].filter(Boolean),
-  formula: () => [{
+  formula: ({ design }) => [design.latent ? {
+    tex: String.raw`q_m = W_Q\, x_m, \quad c_n = \operatorname{norm}(W_C\, x_n), \quad k_n = W_K\, c_n, \quad v_n = W_V\, c_n`,
+    says: "Keys and values are made of the latent c; the part of a key that turns is made of the stream, once for all heads.",
+  } : {
     tex: String.raw`q_m = W_Q\, x_m, \quad k_n = W_K\, x_n, \quad v_n = W_V\, x_n`,
     says: "Each matrix has as many rows as a head has numbers, and as many columns as the stream.",
   }],

@@ -3,7 +3,7 @@ import { el, svg } from "../../dom.js";
 import { cosine, length, mean, row, scored, stretched, sum, turnedProduct, turns } from "../arithmetic.js";
 import { counted, lines, number, slider, square } from "../draw.js";
 import { unturned } from "../look.js";
-import { turnedOf } from "../model.js";
+import { keySize, turnedOf } from "../model.js";
 
 const MAX_DISTANCE = 64;
 
@@ -40,7 +40,7 @@ export const position = {
     says: "A vector for the position is added to the word's embedding.",
     is: [
       "In GPT-2 and GPT-3, yes, a learned one. Most newer models turn queries and keys instead, in every layer (rotary positions): the table of embeddings is left alone, values are not turned, and only the distance counts.",
-      model.isKnown ? `This model: ${{ rotary: model.design.rope_dims.length ? "rotary, in some layers more numbers of a head turn than in others" : `rotary, ${model.design.rope_dim} of ${model.head_dim} numbers of a head turn`, learned: "a learned row is added", alibi: "scores fall with the distance (ALiBi)", none: "no positions at all" }[model.design.positions]}.` : "",
+      model.isKnown ? `This model: ${{ rotary: model.design.rope_dims.length ? "rotary, in some layers more numbers of a head turn than in others" : `rotary, ${model.design.rope_dim} of ${keySize(model)} numbers of a head turn`, learned: "a learned row is added", alibi: "scores fall with the distance (ALiBi)", none: "no positions at all" }[model.design.positions]}.` : "",
     ].filter(Boolean),
   }),
 
