@@ -13,11 +13,10 @@ from transformers import PreTrainedModel
 
 from tests.architectures.cases import VOCAB_SIZE
 from tests.architectures.conftest import Written
-from tests.architectures.fused.fused_gguf import fused
 from tests.architectures.page import PAGE, gguf_names, page
 from tests.architectures.running import greedy, load, logits, make_cache, step
 from tests.architectures.table import CASES
-from tests.draws import also_at_night, count, is_night
+from tests.draws import also_at_night, count
 from tests.model.parallel.test_parallel import on_ranks
 from thirdeye.model.inspection.probe import LayerTrace, logit_lens, trace_layers
 from thirdeye.model.native.library import Library
@@ -32,10 +31,6 @@ __all__ = ["on_ranks"]  # a fixture
 TOKENS = torch.randint(VOCAB_SIZE, (40,), generator=torch.Generator().manual_seed(2)).tolist()
 BEYOND_A_BLOCK = 18  # tokens: a cache's blocks hold 16
 in_gguf = pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.gguf])
-SAVED_SO = {"gpt2", "phi3", "gpt_neox", "bloom", "mpt", "falcon", "gpt_bigcode"}
-# Turned, biased, uneven, with experts, by neighbours, with gates.
-SOME_FUSED = ["llama", "qwen2", "gemma4_text", "qwen3_moe", "glm", "qwen3_next"]
-FUSED = [name for name, case in CASES.items() if case.gguf] if is_night() else SOME_FUSED
 everywhere = pytest.mark.parametrize("name", CASES)
 
 
@@ -99,21 +94,6 @@ def test_logits_of_gguf(written: Written, name: str) -> None:
     found = CASES[name].as_written(theirs.config)
     assert replace(found, architecture=ours.config.architecture) == ours.config
     close(logits(load(file), TOKENS), expected_of(hf))
-
-
-@also_at_night
-@pytest.mark.parametrize("name", FUSED)
-def test_gguf_with_what_is_read_together_in_one(
-    written: Written, name: str, tmp_path: Path
-) -> None:
-    """At night of all; of those that have none of it, nothing is asked."""
-    _, _, file = written(name)
-    assert file is not None
-    if fused(file, tmp_path / "m.gguf"):
-        ours = logits(load(tmp_path / "m.gguf"), TOKENS)
-        assert torch.equal(ours, logits(load(file), TOKENS))
-    else:
-        assert name.partition("-")[0] in SAVED_SO
 
 
 @everywhere
