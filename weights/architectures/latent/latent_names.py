@@ -4,7 +4,7 @@ A checkpoint has a head's channels that are not turned before those that are, an
 ours come in the other order, and in halves (`model/parts/rope.py`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from thirdeye.model.config import ModelConfig
@@ -21,47 +21,59 @@ ATTENTION = "blocks.{i}.attention"
 QKV = f"{ATTENTION}.qkv"
 
 
+HUGGINGFACE = {
+    "query_down": "self_attn.q_a_proj",
+    "latent": "self_attn.kv_a_proj_with_mqa",
+    "query": "self_attn.q_proj",
+    "query_up": "self_attn.q_b_proj",
+    "query_norm": "self_attn.q_a_layernorm",
+    "latent_norm": "self_attn.kv_a_layernorm",
+    "keys_and_values": "self_attn.kv_b_proj",
+}
+GGUF = {
+    "query_down": "attn_q_a",
+    "latent": "attn_kv_a_mqa",
+    "query": "attn_q",
+    "query_up": "attn_q_b",
+    "query_norm": "attn_q_a_norm",
+    "latent_norm": "attn_kv_a_norm",
+    "keys_and_values": "attn_kv_b",
+}
+
+
 def huggingface_names(config: ModelConfig) -> NameTable:
-    spec = latent_of(config)
-    query = TensorTarget(f"{QKV}.query.weight", reorder=turned_first(spec.key_size, spec.rope_size))
-    latent = TensorTarget(f"{QKV}.latent.weight", reorder=turned_first(spec.size, spec.rope_size))
-    linear = with_bias(
-        {
-            "self_attn.q_a_proj.weight": TensorTarget(f"{QKV}.query_down.weight"),
-            "self_attn.kv_a_proj_with_mqa.weight": latent,
-        }
-    )
-    also: dict[str, Any] = linear | {
-        "self_attn.q_proj.weight": query,
-        "self_attn.q_b_proj.weight": query,
-        "self_attn.q_a_layernorm.weight": TensorTarget(f"{QKV}.query_norm.weight"),
-        "self_attn.kv_a_layernorm.weight": TensorTarget(f"{QKV}.latent_norm.weight"),
-        "self_attn.kv_b_proj.weight": of_keys_and_values(config),
-    }
-    return llama_names.huggingface_names(config, also)
+    return llama_names.huggingface_names(config, attention_names(config, HUGGINGFACE))
 
 
 def gguf_names(config: ModelConfig) -> NameTable:
     """Since April 2025 a head's matrices to keys and to values are tensors of their own."""
-    spec, heads = latent_of(config), config.num_heads
-    query = TensorTarget(f"{QKV}.query.weight", reorder=turned_first(spec.key_size, spec.rope_size))
-    latent = TensorTarget(f"{QKV}.latent.weight", reorder=turned_first(spec.size, spec.rope_size))
-    linear = with_bias(
-        {
-            "attn_q_a.weight": TensorTarget(f"{QKV}.query_down.weight"),
-            "attn_kv_a_mqa.weight": latent,
-        }
-    )
-    also: dict[str, Any] = linear | {
-        "attn_q.weight": query,
-        "attn_q_b.weight": query,
-        "attn_q_a_norm.weight": TensorTarget(f"{QKV}.query_norm.weight"),
-        "attn_kv_a_norm.weight": TensorTarget(f"{QKV}.latent_norm.weight"),
-        "attn_kv_b.weight": of_keys_and_values(config),
+    heads = config.num_heads
+    also = attention_names(config, GGUF) | {
         "attn_k_b.weight": TensorTarget(f"{QKV}.key.weight", num_heads=heads, is_across=True),
         "attn_v_b.weight": TensorTarget(f"{ATTENTION}.value.weight", num_heads=heads),
     }
     return llama_names.gguf_names(config, also)
+
+
+def attention_names(config: ModelConfig, called: Mapping[str, str]) -> dict[str, Any]:
+    """By what a file calls each, without its end: a query comes from the stream or through a
+    latent of its own."""
+    spec = latent_of(config)
+    query = TensorTarget(f"{QKV}.query.weight", reorder=turned_first(spec.key_size, spec.rope_size))
+    latent = TensorTarget(f"{QKV}.latent.weight", reorder=turned_first(spec.size, spec.rope_size))
+    found: dict[str, Any] = with_bias(
+        {
+            f"{called['query_down']}.weight": TensorTarget(f"{QKV}.query_down.weight"),
+            f"{called['latent']}.weight": latent,
+        }
+    )
+    return found | {
+        f"{called['query']}.weight": query,
+        f"{called['query_up']}.weight": query,
+        f"{called['query_norm']}.weight": TensorTarget(f"{QKV}.query_norm.weight"),
+        f"{called['latent_norm']}.weight": TensorTarget(f"{QKV}.latent_norm.weight"),
+        f"{called['keys_and_values']}.weight": of_keys_and_values(config),
+    }
 
 
 def latent_of(config: ModelConfig) -> LatentSpec:
