@@ -43,6 +43,7 @@ def test_nothing_is_left_for_the_next_visit(browser: Browser, shared: Served) ->
         browser, shared.url, viewport=small, color_scheme="dark", permissions=["clipboard-read"]
     ) as seen:
         page = seen.page
+        connected(page)  # what follows may not meet the page's own first questions
         seen.on("request", lambda request: heard.append(request.url))
         page.route("**/v1/models", lambda route: route.abort())
         page.evaluate(LEAVE)
