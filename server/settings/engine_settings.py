@@ -209,11 +209,10 @@ class SpeculationSettings:
         "A smaller model of the same vocabulary that guesses instead, named as the model is",
         unit="MODEL",
     )
-    draft_quantize: str | None = setting(
-        None,
+    draft_quantize: str = setting(
+        "same",
         "Its weights in fewer bits",
-        choices=QUANTIZATIONS,
-        shown="as `--quantize`",
+        choices={"same": "as `--quantize` says"} | QUANTIZATIONS,
     )
     num_draft_tokens: int = setting(
         15, "Most guesses for a request in a step", at_least=1, at_most=64

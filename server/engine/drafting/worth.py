@@ -18,6 +18,7 @@ from thirdeye.server.engine.drafting.prompt_lookup import ROW_COST, WEIGHT, num_
 FIRST_RATE = 0.7  # of guesses that are right, until some of all texts were judged
 TRIAL = 4  # guesses of a text after it has rested
 FEWEST_JUDGED = 32  # guesses before it is decided about all
+FEWEST_ROUNDS = 8  # that were timed before a model is found too slow for any guess
 REMEMBERED = 256  # guesses of the account; then all of it counts half
 SLOW = 1 / 16  # of the newest in an average of the engine
 
@@ -59,6 +60,8 @@ class TextRate:
         """Guesses behind a text of so many tokens, if one costs this share of a step."""
         num_new, self.num_tokens = num_tokens - self.num_tokens, num_tokens
         num = num_worth_it(self.rate, cost)
+        if cost >= 1:
+            return 0
         if num:
             self.pause.end()
             return num
@@ -77,8 +80,9 @@ class GuessAccount:
     def __init__(self) -> None:
         self._base = 0.0  # seconds of a step of one token; 0: none was measured
         self._round = 0.0  # seconds in which each of some texts gets one guess
+        self._num_rounds = 0  # that were timed
         self._rate = FIRST_RATE
-        self._pause = Pause(64, 4096)
+        self._pause = Pause(256, 16384)
         self._spent = self._saved = 0.0
         self._num_judged = 0
         self._is_off = False
@@ -99,8 +103,8 @@ class GuessAccount:
         """To be asked once a step, with the number of texts that would be guessed."""
         if self._is_off and self._pause.is_over(num_texts):
             self._is_off = False
-            self._spent = self._saved = 0.0
-            self._num_judged = 0
+            self._spent = self._saved = self._round = 0.0
+            self._num_judged = self._num_rounds = 0
         return not self._is_off
 
     def step(self, seconds: float, num_tokens: int) -> None:
@@ -109,11 +113,14 @@ class GuessAccount:
         self._base += (SLOW if self._base else 1.0) * (base - self._base)
 
     def guessed(self, seconds: float, round_seconds: float) -> None:
-        """So long it took to guess for a step, catching up with the texts too, and so long one
-        round of it; 0: there was none."""
+        """So long it took to guess for a step, catching up with the texts too, and so long a round
+        of it on average; 0: there was none."""
         self._spent += seconds
         if round_seconds:
             self._round += (SLOW if self._round else 1.0) * (round_seconds - self._round)
+            self._num_rounds += 1
+            if self._num_rounds >= FEWEST_ROUNDS and self.cost >= 1:
+                self._turn_off()  # not even a sure guess is worth it
 
     def judge(self, num_right: int, num_guesses: int, num_texts: int) -> None:
         """Of one text's guesses, in a step of so many."""
@@ -126,10 +133,14 @@ class GuessAccount:
         if self._num_judged >= FEWEST_JUDGED:
             self._decide()
 
-    def _decide(self) -> None:
-        if self._spent > self._saved:
+    def _turn_off(self) -> None:
+        if not self._is_off:
             self._is_off = True
             self._pause.begin()
+
+    def _decide(self) -> None:
+        if self._spent > self._saved:
+            self._turn_off()
         else:
             self._pause.end()
         if self._num_judged >= REMEMBERED:

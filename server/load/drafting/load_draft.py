@@ -128,7 +128,7 @@ def load_draft(
             f"{what} has another vocabulary than {served.name}: {found}. Use a smaller model of "
             "the same family, or prompt lookup, without '--draft'."
         )
-    if asked.draft_quantize is not None:
+    if asked.draft_quantize != "same":
         where = replace(where, quantize=choose_quantization(asked.draft_quantize, where))
     model = load_model(checkpoint, where)
     return LoadedDraft(checkpoint, model, served.config.vocab_size, kv_dtype, where.device)

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from thirdeye.server.engine.drafting.worth import (
     FEWEST_JUDGED,
+    FEWEST_ROUNDS,
     FIRST_RATE,
     ROW_COST,
     TRIAL,
@@ -32,23 +33,34 @@ def test_off_where_more_is_spent_than_saved(seconds: float, num_right: int, num_
 
 
 def test_no_verdict_before_enough_was_seen() -> None:
-    account = played(10.0, 0, 1, FEWEST_JUDGED - 1)
+    account = played(0.9, 0, 1, FEWEST_JUDGED - 1)
     assert not account.is_off
     account.judge(0, 1, 1)
     assert account.is_off
 
 
+def test_a_model_too_slow_for_a_sure_guess_is_given_up_at_once() -> None:
+    account = played(1.1, 1, 1, FEWEST_ROUNDS - 1)
+    assert not account.is_off
+    assert TextRate(1.0).num_wanted(1000, account.cost) == 0
+    account.guessed(1.1, 1.1)
+    assert account.is_off
+    while not account.may_guess(1):
+        pass
+    assert account.cost == ROW_COST, "it is timed anew"
+
+
 def test_a_switched_off_model_is_tried_again_ever_less_often() -> None:
-    account = played(10.0, 0, 1, FEWEST_JUDGED)
+    account = played(0.9, 0, 1, FEWEST_JUDGED)
     waits: list[int] = []
     for _ in range(4):
         waits.append(1)
         while not account.may_guess(1):
             waits[-1] += 1
         for _ in range(FEWEST_JUDGED):
-            account.guessed(10.0, 10.0)
+            account.guessed(0.9, 0.9)
             account.judge(0, 1, 1)
-    assert waits == [64, 128, 256, 512]
+    assert waits == [256, 512, 1024, 2048]
 
 
 def test_one_that_became_cheap_is_used_again() -> None:

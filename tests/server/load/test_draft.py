@@ -8,9 +8,14 @@ import pytest
 from tests.engine.toy import make_request, run_all, tokens_of
 from tests.recipes import make_recipe
 from tests.tiny import tiny_gpt2, tiny_llama, tiny_qwen3_5
+from thirdeye.server.engine.drafting.worth import GuessAccount
 from thirdeye.server.engine.interface.engine_stats import EngineStats
 from thirdeye.server.load.load_engine import load_engine
 from thirdeye.weights.errors import ModelError
+from thirdeye.weights.tokenizers.pretokenize import GPT2
+from thirdeye.weights.tokenizers.same_vocabulary import difference
+from thirdeye.weights.tokenizers.tokenizer import Tokenizer
+from thirdeye.weights.tokenizers.vocabulary import Vocabulary
 
 FLAGS = {"device": "cpu", "threads": 1, "quantize": "none"}
 BYTES = 1 << 21
@@ -20,6 +25,12 @@ REQUESTS = [
     )
     for i in range(3)
 ]
+
+
+@pytest.fixture(autouse=True)
+def _no_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guesses cost rows and no time: a busy machine decides nothing."""
+    monkeypatch.setattr(GuessAccount, "guessed", lambda *_: None)
 
 
 @pytest.fixture(scope="module")
@@ -74,3 +85,24 @@ def test_what_cannot_be(models: dict[str, Path], tmp_path: Path) -> None:
     for flags, text in asked:
         with pytest.raises((ValueError, ModelError), match=text):
             answers(models["llama"], **{"speculation": "ngram"} | flags)
+
+
+# --- the same vocabulary ---
+
+LETTERS = {i: bytes([i]) for i in range(256)}
+
+
+def vocabulary(size: int, **changed: bytes) -> Tokenizer:
+    tokens = LETTERS | {int(name[1:]): token for name, token in changed.items()}
+    return Tokenizer(Vocabulary(tokens, [], {}, GPT2, size, None, frozenset()))
+
+
+def test_padding_is_no_difference() -> None:
+    assert not difference(vocabulary(256), vocabulary(258))
+    assert not difference(vocabulary(258), vocabulary(256))
+
+
+def test_another_size_and_another_token_are_named() -> None:
+    assert difference(vocabulary(256), vocabulary(300)) == "it has 300 tokens, not 256"
+    swapped = vocabulary(256, t65=b"B", t66=b"A")
+    assert difference(vocabulary(256), swapped) == "token 65 is 'B' there, not 'A'"
