@@ -27,9 +27,9 @@ from thirdeye.model.kernels.products.few_rows_matmul import FewRowsMatmul
 from thirdeye.model.kernels.products.fixed_matmul import SPLIT, FixedMatmul
 from thirdeye.model.kernels.rms_norm import rms_norm
 from thirdeye.model.kernels.rope_kv import rope_and_write
-from thirdeye.model.kernels.states.causal_conv import conv_with_silu
-from thirdeye.model.kernels.states.delta_rule import delta_rule
-from thirdeye.model.kernels.states.selective_scan import selective_scan
+from thirdeye.model.kernels.states.causal_conv_kernel import conv_with_silu
+from thirdeye.model.kernels.states.delta_rule_kernel import delta_rule
+from thirdeye.model.kernels.states.selective_scan_kernel import selective_scan
 from thirdeye.model.linear.rounded import RoundedWeight, round_to_fp8, round_to_int4, round_to_int8
 from thirdeye.model.parts.layers import RMSNorm
 from thirdeye.model.parts.rope import Rope

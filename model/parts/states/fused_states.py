@@ -20,7 +20,7 @@ class FusedShortConv(ShortConv):
 
     def __init__(self, part: ShortConvPart, index: int, where: Placement) -> None:
         super().__init__(part, index, where)
-        from thirdeye.model.kernels.states.causal_conv import gated_conv  # noqa: PLC0415
+        from thirdeye.model.kernels.states.causal_conv_kernel import gated_conv  # noqa: PLC0415
 
         self._convolve = gated_conv
 
@@ -33,8 +33,8 @@ class FusedDeltaNet(DeltaNet):
 
     def __init__(self, part: DeltaNetPart, index: int, where: Placement) -> None:
         super().__init__(part, index, where)
-        from thirdeye.model.kernels.states.causal_conv import conv_with_silu  # noqa: PLC0415
-        from thirdeye.model.kernels.states.delta_rule import delta_rule  # noqa: PLC0415
+        from thirdeye.model.kernels.states.causal_conv_kernel import conv_with_silu  # noqa: PLC0415
+        from thirdeye.model.kernels.states.delta_rule_kernel import delta_rule  # noqa: PLC0415
 
         self._convolve, self._rule = conv_with_silu, delta_rule
 
@@ -50,8 +50,8 @@ class FusedMamba2(Mamba2):
 
     def __init__(self, part: Mamba2Part, index: int, where: Placement) -> None:
         super().__init__(part, index, where)
-        from thirdeye.model.kernels.states.causal_conv import conv_with_silu  # noqa: PLC0415
-        from thirdeye.model.kernels.states.selective_scan import selective_scan  # noqa: PLC0415
+        from thirdeye.model.kernels.states.causal_conv_kernel import conv_with_silu  # noqa: PLC0415
+        from thirdeye.model.kernels.states.selective_scan_kernel import selective_scan  # noqa: PLC0415
 
         self._convolve, self._scan = conv_with_silu, selective_scan
 

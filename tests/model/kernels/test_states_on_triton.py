@@ -18,7 +18,7 @@ from thirdeye.model.state.state_cache import ZEROS, StateSpans, lengths_of
 pytest.importorskip("triton", reason="no triton: the GPU's kernels cannot be tried")
 
 from tests.model.state import state_twins
-from thirdeye.model.kernels.states.delta_rule import delta_rule
+from thirdeye.model.kernels.states.delta_rule_kernel import delta_rule
 
 CPU = torch.device("cpu")
 

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from tests.model.state.state_cases import CUT, NUM_STATES, NUM_TOKENS, SEVERAL, WHOLE, random
-from thirdeye.model.kernels.states import causal_conv as conv_kernel
-from thirdeye.model.kernels.states import delta_rule as delta_kernel
-from thirdeye.model.kernels.states import selective_scan as scan_kernel
+from thirdeye.model.kernels.states import causal_conv_kernel as conv_kernel
+from thirdeye.model.kernels.states import delta_rule_kernel as delta_kernel
+from thirdeye.model.kernels.states import selective_scan_kernel as scan_kernel
 from thirdeye.model.state.causal_conv import causal_conv
 from thirdeye.model.state.delta_rule import delta_rule, softplus
 from thirdeye.model.state.selective_scan import selective_scan

@@ -16,7 +16,7 @@ import triton.language as tl
 from torch import Tensor
 
 from thirdeye.model.kernels.dependent_launch import begin, launch_options
-from thirdeye.model.kernels.states.delta_rule import NUMBERS
+from thirdeye.model.kernels.states.delta_rule_kernel import NUMBERS
 from thirdeye.model.kernels.states.softplus import softplus
 from thirdeye.model.state.state_cache import StateSpans
 from thirdeye.model.state_spec import Mamba2Spec
