@@ -77,18 +77,15 @@ class Mamba2(StateMixer):
         seen = self._silu(causal_conv(convolved, taps.weight, taps.bias, conv, plan))
         steps = softplus(dt.float() + heads.shift)
         read = selective_scan(seen, steps, heads.decay, heads.skip, spec, ssm, plan)
-        return self.gated(read, z)
+        return self._gated(read.flatten(1), self._silu(z.float())).to(projected.dtype)
 
-    def gated(self, read: Tensor, z: Tensor) -> Tensor:
-        """[T, heads, head_size] float32, z's -> times silu(z), and normed before or behind."""
-        read, gate = read.flatten(1), self._silu(z.float())
+    def _gated(self, read: Tensor, gate: Tensor) -> Tensor:
         if self.norm is None:
-            gated = read * gate
-        elif self.spec.gates_first:
-            gated = self.norm(read * gate)
-        else:
-            gated = gate * self.norm(read)
-        return gated.to(z.dtype)
+            return read * gate
+        if self.spec.gates_first:
+            normed: Tensor = self.norm(read * gate)
+            return normed
+        return gate * self.norm(read)
 
 
 class NativeMamba2(Mamba2):
