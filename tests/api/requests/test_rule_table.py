@@ -39,7 +39,18 @@ URLS = dict(
         strict=True,
     )
 )
-ASKING = [{"mode": "x"}, {"type": "ephemeral"}, "x", 7, True, "low", "priority", "24h", ["x"]]
+ASKING = [
+    {"mode": "x"},
+    {"type": "ephemeral"},
+    "x",
+    7,
+    True,
+    "low",
+    "auto",
+    "priority",
+    "24h",
+    ["x"],
+]
 
 
 def cells() -> list[tuple[str, str, str]]:
