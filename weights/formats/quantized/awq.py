@@ -34,6 +34,7 @@ NUMBERS = len(PACKED_AT)  # in a word
 class AWQ:
     packing: Packing
     skipped: ModulePatterns
+    title: str = "AWQ"
 
     suffixes: ClassVar[tuple[str, ...]] = (".qweight", ".qzeros", ".scales")
     unused: ClassVar[tuple[str, ...]] = ()
@@ -49,7 +50,7 @@ class AWQ:
         parts.get("scales", ("F16", "BF16", "F32"), groups, height)
         return QuantizedWeight(
             f"{parts.module}.weight",
-            f"AWQ {self.packing.title}",
+            f"{self.title} {self.packing.title}",
             (height, width),
             parts.entries,
             partial(decode_awq, group_size),
