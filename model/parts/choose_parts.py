@@ -38,6 +38,7 @@ from thirdeye.model.parts.self_attention import BorrowingAttention, SelfAttentio
 from thirdeye.model.parts.states.delta_net import DeltaNet, NativeDeltaNet
 from thirdeye.model.parts.states.mamba2 import Mamba2, NativeMamba2
 from thirdeye.model.parts.states.short_conv import NativeShortConv, ShortConv
+from thirdeye.model.parts.states.state_mixer import StateMixer
 from thirdeye.model.placement import Placement
 
 
@@ -96,7 +97,7 @@ def make_attention(
     return kind(part, index, backend, where)
 
 
-def make_state(part: StatePart, index: int, where: Placement) -> ShortConv | DeltaNet | Mamba2:
+def make_state(part: StatePart, index: int, where: Placement) -> StateMixer:
     """`index`: of its state among those of all such layers."""
     if isinstance(part, ShortConvPart):
         return (NativeShortConv if where.native else ShortConv)(part, index, where)

@@ -7,7 +7,7 @@ The state may still be loading: the page, `/health` and 503s are served meanwhil
 some origin is allowed, gate (key, Host), router. In a full house `refuse_early` stands before all.
 """
 
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 from typing import Any
 
 import msgspec
@@ -51,9 +51,11 @@ from thirdeye.server.api.openapi.access import show_access
 from thirdeye.server.api.openapi.docs_page import docs_routes
 from thirdeye.server.api.openapi.document import document
 from thirdeye.server.api.openapi.served_model import show_model
+from thirdeye.server.api.openapi.served_models import show_models
 from thirdeye.server.api.pool.listing_routes import listing_routes
 from thirdeye.server.api.pool.model_dispatch import ModelDispatch
 from thirdeye.server.api.pool.model_pool import ModelPool
+from thirdeye.server.api.pool.move_routes import move_routes
 from thirdeye.server.api.pool.operator_routes import operator_routes
 from thirdeye.server.api.pool.pool_state import PoolState
 from thirdeye.server.api.receipts.verify import verify_routes
@@ -65,13 +67,17 @@ from thirdeye.server.asgi_extension import RefuseEarly
 from thirdeye.server.errors import ApiError, ClientGone
 from thirdeye.server.tracing.request_trace import NO_TRACER, Tracer
 
+ShowModels = Callable[[dict[str, Any]], dict[str, Any]]
+
 
 class App(FastAPI):
     """FastAPI with our OpenAPI document, which knows the model once there is one."""
 
-    def __init__(self, served: ServerState, config: ApiConfig, **options: Any) -> None:
+    def __init__(
+        self, served: ServerState, config: ApiConfig, show: ShowModels, **options: Any
+    ) -> None:
         super().__init__(openapi_url=None, **options)
-        self._served, self._config = served, config
+        self._served, self._config, self._show = served, config, show
         self.refuse_early: RefuseEarly | None = None
         self._encoded: tuple[ServedModel | None, bytes] | None = None
         self.add_route("/openapi.json", self._send_document, ["GET"], include_in_schema=False)
@@ -88,7 +94,7 @@ class App(FastAPI):
         return self._encoded[1]
 
     def openapi(self) -> dict[str, Any]:
-        found = show_model(document(self), self._served.model)
+        found = self._show(show_model(document(self), self._served.model))
         return show_access(show_ceilings(found, self._config), self._config)
 
 
@@ -137,13 +143,13 @@ def create_app(
 def create_pool_app(
     pool: ModelPool, state: PoolState, config: ApiConfig | None = None, tracer: Tracer = NO_TRACER
 ) -> App:
-    """The app over several models, whose limits and keys are its own. The document is that of a
-    model that nobody knows yet."""
+    """The app over several models, whose limits and keys are its own."""
     context = Context.of(ServerState(), config or ApiConfig())
     dispatch = ModelDispatch(pool, context)
-    own = [listing_routes(pool, context), operator_routes(pool, state, context)]
     routers: list[APIRouter | BaseRoute] = [
-        *own,
+        listing_routes(pool, context),
+        operator_routes(pool, state, context),
+        move_routes(pool, context),
         page_routes(),
         docs_routes(),
         dispatch,
@@ -155,7 +161,14 @@ def create_pool_app(
         state.check_open()
         context.state.rates.open(caller, headers)
 
-    app = assemble(context, routers, tracer, check_room)
+    def show(document: dict[str, Any]) -> dict[str, Any]:
+        models = [member.model for member in pool.members.values()]
+        names = [name for model in models for name in model.names]
+        return show_models(
+            document, names, are_all=not any(model.name_patterns for model in models)
+        )
+
+    app = assemble(context, routers, tracer, check_room, show)
     for member in pool.members.values():
         member.state.rates, member.state.keys = context.state.rates, context.state.keys
         member.state.shares_rates = True
@@ -169,8 +182,10 @@ def assemble(
     routers: Sequence[APIRouter | BaseRoute],
     tracer: Tracer,
     check_room: CheckRoom,
+    show: ShowModels = lambda document: document,
 ) -> App:
-    """The app of these routes, the first that matches, inside all that requests pass before."""
+    """The app of these routes, the first that matches, inside all that requests pass before.
+    `show` adds to the document."""
     state = context.state
     state.rates = Rates(
         {
@@ -185,6 +200,7 @@ def assemble(
     app = App(
         state,
         context.config,
+        show,
         title="thirdeye",
         version=context.config.version,
         docs_url=None,

@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from thirdeye.model.batch import ForwardBatch
 from thirdeye.model.config import Activation
 from thirdeye.model.declare.states import DeltaNetPart, HeadsPart
 from thirdeye.model.native.states.conv_kernel import CausalConvKernel
@@ -19,12 +18,12 @@ from thirdeye.model.native.states.delta_kernel import DeltaRuleKernel
 from thirdeye.model.parallel.parallel_linear import make_linear
 from thirdeye.model.parts.activations import activation_function, sigmoid
 from thirdeye.model.parts.layers import RMSNorm
-from thirdeye.model.parts.rope import Rotation
 from thirdeye.model.parts.states.short_conv import Taps
+from thirdeye.model.parts.states.state_mixer import StateMixer
 from thirdeye.model.placement import Placement
 from thirdeye.model.state.causal_conv import causal_conv
 from thirdeye.model.state.delta_rule import delta_rule, softplus
-from thirdeye.model.state.kv_cache import KVCache
+from thirdeye.model.state.state_cache import StateCache
 
 
 class HeadNumbers(nn.Module):
@@ -36,11 +35,11 @@ class HeadNumbers(nn.Module):
         self.decay, self.shift = (wide.empty(part.num_heads // where.ranks.size) for _ in range(2))
 
 
-class DeltaNet(nn.Module):
+class DeltaNet(StateMixer):
     def __init__(self, part: DeltaNetPart, index: int, where: Placement) -> None:
         """`index`: of its state among those of all such layers."""
-        super().__init__()
-        self.index, self.spec = index, part.spec.dealt_out(where.ranks.size)
+        super().__init__(index)
+        self.spec = part.spec.dealt_out(where.ranks.size)
         self.project = make_linear(part.project, where)
         self.gates = make_linear(part.gates, replace(where, quantize="none"))
         self.conv = Taps(part.conv, where)
@@ -49,18 +48,9 @@ class DeltaNet(nn.Module):
         self.output = make_linear(part.output, where)
         self._silu = activation_function(Activation.SILU, where)
 
-    def forward(
-        self,
-        x: Tensor,
-        batch: ForwardBatch,  # noqa: ARG002  # as attention is called
-        rotate: Rotation,  # noqa: ARG002
-        kv_cache: KVCache,
-        plan: Any,
-    ) -> Tensor:
-        """x [T, hidden_size] -> [T, hidden_size]."""
-        states = kv_cache.states
+    def mix(self, x: Tensor, states: StateCache, plan: Any) -> Tensor:
         conv, delta = (states.layer(name, self.index) for name in ("conv", "delta"))
-        return self.output(self.mixed(self.project(x), self.gates(x), conv, delta, plan))
+        return self.mixed(self.project(x), self.gates(x), conv, delta, plan)
 
     def mixed(self, qkvz: Tensor, gates: Tensor, conv: Tensor, delta: Tensor, plan: Any) -> Tensor:
         """[T, channels and z's], [T, 2 * value heads] -> [T, value heads * value_size]."""

@@ -11,20 +11,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from thirdeye.model.batch import ForwardBatch
 from thirdeye.model.config import Activation
 from thirdeye.model.declare.states import HeadsPart, Mamba2Part
 from thirdeye.model.native.states.conv_kernel import CausalConvKernel
 from thirdeye.model.native.states.mamba_kernel import SelectiveScanKernel
 from thirdeye.model.parallel.parallel_linear import make_linear
 from thirdeye.model.parts.activations import activation_function
-from thirdeye.model.parts.rope import Rotation
 from thirdeye.model.parts.states.short_conv import Taps
+from thirdeye.model.parts.states.state_mixer import StateMixer
 from thirdeye.model.placement import Placement
 from thirdeye.model.state.causal_conv import causal_conv
 from thirdeye.model.state.delta_rule import softplus
-from thirdeye.model.state.kv_cache import KVCache
 from thirdeye.model.state.selective_scan import selective_scan
+from thirdeye.model.state.state_cache import StateCache
 
 
 class Mamba2Numbers(nn.Module):
@@ -53,11 +52,11 @@ class GroupNorm(nn.Module):
         return (groups * scale).flatten(1) * self.weight.float()
 
 
-class Mamba2(nn.Module):
+class Mamba2(StateMixer):
     def __init__(self, part: Mamba2Part, index: int, where: Placement) -> None:
         """`index`: of its state among those of all such layers."""
-        super().__init__()
-        self.index, self.spec = index, part.spec.dealt_out(where.ranks.size)
+        super().__init__(index)
+        self.spec = part.spec.dealt_out(where.ranks.size)
         self.project = make_linear(part.project, where)
         self.conv = Taps(part.conv, where)
         self.heads = Mamba2Numbers(part.heads, where)
@@ -66,18 +65,9 @@ class Mamba2(nn.Module):
         self.output = make_linear(part.output, where)
         self._silu = activation_function(Activation.SILU, where)
 
-    def forward(
-        self,
-        x: Tensor,
-        batch: ForwardBatch,  # noqa: ARG002  # as attention is called
-        rotate: Rotation,  # noqa: ARG002
-        kv_cache: KVCache,
-        plan: Any,
-    ) -> Tensor:
-        """x [T, hidden_size] -> [T, hidden_size]."""
-        states = kv_cache.states
+    def mix(self, x: Tensor, states: StateCache, plan: Any) -> Tensor:
         conv, ssm = (states.layer(name, self.index) for name in ("conv", "ssm"))
-        return self.output(self.mixed(self.project(x), conv, ssm, plan))
+        return self.mixed(self.project(x), conv, ssm, plan)
 
     def mixed(self, projected: Tensor, conv: Tensor, ssm: Tensor, plan: Any) -> Tensor:
         """[T, channels and z's and steps] -> [T, width]."""

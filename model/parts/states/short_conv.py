@@ -4,14 +4,13 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from thirdeye.model.batch import ForwardBatch
 from thirdeye.model.declare.states import ConvPart, ShortConvPart
 from thirdeye.model.native.states.conv_kernel import CausalConvKernel
 from thirdeye.model.parallel.parallel_linear import make_linear
-from thirdeye.model.parts.rope import Rotation
+from thirdeye.model.parts.states.state_mixer import StateMixer
 from thirdeye.model.placement import Placement
 from thirdeye.model.state.causal_conv import causal_conv
-from thirdeye.model.state.kv_cache import KVCache
+from thirdeye.model.state.state_cache import StateCache
 
 
 class Taps(nn.Module):
@@ -24,28 +23,19 @@ class Taps(nn.Module):
         self.bias = where.empty(channels) if part.has_bias else None
 
 
-class ShortConv(nn.Module):
+class ShortConv(StateMixer):
     """output(after * conv(before * input)), the three from one projection."""
 
     def __init__(self, part: ShortConvPart, index: int, where: Placement) -> None:
         """`index`: of its state among those of all such layers."""
-        super().__init__()
-        self.index = index
+        super().__init__(index)
         self.project = make_linear(part.project, where)
         self.conv = Taps(part.conv, where)
         self.output = make_linear(part.output, where)
 
-    def forward(
-        self,
-        x: Tensor,
-        batch: ForwardBatch,  # noqa: ARG002  # as attention is called
-        rotate: Rotation,  # noqa: ARG002
-        kv_cache: KVCache,
-        plan: Any,
-    ) -> Tensor:
-        """x [T, hidden_size] -> [T, hidden_size]."""
-        cache = kv_cache.states.layer("conv", self.index)
-        return self.output(self.mixed(self.project(x), cache, plan))
+    def mix(self, x: Tensor, states: StateCache, plan: Any) -> Tensor:
+        cache = states.layer("conv", self.index)
+        return self.mixed(self.project(x), cache, plan)
 
     def mixed(self, thirds: Tensor, cache: Tensor, plan: Any) -> Tensor:
         """[T, 3 * channels] -> [T, channels]."""

@@ -69,7 +69,7 @@ def documented(
         200: {"description": "The answer", "content": content, "headers": _headers(200)}
     }
     for status in _STATUSES.keys() - left_out:
-        responses[status] = _error(status, "Error" if status in _EARLY_STATUSES else error)
+        responses[status] = error_answer(status, "Error" if status in _EARLY_STATUSES else error)
     return {
         "tags": [tag],
         "response_model": None,
@@ -87,7 +87,8 @@ def reference(name: str) -> dict[str, Any]:
     return {"$ref": SCHEMAS + name}
 
 
-def _error(status: int, schema: str) -> dict[str, Any]:
+def error_answer(status: int, schema: str = "Error") -> dict[str, Any]:
+    """What an operation says of this status."""
     return {
         "description": _STATUSES[status],
         "content": {_JSON: {"schema": reference(schema)}},

@@ -44,6 +44,7 @@ from thirdeye.server.api.openai.embeddings import Embeddings
 from thirdeye.server.api.openai.models import ModelList
 from thirdeye.server.api.openai.stream_chunks import Head
 from thirdeye.server.api.openai.tokenize import Text, TokenizedText, TokenizerInfo
+from thirdeye.server.api.pool.move_routes import ModelMoved
 from thirdeye.server.api.receipts.verify import Verification
 from thirdeye.server.api.responses.routes import ResponseInputTokens
 from thirdeye.server.errors import Error
@@ -91,6 +92,7 @@ STRUCTS: tuple[type[Struct], ...] = (
     Load,
     Loads,
     ModelList,
+    ModelMoved,
     OllamaChatAnswer,
     OllamaError,
     OllamaModels,

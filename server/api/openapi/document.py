@@ -32,9 +32,14 @@ from thirdeye.server.api.openai.schema import (
 from thirdeye.server.api.openapi.answer_schemas import answer_schemas
 from thirdeye.server.api.openapi.descriptions import descriptions_of
 from thirdeye.server.api.openapi.examples import EXAMPLES
-from thirdeye.server.api.openapi.inner_descriptions import ROUTES, inner_descriptions
+from thirdeye.server.api.openapi.inner_descriptions import (
+    ROUTES,
+    ROUTES_OF_SEVERAL,
+    inner_descriptions,
+)
 from thirdeye.server.api.openapi.rules import RULES, UNTOLD
 from thirdeye.server.api.openapi.stream_events import event_schemas
+from thirdeye.server.api.pool.move_routes import ModelNameRequest
 from thirdeye.server.api.receipts.receipt import VerifyRequest
 from thirdeye.server.api.requests.strict_model import Strict
 from thirdeye.server.api.responses.schema import ResponsesRequest
@@ -58,6 +63,7 @@ REQUESTS: tuple[type[Strict], ...] = (
     VerifyRequest,
     LoadAdapterRequest,
     UnloadAdapterRequest,
+    ModelNameRequest,
 )
 
 
@@ -73,9 +79,10 @@ def document(app: FastAPI) -> dict[str, Any]:
         )
         found.setdefault("components", {}).setdefault("schemas", {}).update(_schemas())
         _add_examples(found["paths"])
+        told = ROUTES | ROUTES_OF_SEVERAL
         for path, operations in found["paths"].items():
             for operation in operations.values():
-                operation["description"] = ROUTES[path]
+                operation["description"] = told[path]
         app.openapi_schema = found
     return app.openapi_schema
 

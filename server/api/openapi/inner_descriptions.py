@@ -105,3 +105,9 @@ ROUTES: dict[str, str] = {
     "/v1/unload_lora_adapter": "Unloads it, when the requests that have it have ended.",
     "/metrics": "For Prometheus.",
 }
+ROUTES_OF_SEVERAL: dict[str, str] = {
+    "/models/load": "Loads a model, and answers when it is there.",
+    "/models/unload": "Its memory is free when its last answer has ended.",
+    "/sleep": "As /models/unload.",
+    "/wake_up": "As /models/load.",
+}

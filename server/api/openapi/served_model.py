@@ -6,7 +6,7 @@ schemas mark what depends on it: a field named `model`, the formats `token-id`,
 Receipts are left alone: another server's may be sent here, to hear that it is another's.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from typing import Any
 
@@ -26,7 +26,8 @@ def show_model(document: Document, model: ServedModel | None) -> Document:
     schemas = document["components"]["schemas"]
     for name, schema in schemas.items():
         if name.endswith("Request") and "model" in schema.get("properties", {}):
-            _name_models(schema["properties"]["model"], model)
+            if not model.name_patterns:
+                name_models(schema, model.names)
             _show_defaults(schema["properties"], model.defaults.said())
     ours = {name: schema for name, schema in schemas.items() if not name.startswith("Receipt")}
     for node in _nodes(ours):
@@ -43,14 +44,14 @@ def show_model(document: Document, model: ServedModel | None) -> Document:
     return document
 
 
-def _name_models(field: Document, model: ServedModel) -> None:
+def name_models(schema: Document, names: Sequence[str]) -> None:
     """The names as they are shown; the server is not particular about upper case. An empty one is
-    one that is not given."""
-    if model.name_patterns:
-        return
+    one that is not given, where it need not be."""
+    field = schema["properties"]["model"]
+    nothing = [] if "model" in schema.get("required", []) else [""]
     for option in field.get("anyOf", [field]):
         if option.get("type") == "string":
-            option["enum"] = [*model.names, ""]
+            option["enum"] = [*names, *nothing]
 
 
 def _show_defaults(fields: Document, defaults: dict[str, object]) -> None:

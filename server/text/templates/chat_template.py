@@ -29,6 +29,7 @@ from thirdeye.server.text.templates.completion_prompt import PromptTooLong, fewe
 from thirdeye.server.text.templates.continued_message import cut_at_mark, mark_end
 from thirdeye.server.text.templates.sample_calls import SampleCalls
 from thirdeye.server.text.templates.sandbox import TemplateRefusal, TemplateSandbox
+from thirdeye.server.text.templates.sent_tools import readable_forms
 from thirdeye.server.text.templates.special_tokens import MARK, SpecialTokens
 from thirdeye.server.text.tokenizer import TokenizerLike
 from thirdeye.server.text.tools.families.call_form import CallForm
@@ -46,6 +47,10 @@ Message = Mapping[str, Any]  # role, content, and what the model's template know
 
 class ChatTemplateError(Exception):
     """These messages cannot be rendered (at construction: none can). Fit for a client's eyes."""
+
+
+class _TemplateFailure(ChatTemplateError):
+    """The template ran into an error of its own."""
 
 
 class ChatTemplate:
@@ -103,10 +108,11 @@ class ChatTemplate:
         self._thought_names = _THOUGHT_NAMES & _attributes(tree)
         self.for_tools = for_tools or self
         self._wants_parts = False
-        if not self._shows_user(example_tools):
+        failure = self._show_user(example_tools)
+        if failure is not None:
             self._wants_parts = True
-            if not self._shows_user(example_tools):
-                raise ChatTemplateError("The chat template is broken: it drops a user's message.")
+            if self._show_user(example_tools) is not None:
+                raise failure
         self.takes_system = self._shows_system()
         shows_tools = "tools" in variables
         calls = SampleCalls(self._written)
@@ -122,14 +128,15 @@ class ChatTemplate:
         """Whether thoughts that come back with an answer can reach a prompt."""
         return bool(self._thought_names | self.for_tools._thought_names)
 
-    def _shows_user(self, tools: Sequence[Mapping[str, Any]] | None) -> bool:
-        """Templates of models that also see may read a list of parts and drop a plain text."""
+    def _show_user(self, tools: Sequence[Mapping[str, Any]] | None) -> ChatTemplateError | None:
+        """What keeps a user's message from the prompt. Templates of models that also see may read a
+        list of parts and drop a plain text."""
         try:
-            return _CANARY in self.render([{"role": "user", "content": _CANARY}], tools=tools)
-        except ChatTemplateError:
-            if self._wants_parts:
-                raise
-            return False
+            is_shown = _CANARY in self.render([{"role": "user", "content": _CANARY}], tools=tools)
+        except ChatTemplateError as failure:
+            return failure
+        lost = ChatTemplateError("The chat template is broken: it drops a user's message.")
+        return None if is_shown else lost
 
     def _shows_system(self) -> bool:
         """Whether a system message in front reaches the model: some templates drop or refuse it."""
@@ -203,11 +210,11 @@ class ChatTemplate:
             raise ChatTemplateError(
                 "'continue_final_message' needs a last message of role assistant with text content."
             )
-        rendered = self._run(
+        rendered = self._run_with(
+            None if tools is None else [self._specials.mark(dict(tool)) for tool in tools],
             messages=[_in_parts(each) for each in marked] if self._wants_parts else marked,
-            tools=None if tools is None else [self._specials.mark(dict(tool)) for tool in tools],
             add_generation_prompt=add_generation_prompt and not continue_final_message,
-            **{**self._constants, **self._specials.mark(dict(variables or {}))},
+            **{**self._constants, **self._specials.mark_variables(variables or {})},
         )
         if not continue_final_message:
             return rendered
@@ -228,6 +235,16 @@ class ChatTemplate:
             marked |= dict.fromkeys(self._thought_names, thought)
         return marked
 
+    def _run_with(self, tools: Sequence[Mapping[str, Any]] | None, **variables: Any) -> str:
+        """With the tools in the first form that the template can render."""
+        first_failure: ChatTemplateError | None = None
+        for readable in readable_forms(tools):
+            try:
+                return self._run(tools=readable, **variables)
+            except _TemplateFailure as failure:
+                first_failure = first_failure or failure
+        raise first_failure or ChatTemplateError("The model's chat template renders nothing.")
+
     def _run(self, **variables: Any) -> str:
         try:
             return self._sandbox.run(self._template, variables)
@@ -240,8 +257,9 @@ class ChatTemplate:
                 f"The model's chat template cannot render these messages: {limit:.200}."
             ) from error
         except Exception as error:  # a template is foreign code: it may fail in any way
-            raise ChatTemplateError(
-                f"The model's chat template cannot render these messages ({type(error).__name__})."
+            reason = str(error).replace(MARK, "").rstrip(".") or type(error).__name__
+            raise _TemplateFailure(
+                f"The model's chat template cannot render these messages: {reason:.200}."
             ) from error
 
 

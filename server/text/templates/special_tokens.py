@@ -22,12 +22,13 @@ string may build a literal.
 import re
 from collections.abc import Iterable, Mapping
 from itertools import pairwise
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from thirdeye.server.text.tokenizer import TokenizerLike
 
 MARK = "\ue000"  # a user's own U+E000 is dropped: the one character a message cannot hold
 _NAMES = ("role", "type")  # their values are words of the protocol, and templates compare them
+_LISTS = ("required", "type")  # and so are the items of these
 
 Value = TypeVar("Value")
 
@@ -57,6 +58,13 @@ class SpecialTokens:
             marked = {self._mark_name(k): self._mark_field(k, v) for k, v in value.items()}
         return marked  # type: ignore[return-value] # same shape, seen by the three branches
 
+    def mark_variables(self, variables: Mapping[str, Any]) -> dict[str, Any]:
+        """What a request says to the template by name: words that it compares are left as names."""
+        return {
+            name: self._mark_word(value) if isinstance(value, str) else self.mark(value)
+            for name, value in variables.items()
+        }
+
     def encode(self, rendered: str) -> list[int]:
         """Token ids of a rendered text: literals are ids, the rest is text without its marks."""
         ids: list[int] = []
@@ -74,7 +82,14 @@ class SpecialTokens:
         return ids
 
     def _mark_field(self, key: object, value: object) -> object:
+        if key in _LISTS and isinstance(value, list):
+            return [self._mark_word(item) for item in value]
         return self._mark_name(value) if key in _NAMES else self.mark(value)
+
+    def _mark_word(self, word: object) -> object:
+        """A name, or a literal that is spelled like one."""
+        is_literal = isinstance(word, str) and self._first_char.search(word) is not None
+        return self.mark(word) if is_literal else self._mark_name(word)
 
     def _mark_name(self, name: object) -> object:
         """Names are looked up and compared by the template: an identifier is left as it is."""

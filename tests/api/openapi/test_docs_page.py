@@ -41,8 +41,14 @@ def test_an_example_is_answered(path: str, example: dict[str, object]) -> None:
 
 
 def test_every_request_that_can_be_made_up_has_an_example() -> None:
-    """A receipt is made by an answer, adapters are an operator's files."""
-    others = {"VerifyRequest", "LoadAdapterRequest", "UnloadAdapterRequest"}
+    """A receipt is made by an answer, adapters are an operator's files, of several models each has
+    its name."""
+    others = {
+        "VerifyRequest",
+        "LoadAdapterRequest",
+        "UnloadAdapterRequest",
+        "ModelNameRequest",
+    }
     assert {model.__name__ for model in REQUESTS} - others == EXAMPLES.keys()
 
 

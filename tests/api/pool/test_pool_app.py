@@ -22,13 +22,20 @@ HELLO = [{"role": "user", "content": "Hello"}]
 class Pooled:
     """Models `a`, `b` (also `bee*`) and `c`, of which two fit; `a` is pinned if so wished."""
 
-    def __init__(self, *, is_quick: bool = True, pins: str = "", **config: Any) -> None:
+    def __init__(
+        self,
+        *,
+        is_quick: bool = True,
+        pins: str = "",
+        patterns: tuple[str, ...] = ("bee*",),
+        **config: Any,
+    ) -> None:
         made = [
             member(
                 name,
                 is_quick=is_quick,
                 is_pinned=name in pins,
-                model={"name_patterns": ("bee*",)} if name == "b" else {},
+                model={"name_patterns": patterns} if name == "b" else {},
             )
             for name in "abc"
         ]

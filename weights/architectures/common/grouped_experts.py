@@ -51,12 +51,17 @@ def grouped_experts(
     config: ModelConfig,
     defaults: GroupedDefaults,
     counts: tuple[str, str] = COUNTS,
+    shared_size: int | None = None,
 ) -> ExpertsSpec:
-    """`counts`: two names for how many experts there are."""
+    """`counts`: two names for how many experts there are. `shared_size`: how wide the MLP is that
+    all tokens take, where it is not so many times an expert."""
     num_experts = either_count(fields, defaults.num_experts, config, counts)
     width = size(fields, "moe_intermediate_size", defaults.intermediate_size)
     num_groups = fields.integer("n_group", defaults.num_groups, high=MAX_GROUPS)
     num_chosen_groups = min(defaults.num_chosen_groups, num_groups)
+    if shared_size is None:
+        count = fields.integer("n_shared_experts", defaults.num_shared, low=0, high=MAX_SHARED)
+        shared_size = width * count
     return spec_of(
         fields,
         "n_group",
@@ -69,15 +74,18 @@ def grouped_experts(
         choice_bias=True,
         num_groups=num_groups,
         num_chosen_groups=fields.integer("topk_group", num_chosen_groups, high=num_groups),
-        shared_size=width
-        * fields.integer("n_shared_experts", defaults.num_shared, low=0, high=MAX_SHARED),
+        shared_size=shared_size,
     )
 
 
-def gguf_grouped_experts(fields: Fields, config: ModelConfig) -> ExpertsSpec:
-    """Scores are whatever the reader says then."""
+def gguf_grouped_experts(
+    fields: Fields, config: ModelConfig, shared_size: int | None = None
+) -> ExpertsSpec:
+    """Scores are whatever the reader says then; `shared_size` as above."""
     width = size(fields, "expert_feed_forward_length", 0)
     num_groups = fields.integer("expert_group_count", 1, high=MAX_GROUPS)
+    if shared_size is None:
+        shared_size = width * fields.integer("expert_shared_count", 0, low=0, high=MAX_SHARED)
     return gguf_experts(
         fields,
         config,
@@ -88,7 +96,7 @@ def gguf_grouped_experts(fields: Fields, config: ModelConfig) -> ExpertsSpec:
         choice_bias=True,
         num_groups=num_groups,
         num_chosen_groups=fields.integer("expert_group_used_count", 1, high=num_groups),
-        shared_size=width * fields.integer("expert_shared_count", 0, low=0, high=MAX_SHARED),
+        shared_size=shared_size,
     )
 
 

@@ -8,7 +8,7 @@ a list, in older files in a string of a letter a layer.
 from dataclasses import replace
 
 from thirdeye.model.config import ModelConfig
-from thirdeye.model.experts_spec import MAX_GROUPS, ExpertsSpec, Scoring
+from thirdeye.model.experts_spec import ExpertsSpec
 from thirdeye.model.state_spec import MAX_KERNEL, MAX_STATE_SIZE, Mamba2Spec
 from thirdeye.weights.architectures.architecture import Architecture
 from thirdeye.weights.architectures.common.experts import (
@@ -17,11 +17,9 @@ from thirdeye.weights.architectures.common.experts import (
     MLP,
     ROUTER,
     UNGATED_UP,
-    chosen,
-    either_count,
     size,
-    spec_of,
 )
+from thirdeye.weights.architectures.common.grouped_experts import GroupedDefaults, grouped_experts
 from thirdeye.weights.architectures.common.layer_types import FULL
 from thirdeye.weights.architectures.common.limits import MAX_HEADS, MAX_LAYERS
 from thirdeye.weights.architectures.common.name_table import NameTable, TensorTarget, with_bias
@@ -53,6 +51,7 @@ DEFAULTS = Defaults(
     activation_key="mlp_hidden_act",
     has_ropes_by_kind=True,  # it has none
 )
+EXPERTS = GroupedDefaults(num_experts=8, num_chosen=2, intermediate_size=7688)
 DENSE, SPARSE = "mlp", "moe"
 LETTERS = {"M": LINEAR, "*": FULL, "-": DENSE, "E": SPARSE}
 OLD_NAMES = {"mamba": LINEAR, "attention": FULL}
@@ -127,23 +126,9 @@ def _state(fields: Fields) -> Mamba2Spec:
 
 
 def _experts(fields: Fields, config: ModelConfig) -> ExpertsSpec:
-    num_experts = either_count(fields, 8, config, ("n_routed_experts", "num_local_experts"))
-    num_groups = fields.integer("n_group", 1, high=MAX_GROUPS)
     fields.refuse("mlp_bias", False)  # which only what all tokens take would have
-    return spec_of(
-        fields,
-        "n_group",
-        num_experts=num_experts,
-        num_chosen=chosen(fields, "num_experts_per_tok", 2, num_experts),
-        intermediate_size=size(fields, "moe_intermediate_size", 7688),
-        scoring=Scoring.SIGMOID,
-        is_renormalized=fields.boolean("norm_topk_prob", True),
-        scale=fields.positive("routed_scaling_factor", 1.0),
-        choice_bias=True,
-        num_groups=num_groups,
-        num_chosen_groups=fields.integer("topk_group", 1, high=num_groups),
-        shared_size=size(fields, "moe_shared_expert_intermediate_size", 7688),
-    )
+    shared_size = size(fields, "moe_shared_expert_intermediate_size", 7688)
+    return grouped_experts(fields, config, EXPERTS, shared_size=shared_size)
 
 
 def huggingface_names(config: ModelConfig) -> NameTable:

@@ -7,7 +7,7 @@ their MLPs. llama.cpp's converter interleaves rows of q and k although nothing t
 from dataclasses import replace
 
 from thirdeye.model.config import Activation, ModelConfig
-from thirdeye.model.experts_spec import MAX_GROUPS, ExpertsSpec, Scoring
+from thirdeye.model.experts_spec import ExpertsSpec
 from thirdeye.weights.architectures.common.experts import (
     CHOICE_BIAS,
     DOWN,
@@ -15,9 +15,9 @@ from thirdeye.weights.architectures.common.experts import (
     MLP,
     ROUTER,
     UNGATED_UP,
-    gguf_experts,
     size,
 )
+from thirdeye.weights.architectures.common.grouped_experts import gguf_grouped_experts
 from thirdeye.weights.architectures.common.limits import MAX_INTERMEDIATE
 from thirdeye.weights.architectures.common.name_table import NameTable, TensorTarget, with_bias
 from thirdeye.weights.architectures.llama import llama_family
@@ -79,20 +79,9 @@ def _width(fields: Fields, plain: Fields) -> int:
 
 def _experts(fields: Fields, config: ModelConfig) -> ExpertsSpec:
     fields.refuse("expert_gating_func", GGUF_SIGMOID)
-    num_groups = fields.integer("expert_group_count", 1, high=MAX_GROUPS)
     fields.integer("expert_shared_count", 1, high=1)
-    return gguf_experts(
-        fields,
-        config,
-        intermediate_size=size(fields, "expert_feed_forward_length", 0),
-        shared_size=size(fields, "expert_shared_feed_forward_length", 0),
-        scoring=Scoring.SIGMOID,
-        is_renormalized=fields.boolean("expert_weights_norm", False),
-        scale=fields.positive("expert_weights_scale", 1.0),
-        choice_bias=True,
-        num_groups=num_groups,
-        num_chosen_groups=fields.integer("expert_group_used_count", 1, high=num_groups),
-    )
+    shared_size = size(fields, "expert_shared_feed_forward_length", 0)
+    return gguf_grouped_experts(fields, config, shared_size)
 
 
 def gguf_names(config: ModelConfig) -> NameTable:
