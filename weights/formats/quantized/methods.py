@@ -12,14 +12,14 @@ from functools import partial
 from thirdeye.weights.errors import ModelFormatError
 from thirdeye.weights.formats.directory import Directory
 from thirdeye.weights.formats.fields import Fields
-from thirdeye.weights.formats.quantized.auto_round import read_auto_round
-from thirdeye.weights.formats.quantized.awq import read_awq
 from thirdeye.weights.formats.quantized.bitsandbytes import read_bitsandbytes
 from thirdeye.weights.formats.quantized.compressed_tensors import read_compressed_tensors
 from thirdeye.weights.formats.quantized.fp8 import read_fp8
-from thirdeye.weights.formats.quantized.gptq import read_gptq
 from thirdeye.weights.formats.quantized.modelopt import read_modelopt
 from thirdeye.weights.formats.quantized.mxfp4 import read_mxfp4
+from thirdeye.weights.formats.quantized.packed.auto_round import read_auto_round
+from thirdeye.weights.formats.quantized.packed.awq import read_awq
+from thirdeye.weights.formats.quantized.packed.gptq import read_gptq
 from thirdeye.weights.formats.quantized.quantized_weight import Method
 
 logger = logging.getLogger(__name__)

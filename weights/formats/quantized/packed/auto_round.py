@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from thirdeye.weights.formats.fields import MISSING, Fields
-from thirdeye.weights.formats.quantized.awq import AWQ
-from thirdeye.weights.formats.quantized.gptq import GPTQ, MAX_GROUP, Packing, checked_packing
 from thirdeye.weights.formats.quantized.module_patterns import ModulePatterns, expression, strings
+from thirdeye.weights.formats.quantized.packed.awq import AWQ
+from thirdeye.weights.formats.quantized.packed.gptq import GPTQ, MAX_GROUP, Packing, checked_packing
 from thirdeye.weights.formats.quantized.quantized_weight import Parts, QuantizedWeight
 from thirdeye.weights.formats.strangers_pattern import LONGEST_NAME
 

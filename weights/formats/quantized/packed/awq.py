@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 from thirdeye.weights.formats.fields import Fields
 from thirdeye.weights.formats.quantized.decode.packed_integers import scale_groups, unpack
-from thirdeye.weights.formats.quantized.gptq import MAX_GROUP, Packing
 from thirdeye.weights.formats.quantized.module_patterns import ModulePatterns, read_patterns
+from thirdeye.weights.formats.quantized.packed.gptq import MAX_GROUP, Packing
 from thirdeye.weights.formats.quantized.quantized_weight import Parts, QuantizedWeight
 
 if TYPE_CHECKING:
