@@ -199,11 +199,12 @@ def ready_line(url: str, name: str, info: EngineInfo, seconds: float) -> str:
     groups = f" for {len(info.windows)} groups of layers" if len(info.windows) > 1 else ""
     states = f", {info.num_states:,} states" if info.num_states else ""
     missed = "".join(f", no {path}" for path in info.missed_paths)
+    draft = f", drafts by {info.draft}" if info.draft else ""
     device = info.device if ranks == 1 else f"{ranks} ranks on {info.device.partition(':')[0]}"
     return (
         f"Ready: {url}  chat: {url}/  model: {name} "
         f"({info.num_parameters / 1e6:,.1f} M parameters, {info.max_model_len:,} context, "
-        f"{device} {info.dtype}, {info.num_blocks:,} KV blocks{groups}{states}{missed})  "
+        f"{device} {info.dtype}, {info.num_blocks:,} KV blocks{groups}{states}{draft}{missed})  "
         f"in {seconds:.1f} s"
     )
 

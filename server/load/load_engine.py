@@ -52,6 +52,7 @@ from thirdeye.server.engine.process.engine_process import OnEnd, OnProgress, ser
 from thirdeye.server.engine.sampling.native_sampler import NativeSampler
 from thirdeye.server.engine.sampling.sampler import Sampler, sample
 from thirdeye.server.load.adapters.adapter_files import make_adapter_loader
+from thirdeye.server.load.drafting.load_draft import load_draft
 from thirdeye.server.load.engine_info import describe, describe_numerics
 from thirdeye.server.load.engine_recipe import EngineRecipe
 from thirdeye.server.load.kv_memory import find_kv_budget
@@ -109,9 +110,6 @@ def load_engine(
         recipe.max_adapters,
     )
     rank_group.wait_loaded()
-    budget, memory = find_kv_budget(recipe, model, kv_dtype, device, rank_group)
-    if device.type == "cuda" and recipe.max_adapters and recipe.cache.kv_memory is None:
-        budget -= recipe.max_adapter_bytes  # of what is left beside the weights
     is_ahead = runs_ahead(
         recipe.kernels.cuda_graphs,
         device,
@@ -119,6 +117,19 @@ def load_engine(
         recipe.placement.tensor_parallel,
         has_states=own.state is not None,
     )
+    draft = load_draft(
+        recipe,
+        checkpoint,
+        where,
+        kv_dtype,
+        lambda it, there: load_model(it, recipe.kernels.attention, there, on_progress),
+        is_ahead=is_ahead,
+    )
+    budget, memory = find_kv_budget(recipe, model, kv_dtype, device, rank_group)
+    if device.type == "cuda" and recipe.max_adapters and recipe.cache.kv_memory is None:
+        budget -= recipe.max_adapter_bytes  # of what is left beside the weights
+    draft_budget = draft.share_of(budget, own) if draft else 0
+    budget -= draft_budget
     config = engine_config(recipe, own, kv_dtype, device, budget, steps_ahead=int(is_ahead))
     if is_ahead:  # a guess needs the token before it, which the host does not know yet
         config = msgspec.structs.replace(config, num_draft_tokens=0)
@@ -152,6 +163,7 @@ def load_engine(
     if launcher is not None and adapters is not None:
         launcher.fast_path.refuse("rows with adapters are computed step by step")
         fast_paths.append(launcher.fast_path)
+    proposer = draft.proposer(config, draft_budget, choose_sampler(where.native)) if draft else None
     inspector = rank_group.wrap_inspector(LayerInspector(model, device, inspection_rows, kv_dtype))
     core = EngineCore(
         config,
@@ -161,11 +173,15 @@ def load_engine(
         launcher=launcher,
         fast_paths=fast_paths,
         adapters=adapters,
+        proposer=proposer,
     )
     wait([guidance])  # it holds the interpreter: no stream shall be there to wait for it
     info = describe(checkpoint.config, config, where, numerics, memory, *fast_paths)
     return core, msgspec.structs.replace(
-        info, max_adapters=recipe.max_adapters, max_adapter_bytes=recipe.max_adapter_bytes
+        info,
+        max_adapters=recipe.max_adapters,
+        max_adapter_bytes=recipe.max_adapter_bytes,
+        draft=str(draft or ""),
     )
 
 

@@ -10,6 +10,17 @@ from typing import ClassVar
 from thirdeye.server.settings.setting import setting
 
 GIB = 1 << 30
+QUANTIZATIONS = {
+    "auto": "on a CPU stored, or int8 without our kernels; else none",
+    "none": "quantized checkpoints are dequantized to the dtype",
+    "stored": "on a CPU: a GGUF's own blocks, other weights as int8",
+    "q8_0": "on a CPU: rounded to blocks of 32 with a scale each",
+    "q4_0": "the same with 4 bits, the head in 8",
+    "q4_k": "the same, finer scales and minimums, blocks of 256",
+    "int8": "on a CPU weights and activations, sums exact; on a GPU weights alone",
+    "int4": "on a GPU: groups of 128, the head in 8 bits",
+    "fp8": "on a GPU: 8-bit floats",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,17 +50,7 @@ class PlacementSettings:
     quantize: str = setting(
         "auto",
         "Weights in fewer bits",
-        choices={
-            "auto": "on a CPU stored, or int8 without our kernels; else none",
-            "none": "quantized checkpoints are dequantized to the dtype",
-            "stored": "on a CPU: a GGUF's own blocks, other weights as int8",
-            "q8_0": "on a CPU: rounded to blocks of 32 with a scale each",
-            "q4_0": "the same with 4 bits, the head in 8",
-            "q4_k": "the same, finer scales and minimums, blocks of 256",
-            "int8": "on a CPU weights and activations, sums exact; on a GPU weights alone",
-            "int4": "on a GPU: groups of 128, the head in 8 bits",
-            "fp8": "on a GPU: 8-bit floats",
-        },
+        choices=QUANTIZATIONS,
         is_common=True,
     )
     deterministic: bool = setting(False, "Same bits in any batch, on a GPU too (slower there)")
@@ -203,6 +204,16 @@ class SpeculationSettings:
         "Guess ahead",
         choices={"ngram": "from the text itself (prompt lookup)", "off": ""},
     )
+    draft: str | None = setting(
+        None,
+        "A smaller model of the same vocabulary that guesses instead, named as the model is",
+        unit="MODEL",
+    )
+    draft_quantize: str = setting(
+        "same",
+        "Its weights in fewer bits",
+        choices={"same": "as `--quantize` says"} | QUANTIZATIONS,
+    )
     num_draft_tokens: int = setting(
         15, "Most guesses for a request in a step", at_least=1, at_most=64
     )
@@ -213,4 +224,4 @@ class SpeculationSettings:
     @property
     def max_draft_tokens(self) -> int:
         """Guesses for one sequence in one step; 0 without speculation."""
-        return self.num_draft_tokens if self.speculation == "ngram" else 0
+        return 0 if self.speculation == "off" else self.num_draft_tokens

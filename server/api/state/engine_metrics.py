@@ -61,6 +61,7 @@ class StateCollector(Collector):
         )
         yield _counter("spec_decode_num_draft_tokens", drafted, model)
         yield _counter("spec_decode_num_accepted_tokens", accepted, model)
+        yield _gauge("spec_decode_is_paused", stats.is_draft_paused, model)
 
 
 def model_name(state: ServerState) -> str:
@@ -159,6 +160,7 @@ def _stages(stats: EngineStats, model: str) -> Metric:
     name = "scheduler_stage_seconds"
     family = CounterMetricFamily(f"thirdeye_{name}", help_of(name), labels=["model_name", "stage"])
     family.add_metric([model, "schedule"], stats.schedule_seconds_total)
+    family.add_metric([model, "draft"], stats.draft_seconds_total)
     family.add_metric([model, "forward"], stats.forward_seconds_total)
     family.add_metric([model, "sample"], stats.sample_seconds_total)
     family.add_metric([model, "emit"], stats.emit_seconds_total)

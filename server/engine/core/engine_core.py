@@ -27,6 +27,8 @@ import torch
 from thirdeye.model.fast_path import FastPath
 from thirdeye.server.engine.core.adapter_loader import AdapterLoader
 from thirdeye.server.engine.core.step_recorder import StepRecorder
+from thirdeye.server.engine.drafting.each_text import EachText
+from thirdeye.server.engine.drafting.prompt_lookup import PromptLookup
 from thirdeye.server.engine.execution.model_runner import Runner
 from thirdeye.server.engine.grammar.compiler import GrammarCompiler
 from thirdeye.server.engine.inspection.inspection_queue import Inspect, InspectionQueue
@@ -46,6 +48,7 @@ from thirdeye.server.engine.run_ahead.launched_step import LaunchedStep
 from thirdeye.server.engine.run_ahead.launcher import Launcher
 from thirdeye.server.engine.scheduling.scheduler import RequestTooLarge, Scheduler
 from thirdeye.server.engine.scheduling.sequence import SequenceStatus
+from thirdeye.server.engine.scheduling.speculation.proposer import Proposer
 from thirdeye.server.engine.scheduling.step_plan import PlanRow, StepPlan
 
 logger = logging.getLogger(__name__)
@@ -75,9 +78,12 @@ class EngineCore:
         launcher: Launcher | None = None,
         fast_paths: Iterable[FastPath] = (),
         adapters: AdapterLoader | None = None,
+        proposer: Proposer | None = None,
     ) -> None:
-        """`fast_paths`: those of the model, which know when they are not taken."""
-        self._scheduler = scheduler or Scheduler(config)
+        """`fast_paths`: those of the model, which know when they are not taken. `proposer`: what
+        guesses, where `config` asks for guesses; None: prompt lookup."""
+        proposer = proposer or EachText(PromptLookup)
+        self._scheduler = scheduler or Scheduler(config, proposer=proposer)
         self._fast_paths = tuple(fast_paths)
         self._runner = runner
         self._launcher = launcher

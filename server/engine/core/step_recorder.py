@@ -45,6 +45,7 @@ class StepRecorder:
         self._step_tokens = 0
         self._step_tokens_counts = [0] * (len(STEP_TOKENS_BOUNDS) + 1)
         self._schedule_total = self._forward_total = self._sample_total = 0.0
+        self._draft = self._draft_total = 0.0
         self._started = self._schedule = self._forward = self._sample = 0.0
         self._inspected, self._inspect = "", 0.0
         self._rows: list[StepRow] = []
@@ -61,7 +62,9 @@ class StepRecorder:
 
         All is read now: when the step is over, the sequences have grown.
         """
-        self._schedule = time.perf_counter() - self._started
+        self._draft = stats.draft_seconds_total - self._draft_total
+        self._draft_total = stats.draft_seconds_total
+        self._schedule = time.perf_counter() - self._started - self._draft
         self._forward = self._sample = 0.0
         self._inspected, self._inspect = "", 0.0
         self._stats = stats
@@ -107,6 +110,7 @@ class StepRecorder:
                 num_blocks_free=stats.num_blocks_total - stats.num_blocks_used,
                 num_preemptions=stats.preemptions_total - self._num_preemptions,
                 schedule_ms=self._schedule * 1000,
+                draft_ms=self._draft * 1000,
                 forward_ms=self._forward * 1000,
                 sample_ms=self._sample * 1000,
                 inspect_ms=self._inspect * 1000,

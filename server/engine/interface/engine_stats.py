@@ -34,6 +34,8 @@ class EngineStats(Struct, frozen=True, kw_only=True):
     steps_total: int = 0
     spec_decode_num_draft_tokens_total: int = 0
     spec_decode_num_accepted_tokens_total: int = 0
+    draft_seconds_total: float = 0.0  # in which a model guessed
+    is_draft_paused: bool = False  # such a model guesses nothing for now: it lost time
     schedule_seconds_total: float = 0.0
     forward_seconds_total: float = 0.0
     sample_seconds_total: float = 0.0

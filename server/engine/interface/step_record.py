@@ -38,7 +38,8 @@ class StepRecord(Struct, frozen=True, kw_only=True):
     num_blocks_free: int
     num_preemptions: int  # made to schedule this step
     schedule_ms: float
+    draft_ms: float = 0.0  # a model that guesses
     forward_ms: float  # building the batch, and the model
     sample_ms: float  # logits to tokens; on a GPU also the wait for the model
     inspect_ms: float = 0.0  # the piece of an inspection
-    total_ms: float  # the four, and telling the scheduler about it
+    total_ms: float  # the five, and telling the scheduler about it

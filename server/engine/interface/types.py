@@ -187,6 +187,7 @@ class EngineInfo(Struct, frozen=True, kw_only=True):
     missed_paths: list[str] = []  # fast paths that do not apply, with the reason
     max_adapters: int = 0  # that can be loaded at once
     max_adapter_bytes: int = 0  # of all of them together
+    draft: str = ""  # the model that guesses, and its size; empty: none does
 
     @property
     def num_whole_blocks(self) -> int:

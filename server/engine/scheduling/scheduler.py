@@ -43,6 +43,7 @@ from thirdeye.server.engine.scheduling.prefixes import Prefixes
 from thirdeye.server.engine.scheduling.sequence import Sequence, SequenceStatus
 from thirdeye.server.engine.scheduling.sequence_states import make_states
 from thirdeye.server.engine.scheduling.sequence_timings import SequenceTimings
+from thirdeye.server.engine.scheduling.speculation.proposer import Proposer
 from thirdeye.server.engine.scheduling.speculation.speculator import Speculator
 from thirdeye.server.engine.scheduling.step_pace import StepPace
 from thirdeye.server.engine.scheduling.step_plan import PlanRow, StepPlan
@@ -69,7 +70,7 @@ class Scheduler:
         config: EngineConfig,
         pool: BlockPool | None = None,
         clock: Callable[[], float] = time.monotonic,
-        speculator: Speculator | None = None,
+        proposer: Proposer | None = None,
     ) -> None:
         self._config = config
         self.pace = StepPace(config)
@@ -78,7 +79,7 @@ class Scheduler:
         self._gives_back = any(config.windows)
         self._states = make_states(config, self._pool)
         self._prefixes = Prefixes(config, self._pool, self._states)
-        self._speculator = speculator or Speculator(config, self._pool)
+        self._speculator = Speculator(config, self._pool, proposer)
         self._clock = clock
         self._eos_token_ids = frozenset(config.eos_token_ids)
         self._sequences: dict[str, Sequence] = {}  # waiting and running
@@ -243,6 +244,7 @@ class Scheduler:
 
     def _preempt(self, sequence: Sequence) -> None:
         self._blocks.free(sequence.blocks)
+        self._speculator.release(sequence)
         self._states.stop(sequence)
         sequence.num_computed_tokens = sequence.num_launched_tokens = 0
         sequence.hidden_sums = []
@@ -328,6 +330,7 @@ class Scheduler:
     def update(self, plan: StepPlan, result: StepResult) -> list[StepOutput]:
         """Take in what a step computed; what each request has to be told about it."""
         outputs: list[StepOutput] = []
+        self._speculator.stepped(plan, result.forward_seconds + result.sample_seconds)
         for row, row_result in zip(plan.rows, result.rows, strict=True):
             if row.sequence.status is SequenceStatus.FINISHED:
                 self._states.drop(row)
@@ -441,6 +444,7 @@ class Scheduler:
         else:
             self._running.remove(sequence)
         self._blocks.free(sequence.blocks)
+        self._speculator.release(sequence)
         self._states.stop(sequence)
         self._late.leave(sequence)
         sequence.status = SequenceStatus.FINISHED
@@ -484,8 +488,7 @@ class Scheduler:
             preemptions_total=self._preemptions,
             queue_timeouts_total=self._queue_timeouts,
             steps_total=self._steps,
-            spec_decode_num_draft_tokens_total=self._speculator.num_drafted,
-            spec_decode_num_accepted_tokens_total=self._speculator.num_accepted,
+            **self._speculator.stats(),
         )
 
     def reset_prefix_cache(self) -> None:

@@ -16,12 +16,12 @@ Where steps are launched before the last one is read, the plan is ahead of what 
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 from thirdeye.server.engine.cache.grouped_blocks import BlockTables
 from thirdeye.server.engine.interface.grammar_protocol import Matcher
 from thirdeye.server.engine.interface.types import PromptProgress, Request, TokenLogprobs
 from thirdeye.server.engine.scheduling.sequence_timings import SequenceTimings
-from thirdeye.server.engine.scheduling.speculation.prompt_lookup import Drafter
 from thirdeye.server.engine.scheduling.tenant_shares import TenantShare
 
 
@@ -67,7 +67,7 @@ class Sequence:
         default_factory=list
     )  # of tokens 1.., as they come
     hidden_sums: list[int] = field(default_factory=list)  # of an embedding, up to what is computed
-    drafter: Drafter | None = None  # once it has decoded in a small batch
+    drafter: Any = None  # what a `Proposer` keeps of it, once it has decoded in a small batch
     matcher: Matcher | None = None  # of its grammar, once it is ready
     num_preemptions: int = 0
 

@@ -15,6 +15,8 @@ from thirdeye.server.launch.opened_model import OpenedModel
 from thirdeye.server.launch.several.model_specs import ModelsUnclear
 from thirdeye.server.settings.engine_settings import GIB
 from thirdeye.server.settings.settings import Settings
+from thirdeye.weights.checkpoint import open_checkpoint
+from thirdeye.weights.resolve import resolve_model
 
 PROCESS_BYTES = 450 << 20  # an engine without a model: libraries, tokenizer, a step's tensors
 GPU_BYTES = 1536 << 20  # CUDA's context and a step's tensors
@@ -53,6 +55,9 @@ def needed_bytes(settings: Settings, opened: OpenedModel) -> int:
     if settings.placement.quantize in ("auto", "stored") and is_stored(opened):
         table = opened.config.vocab_size * opened.config.hidden_size * 4
         weights = max(weights, opened.info.num_bytes + table)
+    if settings.speculation.draft is not None:
+        config = open_checkpoint(resolve_model(settings.speculation.draft)).config
+        weights += max(row.weights for row in _rows(settings, config))
     besides = GPU_BYTES if is_on_gpu(settings) else PROCESS_BYTES
     return weights + kv + besides * ranks
 

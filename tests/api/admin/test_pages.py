@@ -154,12 +154,17 @@ def test_metrics_count_drafts(monkeypatch: pytest.MonkeyPatch) -> None:
     """How often speculation guessed, and how often it was right, under vLLM's names."""
     engine = fake_engine()
     stats = EngineStats(
-        spec_decode_num_draft_tokens_total=9, spec_decode_num_accepted_tokens_total=4
+        spec_decode_num_draft_tokens_total=9,
+        spec_decode_num_accepted_tokens_total=4,
+        draft_seconds_total=1.5,
+        is_draft_paused=True,
     )
     monkeypatch.setattr(engine, "stats", lambda: stats)
     text = Metrics(ready_state(engine)).scrape()[0].decode()
     assert metric(text, "spec_decode_num_draft_tokens_total") == 9
     assert metric(text, "spec_decode_num_accepted_tokens_total") == 4
+    assert metric(text, "spec_decode_is_paused") == 1
+    assert metric(text, r'scheduler_stage_seconds_total{[^}]*stage="draft"}') == 1.5
 
 
 def test_two_apps_in_one_process_share_no_metric() -> None:

@@ -42,6 +42,7 @@ from tests.engine.toy import (
 )
 from thirdeye.server.engine.cache.block_pool import BlockPool
 from thirdeye.server.engine.core.engine_core import EngineCore
+from thirdeye.server.engine.drafting.each_text import EachText
 from thirdeye.server.engine.execution.model_runner import ModelRunner
 from thirdeye.server.engine.grammar.bitmask import RowMasks, apply_masks, empty_masks, unpack
 from thirdeye.server.engine.grammar.compiler import GrammarCompiler
@@ -57,7 +58,6 @@ from thirdeye.server.engine.interface.grammar_protocol import (
 )
 from thirdeye.server.engine.interface.types import ErrorCode, FinishReason, Request, StepOutput
 from thirdeye.server.engine.scheduling.scheduler import Scheduler
-from thirdeye.server.engine.scheduling.speculation.speculator import Speculator
 from thirdeye.server.text.constraints import constraint as grammar
 
 SCHEMA = {
@@ -271,10 +271,9 @@ def speculating_core(
 ) -> EngineCore:
     config = toy_config(num_draft_tokens=4, max_tokens_with_drafts=64, **sizes)
     pool = BlockPool(config.num_blocks, config.block_size)
-    speculator = Speculator(config, pool, lambda: Prophet(texts, wrong))
     cache = ToyCache(config.num_blocks, config.block_size)
     runner = ModelRunner(ToyModel(), cache, config, "cpu")
-    scheduler = Scheduler(config, pool, speculator=speculator)
+    scheduler = Scheduler(config, pool, proposer=EachText(lambda: Prophet(texts, wrong)))
     grammars = GrammarCompiler(compile_grammar or guidance().compile, ImmediateExecutor())
     return EngineCore(config, runner, scheduler, grammars=grammars)
 

@@ -32,13 +32,13 @@ from tests.engine.toy import (
 )
 from thirdeye.server.engine.cache.block_pool import BlockPool
 from thirdeye.server.engine.core.engine_core import EngineCore
+from thirdeye.server.engine.drafting.each_text import EachText
 from thirdeye.server.engine.execution.model_runner import ModelRunner
 from thirdeye.server.engine.grammar.bitmask import empty_masks, unpack
 from thirdeye.server.engine.grammar.compiler import GrammarCompiler
 from thirdeye.server.engine.interface.grammar_protocol import GrammarError, Matcher
 from thirdeye.server.engine.interface.types import Request, Thinking
 from thirdeye.server.engine.scheduling.scheduler import Scheduler
-from thirdeye.server.engine.scheduling.speculation.speculator import Speculator
 from thirdeye.server.text.constraints import constraint as grammar
 
 GRAMMARS = {
@@ -196,12 +196,11 @@ def test_the_engines_answers_are_the_references_with_drafts_and_without(wrong: f
     for num_drafts in (0, 4):
         config = toy_config(num_draft_tokens=num_drafts, max_tokens_with_drafts=64)
         pool = BlockPool(config.num_blocks, config.block_size)
-        speculator = Speculator(config, pool, lambda: Prophet(texts, wrong))
         cache = ToyCache(config.num_blocks, config.block_size)
         core = EngineCore(
             config,
             ModelRunner(ToyModel(), cache, config, "cpu"),
-            Scheduler(config, pool, speculator=speculator),
+            Scheduler(config, pool, proposer=EachText(lambda: Prophet(texts, wrong))),
             grammars=GrammarCompiler(
                 COMPILER.compile, ImmediateExecutor(), think=COMPILER.vocabulary.matcher
             ),

@@ -22,6 +22,7 @@ from tests.engine.scheduling.state_content import StateContent
 from tests.oracles.kv_content import KVContent
 from tests.oracles.rules import Rules
 from thirdeye.server.engine.cache.block_pool import BlockPool
+from thirdeye.server.engine.drafting.each_text import EachText
 from thirdeye.server.engine.interface.engine_config import Admission, EngineConfig, most_blocks
 from thirdeye.server.engine.interface.grammar_protocol import Matcher
 from thirdeye.server.engine.interface.step_result import RowResult, StepResult
@@ -35,7 +36,6 @@ from thirdeye.server.engine.interface.types import (
 )
 from thirdeye.server.engine.scheduling.scheduler import Scheduler
 from thirdeye.server.engine.scheduling.sequence import Sequence
-from thirdeye.server.engine.scheduling.speculation.speculator import Speculator
 from thirdeye.server.engine.scheduling.step_plan import PlanRow, StepPlan
 
 MAX_ARRIVALS = 12
@@ -126,9 +126,8 @@ class SchedulerMachine(RuleBasedStateMachine):
         )
         self.now = 0.0
         self.pool = BlockPool(num_blocks, block_size, root=b"fixed")
-        speculator = Speculator(self.config, self.pool, Guesses)
         self.scheduler = Scheduler(
-            self.config, self.pool, clock=lambda: self.now, speculator=speculator
+            self.config, self.pool, clock=lambda: self.now, proposer=EachText(Guesses)
         )
         self.oracle = KVContent(block_size, windows)
         self.states = StateContent() if num_states else None

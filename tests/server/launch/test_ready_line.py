@@ -23,6 +23,11 @@ def test_what_is_missed_is_shown_with_its_reason() -> None:
     assert "tape" not in ready_line(URL, "m", INFO, 1.0)
 
 
+def test_a_model_that_guesses_is_named() -> None:
+    line = ready_line(URL, "m", msgspec.structs.replace(INFO, draft="small, 0.1 M parameters"), 1.0)
+    assert " KV blocks, drafts by small, 0.1 M parameters)" in line
+
+
 WORDS = {
     "0.0.0.0": "any of its addresses",
     "[::]": "any of its addresses",

@@ -7,12 +7,13 @@ small step is bound by reading the weights, so a few more tokens cost it little:
 `max_tokens_with_drafts` any reasonable guess is worth it, up to the whole only one that is nearly
 certain. Nothing ever waits for drafts: the blocks of rejected ones are free again at once.
 
-Guessing itself is `server/engine/scheduling/speculation/prompt_lookup.py`; which guesses are right,
+Guessing itself is a `Proposer`'s (`server/engine/drafting/`); which guesses are right is told by
 `server/engine/execution/model_runner.py`.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 from thirdeye.server.engine.cache.block_pool import BlockPool
 from thirdeye.server.engine.cache.grouped_blocks import GroupedBlocks
@@ -21,23 +22,25 @@ from thirdeye.server.engine.interface.grammar_protocol import Matcher
 from thirdeye.server.engine.interface.types import Request
 from thirdeye.server.engine.scheduling.sequence import Sequence
 from thirdeye.server.engine.scheduling.sequence_states import States
-from thirdeye.server.engine.scheduling.speculation.prompt_lookup import Drafter, PromptLookup
-from thirdeye.server.engine.scheduling.step_plan import PlanRow
+from thirdeye.server.engine.scheduling.speculation.proposer import (
+    DraftAsk,
+    DraftRoom,
+    NoGuesses,
+    Proposer,
+)
+from thirdeye.server.engine.scheduling.step_plan import PlanRow, StepPlan
 
 
 class Speculator:
     """`draft` lengthens the rows of a step that is about to run; `settle` takes each one back."""
 
     def __init__(
-        self,
-        config: EngineConfig,
-        pool: BlockPool,
-        make_drafter: Callable[[], Drafter] = PromptLookup,
+        self, config: EngineConfig, pool: BlockPool, proposer: Proposer | None = None
     ) -> None:
         self._num_draft_tokens = config.num_draft_tokens
         self._max_tokens = min(config.max_tokens_with_drafts, config.max_num_batched_tokens)
         self._blocks = GroupedBlocks(config, pool)
-        self._make_drafter = make_drafter
+        self._proposer = proposer or NoGuesses()
         self.num_drafted = self.num_accepted = 0
 
     def draft(self, rows: list[PlanRow], states: States) -> list[PlanRow]:
@@ -45,26 +48,26 @@ class Speculator:
         room = self._max_tokens - sum([row.num_scheduled_tokens for row in rows])
         if room <= 0 or not self._num_draft_tokens:
             return rows
+        most = states.num_drafts(min(self._num_draft_tokens, room))
+        limits = [limit_of(row, most) for row in rows]
+        asks = [
+            DraftAsk(row.sequence, limit) for row, limit in zip(rows, limits, strict=True) if limit
+        ]
+        if not asks:
+            return rows
+        guesses = iter(self._proposer.propose(asks, DraftRoom(room - self._max_tokens // 2, room)))
         drafted: list[PlanRow] = []
-        for row in rows:
-            may_draft = row.is_sampled and not row.num_pending_tokens and _has_masks(row)
-            longer = self._lengthen(row, room, states) if may_draft else row
+        for row, limit in zip(rows, limits, strict=True):
+            longer = self._lengthen(row, next(guesses)[:room], states) if limit else row
             room -= len(longer.draft_token_ids)
             drafted.append(longer)
         return drafted
 
-    def _lengthen(self, row: PlanRow, room: int, states: States) -> PlanRow:
-        sequence = row.sequence
-        num_left = sequence.max_tokens - sequence.num_generated_tokens
-        limit = min(self._num_draft_tokens, room, num_left - 1)  # a step gives one token more
-        limit = states.num_drafts(limit)
-        if limit <= 0:
+    def _lengthen(self, row: PlanRow, guesses: list[int], states: States) -> PlanRow:
+        if not guesses:
             return row
-        if sequence.drafter is None:
-            sequence.drafter = self._make_drafter()
-        few = max(0, min(limit, room - self._max_tokens // 2))
-        prompt_end = sequence.num_prompt_tokens
-        drafts = sequence.drafter.propose(sequence.token_ids, prompt_end, few, limit)
+        sequence = row.sequence
+        drafts = guesses[: states.num_drafts(len(guesses))]
         drafts = drafts[: self._ensure_blocks(sequence, len(drafts))]
         self.num_drafted += len(drafts)
         return replace(
@@ -74,18 +77,46 @@ class Speculator:
             state_spans=states.draft_spans(row, len(drafts)),
         )
 
+    def release(self, sequence: Sequence) -> None:
+        """It has ended, or lost its blocks."""
+        self._proposer.release(sequence)
+
     def _ensure_blocks(self, sequence: Sequence, num_drafts: int) -> int:
         """How many drafts have a slot, with blocks taken for all of them if so many are free."""
         num_tokens, blocks = len(sequence.token_ids), sequence.blocks
         self._blocks.extend(blocks, num_tokens + num_drafts)
         return min(num_drafts, self._blocks.num_held_tokens(blocks) - num_tokens)
 
+    def stepped(self, plan: StepPlan, seconds: float) -> None:
+        """A step is computed, whose drafts are not judged yet."""
+        rows = plan.rows
+        if all(row.num_scheduled_tokens == row.num_samples for row in rows):
+            self._proposer.stepped(seconds, plan.num_scheduled_tokens, len(rows))
+
+    def stats(self) -> dict[str, Any]:
+        """The fields of `EngineStats` that are counted here."""
+        return {
+            "spec_decode_num_draft_tokens_total": self.num_drafted,
+            "spec_decode_num_accepted_tokens_total": self.num_accepted,
+            **self._proposer.counts()._asdict(),
+        }
+
     def release_rejected(self, row: PlanRow, num_accepted: int) -> None:
         """Count, and free the blocks that only rejected drafts had needed."""
         if not row.draft_token_ids:
             return
         self.num_accepted += num_accepted
+        self._proposer.judge(row.sequence, num_accepted, len(row.draft_token_ids))
         self._blocks.cut(row.sequence.blocks, len(row.sequence.token_ids))
+
+
+def limit_of(row: PlanRow, most: int) -> int:
+    """How many drafts a row may have, of so many: none if it does not decode, or if its last token
+    is not known yet."""
+    if not row.is_sampled or row.num_pending_tokens or not _has_masks(row):
+        return 0
+    num_left = row.sequence.max_tokens - row.sequence.num_generated_tokens
+    return max(0, min(most, num_left - 1))  # a step gives one token more
 
 
 def _has_masks(row: PlanRow) -> bool:

@@ -30,13 +30,12 @@ from tests.engine.toy import (
 from thirdeye.model.batch import ForwardBatch
 from thirdeye.server.engine.cache.block_pool import BlockPool
 from thirdeye.server.engine.core.engine_core import EngineCore
+from thirdeye.server.engine.drafting.each_text import Drafter, EachText
 from thirdeye.server.engine.execution.model_runner import ModelRunner
 from thirdeye.server.engine.interface.engine_config import EngineConfig
 from thirdeye.server.engine.interface.step_result import RowResult, StepResult
 from thirdeye.server.engine.interface.types import FinishReason, Request
 from thirdeye.server.engine.scheduling.scheduler import Scheduler
-from thirdeye.server.engine.scheduling.speculation.prompt_lookup import Drafter
-from thirdeye.server.engine.scheduling.speculation.speculator import Speculator
 from thirdeye.server.engine.scheduling.step_plan import StepPlan
 
 Answers = dict[str, tuple[object, ...]]
@@ -61,7 +60,7 @@ def core_with(
     config: EngineConfig, make_drafter: Callable[[], Drafter], model: ToyModel | None = None
 ) -> EngineCore:
     pool = BlockPool(config.num_blocks, config.block_size)
-    scheduler = Scheduler(config, pool, speculator=Speculator(config, pool, make_drafter))
+    scheduler = Scheduler(config, pool, proposer=EachText(make_drafter))
     cache = ToyCache(config.num_blocks, config.block_size)
     return EngineCore(config, ModelRunner(model or ToyModel(), cache, config, "cpu"), scheduler)
 
@@ -265,8 +264,7 @@ class Driver:
     def __init__(self, **sizes: object) -> None:
         self.config = toy_config(**({"num_draft_tokens": 4} | sizes))
         self.pool = BlockPool(self.config.num_blocks, self.config.block_size)
-        speculator = Speculator(self.config, self.pool, Eager)
-        self.scheduler = Scheduler(self.config, self.pool, speculator=speculator)
+        self.scheduler = Scheduler(self.config, self.pool, proposer=EachText(Eager))
 
     def add(self, name: str, num_tokens: int, max_tokens: int = 50) -> None:
         prompt = [ord(name[0])] * num_tokens

@@ -15,25 +15,12 @@ Pure Python over token ids; an n-gram is looked up and noted once, when its last
 import math
 import sys
 from collections.abc import Sequence
-from typing import Protocol
 
 MAX_NGRAM, MIN_NGRAM = 4, 2  # tokens that have to agree; the longest that does, counts
 SURE_MATCH = 6  # tokens copied in a row that, with a good rate, make it sure
 FIRST_RATE, MIN_RATE, SURE_RATE = 0.3, 0.2, 0.9
 WEIGHT = 1 / 8  # of the newest guess in the rate
 ROW_COST = 0.06  # what one more token adds to the time of a small step, measured on CPUs
-
-
-class Drafter(Protocol):
-    """Guesses for one sequence."""
-
-    def propose(
-        self, token_ids: Sequence[int], num_prompt_tokens: int, few: int, limit: int
-    ) -> list[int]:
-        """Tokens that may follow `token_ids`: up to `limit` if they are very likely, else `few`.
-
-        The first `few` cost hardly anything. Called with a text that only grows.
-        """
 
 
 class PromptLookup:
@@ -87,10 +74,12 @@ class PromptLookup:
         self._source, self._matched = self._ends.get(found), len(found)
 
 
-def num_worth_it(rate: float) -> int:
-    """The i-th guess in a row counts with chance rate^i, and then saves a step: it is worth its row
-    as long as that is more than `ROW_COST`."""
-    return int(math.log(ROW_COST) / math.log(rate)) if rate < 1 else sys.maxsize
+def num_worth_it(rate: float, cost: float = ROW_COST) -> int:
+    """The i-th guess in a row counts with chance rate^i, and then saves a step: it is worth what it
+    costs, in steps, as long as that is more."""
+    if cost >= rate:
+        return 0
+    return int(math.log(cost) / math.log(rate)) if rate < 1 else sys.maxsize
 
 
 def copy_from(token_ids: Sequence[int], source: int, num_tokens: int) -> list[int]:

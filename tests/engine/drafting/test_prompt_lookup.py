@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from thirdeye.server.engine.scheduling.speculation.prompt_lookup import (
+from thirdeye.server.engine.drafting.prompt_lookup import (
     FIRST_RATE,
     MAX_NGRAM,
     MIN_NGRAM,

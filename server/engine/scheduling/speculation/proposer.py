@@ -1,0 +1,78 @@
+"""Where guesses come from, as the scheduler sees it: a proposer is asked for those of a step.
+
+The kinds are in `server/engine/drafting/`. None of them changes a token: every guess is computed
+and compared with what is sampled.
+"""
+
+from collections.abc import Sequence as Seq
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from thirdeye.server.engine.scheduling.sequence import Sequence
+
+
+@dataclass(frozen=True, slots=True)
+class DraftAsk:
+    """A sequence that decodes in this step, and may have up to `limit` guesses, 1 or more."""
+
+    sequence: Sequence
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class DraftRoom:
+    """For the guesses of a step, all together: the first `num_cheap` cost hardly anything, more,
+    up to `num_all`, are only for guesses that are nearly certain."""
+
+    num_cheap: int
+    num_all: int
+
+
+class ProposerCounts(NamedTuple):
+    """What `EngineStats` says of a proposer."""
+
+    draft_seconds_total: float = 0.0  # in which a model guessed
+    is_draft_paused: bool = False  # it guesses nothing for now: it lost more than it won
+
+
+class Proposer(Protocol):
+    """It may keep in `Sequence.drafter` what it likes; nobody else looks at it."""
+
+    def propose(self, asks: Seq[DraftAsk], room: DraftRoom) -> list[list[int]]:
+        """Tokens that may follow each of these texts, in order; none where none is worth it.
+
+        Texts only grow. Not all of what is proposed need be computed.
+        """
+
+    def release(self, sequence: Sequence) -> None:
+        """It has ended, or gave its blocks back and waits: keep no memory of its size for it."""
+
+    def judge(self, sequence: Sequence, num_right: int, num_guesses: int) -> None:
+        """Of those that were computed for a sequence in a step, the first so many were right."""
+
+    def stepped(self, seconds: float, num_tokens: int, num_texts: int) -> None:
+        """A step took so long that gave each of its texts tokens, and held no prompt. Told before
+        the step's guesses are judged."""
+
+    def counts(self) -> "ProposerCounts":
+        """For whoever watches."""
+
+
+class FreeGuesses:
+    """What is common to proposers whose guesses take no time to speak of: nothing is measured."""
+
+    def release(self, sequence: Sequence) -> None: ...
+
+    def judge(self, sequence: Sequence, num_right: int, num_guesses: int) -> None: ...
+
+    def stepped(self, seconds: float, num_tokens: int, num_texts: int) -> None: ...
+
+    def counts(self) -> ProposerCounts:
+        return ProposerCounts()
+
+
+class NoGuesses(FreeGuesses):
+    """Of an engine that does not speculate."""
+
+    def propose(self, asks: Seq[DraftAsk], room: DraftRoom) -> list[list[int]]:  # noqa: ARG002
+        return [[] for _ in asks]
