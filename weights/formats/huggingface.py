@@ -69,7 +69,7 @@ class HuggingFaceCheckpoint:
         tensors = list_tensors(self._shards)
         check_index(self._directory, tensors)
         tensors = without_trainers(tensors)
-        weights = gather_weights(tensors, read_method(self._directory, self._fields))
+        weights = gather_weights(tensors, read_method(self._directory, self._fields, text))
         self._table_alone = self._head_for_table(weights)
         if self.config.tie_word_embeddings and self._has_own_head(weights):
             self.config = replace(self.config, tie_word_embeddings=False)

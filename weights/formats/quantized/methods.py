@@ -61,12 +61,14 @@ FILES = {
 }
 
 
-def read_method(directory: Directory, config: Fields) -> Method | None:
-    """None for a checkpoint that is not quantized. Raises `ModelFormatError`."""
+def read_method(directory: Directory, config: Fields, text: Fields) -> Method | None:
+    """None for a checkpoint that is not quantized. `text`: the settings of its text part, where
+    some wholes have it. Raises `ModelFormatError`."""
     _refuse_mlx(config)
-    for key in KEYS:
-        if (fields := config.nested(key)) is not None:
-            return _named(fields, fields.text("quant_method", _unnamed(fields)))
+    for part in (config, text):
+        for key in KEYS:
+            if (fields := part.nested(key)) is not None:
+                return _named(fields, fields.text("quant_method", _unnamed(fields)))
     for name, method in FILES.items():
         if (fields := directory.fields(name)) is not None:
             return _read(method, fields)
