@@ -79,7 +79,7 @@ def layers_also(called: str) -> Callable[[ServedPart], ServedPart]:
         start = "layers."
         layers = {key: at for key, at in table.names.items() if key.startswith(start)}
         also = {called + key.removeprefix(start): at for key, at in layers.items()}
-        return replace(within(table), names=table.names | also)
+        return replace(within(table), names={**table.names, **also})
 
     return lambda part: replace(part, names=names)
 
