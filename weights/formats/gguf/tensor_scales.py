@@ -9,7 +9,8 @@ Source: `load_tensors` in llama.cpp's llama-model.cpp.
 from collections.abc import Callable, Mapping
 
 from thirdeye.weights.errors import ModelFormatError
-from thirdeye.weights.formats.gguf.dequantize import Floats, dequantize
+from thirdeye.weights.formats.gguf.blocks.block_fields import Floats
+from thirdeye.weights.formats.gguf.dequantize import dequantize
 from thirdeye.weights.formats.gguf.reader import GGUFFile
 
 WEIGHT, SCALE, INPUT_SCALE = ".weight", ".scale", ".input_scale"
