@@ -25,6 +25,8 @@ from thirdeye.model.kernels.choose_tokens import choose_tokens
 from thirdeye.model.kernels.gated_mul import gated_mul
 from thirdeye.model.kernels.products.few_rows_matmul import FewRowsMatmul
 from thirdeye.model.kernels.products.fixed_matmul import SPLIT, FixedMatmul
+from thirdeye.model.kernels.products.lora_matmul import TritonLora
+from thirdeye.model.kernels.products.quantize_rows import quantize_rows
 from thirdeye.model.kernels.rms_norm import rms_norm
 from thirdeye.model.kernels.rope_kv import rope_and_write
 from thirdeye.model.kernels.states.causal_conv_kernel import conv_with_silu
@@ -41,6 +43,7 @@ from thirdeye.model.state_spec import DeltaNetSpec, Mamba2Spec
 CPU, BF16 = torch.device("cpu"), torch.bfloat16
 FEW_ROWS, FIXED = "few_rows_matmul_kernel", "fixed_matmul_kernel"
 OF_A_LAYER = ("merge_splits_kernel", "rope_kv_kernel", "rms_norm_kernel", "gated_mul_kernel")
+OF_PRODUCTS = ("reduce_kernel", "expand_kernel", "quantize_rows_kernel")
 OF_STATES = ("causal_conv_kernel", "delta_rule_kernel", "selective_scan_kernel")
 OF_A_STEPS_ENDS = ("begin_step_kernel", "maxima_kernel", "limits_kernel", "masses_kernel")
 
@@ -50,6 +53,7 @@ def main() -> None:
         *(FEW_ROWS, FIXED, "paged_attention_kernel", "pick_kernel"),
         *OF_A_LAYER,
         *OF_STATES,
+        *OF_PRODUCTS,
         *OF_A_STEPS_ENDS,
     )
     with torch.inference_mode(), pretending():
@@ -69,6 +73,12 @@ def main() -> None:
         gated_mul(torch.zeros(2, 4096, dtype=BF16), Activation.SILU)
         rms_norm(torch.zeros(2, 4096, dtype=BF16), torch.zeros(4096, dtype=BF16), 1e-5)
         keep_states()
+        lora = TritonLora(4096, 4096, num_slots=2)
+        factors = torch.zeros(8, 4096, dtype=BF16), torch.zeros(4096, 8, dtype=BF16)
+        lora.put(0, lora.packed([(slice(0, 4096), *factors)]))
+        y = torch.zeros(2, 4096, dtype=BF16)
+        lora.add(y, torch.zeros_like(y), torch.zeros(2, dtype=torch.int32))
+        quantize_rows(y)
         for name, around, weight in few_rows_forms():
             x = torch.zeros(1, 1024, dtype=torch.float32 if name == "float32" else BF16)
             FewRowsMatmul(MULTIPROCESSORS)(x, weight, None, around)
