@@ -18,6 +18,7 @@ from thirdeye.weights.formats.gguf.gguf_checkpoint import GGUFCheckpoint
 from thirdeye.weights.formats.huggingface import HuggingFaceCheckpoint
 from thirdeye.weights.formats.other_formats import first_bytes, no_model_file
 from thirdeye.weights.formats.suggested_sampling import SuggestedSampling
+from thirdeye.weights.guessing_head import GuessingHead
 from thirdeye.weights.tokenizers.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -68,6 +69,9 @@ class Checkpoint(Protocol):
 
     def tensor_sizes(self) -> dict[str, int]:
         """The names that `tensors` yields, with their stored sizes in bytes."""
+
+    def guessing_head(self) -> GuessingHead | None:
+        """What guesses one more token behind the model, if there is one that is read."""
 
     def targets(self, name: str) -> list[TensorTarget] | None:
         """Where a tensor goes; `[]` if a rule says to ignore it, None if the name is unknown."""

@@ -52,7 +52,7 @@ from thirdeye.server.engine.process.engine_process import OnEnd, OnProgress, ser
 from thirdeye.server.engine.sampling.native_sampler import NativeSampler
 from thirdeye.server.engine.sampling.sampler import Sampler, sample
 from thirdeye.server.load.adapters.adapter_files import make_adapter_loader
-from thirdeye.server.load.drafting.load_draft import load_draft
+from thirdeye.server.load.drafting.choose_guesser import choose_guesser
 from thirdeye.server.load.engine_info import describe, describe_numerics
 from thirdeye.server.load.engine_recipe import EngineRecipe
 from thirdeye.server.load.kv_memory import find_kv_budget
@@ -68,7 +68,7 @@ from thirdeye.server.load.tensor_parallel import (
 from thirdeye.server.text.tools.form import ANSWER_MARKUP, MARKUP, encode_with_tags
 from thirdeye.weights.checkpoint import Checkpoint, open_checkpoint
 from thirdeye.weights.errors import ModelError
-from thirdeye.weights.load import load_weights
+from thirdeye.weights.load import WeightSource, load_weights
 
 logger = logging.getLogger(__name__)
 
@@ -117,9 +117,10 @@ def load_engine(
         recipe.placement.tensor_parallel,
         has_states=own.state is not None,
     )
-    draft = load_draft(
+    guesser = choose_guesser(
         recipe,
         checkpoint,
+        model,
         where,
         kv_dtype,
         lambda it, there: load_model(it, recipe.kernels.attention, there, on_progress),
@@ -128,7 +129,7 @@ def load_engine(
     budget, memory = find_kv_budget(recipe, model, kv_dtype, device, rank_group)
     if device.type == "cuda" and recipe.max_adapters and recipe.cache.kv_memory is None:
         budget -= recipe.max_adapter_bytes  # of what is left beside the weights
-    draft_budget = draft.share_of(budget, own) if draft else 0
+    draft_budget = guesser.share_of(budget, own) if guesser else 0
     budget -= draft_budget
     config = engine_config(recipe, own, kv_dtype, device, budget, steps_ahead=int(is_ahead))
     if is_ahead:  # a guess needs the token before it, which the host does not know yet
@@ -155,6 +156,7 @@ def load_engine(
         device,
         choose_sampler(where.native),
         NO_SLOTS if model.adapters is None else model.adapters.slots,
+        tells_hidden=guesser is not None and guesser.reads_hidden,
     )
     warm_up(runner, config, prompt_lengths(device, config.max_num_batched_tokens))
     model.tape.num_missed = 0  # the steps of the warm-up are nobody's
@@ -163,7 +165,8 @@ def load_engine(
     if launcher is not None and adapters is not None:
         launcher.fast_path.refuse("rows with adapters are computed step by step")
         fast_paths.append(launcher.fast_path)
-    proposer = draft.proposer(config, draft_budget, choose_sampler(where.native)) if draft else None
+    sampler = choose_sampler(where.native)
+    proposer = guesser.proposer(config, draft_budget, sampler) if guesser else None
     inspector = rank_group.wrap_inspector(LayerInspector(model, device, inspection_rows, kv_dtype))
     core = EngineCore(
         config,
@@ -181,7 +184,7 @@ def load_engine(
         info,
         max_adapters=recipe.max_adapters,
         max_adapter_bytes=recipe.max_adapter_bytes,
-        draft=str(draft or ""),
+        draft=str(guesser or ""),
     )
 
 
@@ -191,7 +194,7 @@ def choose_sampler(native: Library | None) -> Sampler:
 
 
 def load_model(
-    checkpoint: Checkpoint,
+    checkpoint: WeightSource,
     attention: str,
     where: Placement,
     on_progress: OnProgress,

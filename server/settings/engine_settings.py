@@ -202,7 +202,11 @@ class SpeculationSettings:
     speculation: str = setting(
         "ngram",
         "Guess ahead",
-        choices={"ngram": "from the text itself (prompt lookup)", "off": ""},
+        choices={
+            "ngram": "from the text itself (prompt lookup), or by `--draft`",
+            "mtp": "by the head of the model that was trained for it",
+            "off": "",
+        },
     )
     draft: str | None = setting(
         None,

@@ -31,6 +31,7 @@ from thirdeye.weights.formats.safetensors import ShardEntry, are_equal, list_ten
 from thirdeye.weights.formats.shards import check_index, find_shards
 from thirdeye.weights.formats.suggested_sampling import SuggestedSampling, of_huggingface
 from thirdeye.weights.formats.trainers_names import without_trainers
+from thirdeye.weights.guessing_head import GuessingHead, head_config
 from thirdeye.weights.tokenizers.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ class HuggingFaceCheckpoint:
         text, self._unread = part.fields, part.unread
         self._text = text
         architecture = by_model_type(text)
+        self._architecture, self._part = architecture, part
         self.architecture = text.text("model_type")
         self.config: ModelConfig = architecture.huggingface_config(text)
         self._names = part.names(architecture.huggingface_names(self.config))
@@ -74,6 +76,7 @@ class HuggingFaceCheckpoint:
         if self.config.tie_word_embeddings and self._has_own_head(weights):
             self.config = replace(self.config, tie_word_embeddings=False)
             self._names = part.names(architecture.huggingface_names(self.config))
+        self._all = weights
         self._weights = {
             name: weight for name, weight in weights.items() if self.targets(name) != []
         }
@@ -140,6 +143,22 @@ class HuggingFaceCheckpoint:
         if isinstance(weight, QuantizedWeight) and is_transposed and len(weight.shape) == 2:
             return weight.read().t()  # whatever layout was quantized is kept [out, in]
         return weight.read()
+
+    def guessing_head(self) -> GuessingHead | None:
+        names = self._architecture.guessing_names
+        if names is None:
+            return None
+        config = head_config(self.config)
+        head = GuessingHead(
+            self.path,
+            self.config,
+            names,
+            self._part.names(self._architecture.huggingface_names(config)),
+            self.targets,
+            {name: weight.num_bytes for name, weight in self._all.items()},
+            lambda name: self._all[name].read(),
+        )
+        return head if head.is_there else None
 
     def suggested_sampling(self) -> SuggestedSampling:
         return of_huggingface(
