@@ -41,9 +41,8 @@ from thirdeye.model.parts.choose_parts import (
     make_pre_norm,
     make_projection,
 )
-from thirdeye.model.parts.join import Join
 from thirdeye.model.parts.latent.head_linear import HeadLinear
-from thirdeye.model.parts.layer_inputs import LayerInputs
+from thirdeye.model.parts.layer_inputs import Join, LayerInputs
 from thirdeye.model.parts.layers import LearnedPositions, NoPositions
 from thirdeye.model.parts.rope import Rotation
 from thirdeye.model.placement import Placement, can_fuse

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from thirdeye.model.config import ModelConfig
 from thirdeye.model.declare.stored import StoredTensor
+from thirdeye.weights.architectures.common.guessing_head import GuessingHead
 from thirdeye.weights.architectures.common.name_table import TensorTarget
 from thirdeye.weights.errors import ModelFormatError
 from thirdeye.weights.formats.gguf import format as gguf
@@ -18,7 +19,6 @@ from thirdeye.weights.formats.gguf.gguf_checkpoint import GGUFCheckpoint
 from thirdeye.weights.formats.huggingface import HuggingFaceCheckpoint
 from thirdeye.weights.formats.other_formats import first_bytes, no_model_file
 from thirdeye.weights.formats.suggested_sampling import SuggestedSampling
-from thirdeye.weights.guessing_head import GuessingHead
 from thirdeye.weights.tokenizers.tokenizer import Tokenizer
 
 if TYPE_CHECKING:

@@ -33,6 +33,9 @@ from thirdeye.server.engine.cache.kv_budget import plan_kv, plan_states
 from thirdeye.server.engine.core.engine_core import EngineCore
 from thirdeye.server.engine.core.warmup import prompt_lengths, warm_up
 from thirdeye.server.engine.distributed.leader import end_process
+from thirdeye.server.engine.drafting.each_text import EachText
+from thirdeye.server.engine.drafting.first_of import FirstOf
+from thirdeye.server.engine.drafting.prompt_lookup import PromptLookup
 from thirdeye.server.engine.execution.input_batch import NO_SLOTS
 from thirdeye.server.engine.execution.model_runner import ModelRunner
 from thirdeye.server.engine.grammar.compiler import GrammarCompiler
@@ -166,7 +169,10 @@ def load_engine(
         launcher.fast_path.refuse("rows with adapters are computed step by step")
         fast_paths.append(launcher.fast_path)
     sampler = choose_sampler(where.native)
-    proposer = guesser.proposer(config, draft_budget, sampler) if guesser else None
+    proposer = None  # prompt lookup alone
+    if guesser is not None:
+        model_guesses = guesser.proposer(config, draft_budget, sampler)
+        proposer = FirstOf(EachText(PromptLookup), model_guesses)
     inspector = rank_group.wrap_inspector(LayerInspector(model, device, inspection_rows, kv_dtype))
     core = EngineCore(
         config,

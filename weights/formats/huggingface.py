@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from thirdeye.model.config import ModelConfig
+from thirdeye.weights.architectures.common.guessing_head import GuessingHead, head_config
 from thirdeye.weights.architectures.common.name_table import TensorTarget
 from thirdeye.weights.architectures.registry import by_model_type
 from thirdeye.weights.architectures.wrappers.text_part import text_part
@@ -31,7 +32,6 @@ from thirdeye.weights.formats.safetensors import ShardEntry, are_equal, list_ten
 from thirdeye.weights.formats.shards import check_index, find_shards
 from thirdeye.weights.formats.suggested_sampling import SuggestedSampling, of_huggingface
 from thirdeye.weights.formats.trainers_names import without_trainers
-from thirdeye.weights.guessing_head import GuessingHead, head_config
 from thirdeye.weights.tokenizers.tokenizer import Tokenizer
 
 if TYPE_CHECKING:

@@ -129,13 +129,12 @@ class DraftModel:
             self._seconds += self._clock() - started
 
     def release(self, sequence: Sequence) -> None:
-        shadow: Shadow | None = sequence.drafter
+        shadow: Shadow | None = sequence.drafters.pop(self, None)
         if shadow is not None:
             self._blocks.free(shadow.sequence.blocks)
-            sequence.drafter = None
 
     def judge(self, sequence: Sequence, num_right: int, num_guesses: int) -> None:
-        shadow: Shadow | None = sequence.drafter
+        shadow: Shadow | None = sequence.drafters.get(self)
         if shadow is not None:
             shadow.rate.judge(num_right, num_guesses)
         self._account.judge(num_right, num_guesses, self._num_texts)
@@ -174,9 +173,10 @@ class DraftModel:
 
     def _ready(self, sequence: Sequence, limit: int, cost: float) -> Shadow | None:
         """The shadow of a text, if guesses are worth it and there is room for them."""
-        shadow: Shadow | None = sequence.drafter
+        shadow: Shadow | None = sequence.drafters.get(self)
         if shadow is None:
-            shadow = sequence.drafter = Shadow(make_shadow(sequence), self._account.new_text())
+            shadow = Shadow(make_shadow(sequence), self._account.new_text())
+            sequence.drafters[self] = shadow
         shadow.follow(sequence.token_ids)
         shadow.num_wanted = min(limit, shadow.rate.num_wanted(shadow.num_known, cost))
         own, num_tokens = shadow.sequence, shadow.num_known + shadow.num_wanted
@@ -231,7 +231,7 @@ class DraftModel:
 
     def check_integrity(self, running: Seq[Sequence]) -> None:
         """Every block is accounted for by the shadows of the running sequences alone."""
-        shadows: list[Shadow | None] = [sequence.drafter for sequence in running]
+        shadows: list[Shadow | None] = [sequence.drafters.get(self) for sequence in running]
         self._blocks.check_integrity(s.sequence.blocks for s in shadows if s is not None)
 
 

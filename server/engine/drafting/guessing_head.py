@@ -110,7 +110,7 @@ class GuessingHead(DraftModel):
         super().stepped(plan, result)
         if self._account.is_off or self._has_failed:
             for row in plan.rows:
-                self._lose(row.sequence.drafter)
+                self._lose(row.sequence.drafters.get(self))
             return
         self.guarded(lambda: self._take(plan, result), None)
 
@@ -121,7 +121,7 @@ class GuessingHead(DraftModel):
         for row, found, hidden in zip(plan.rows, result.rows, pieces, strict=True):
             if found.error is not None or not is_guessed(row.sequence):
                 continue
-            shadow: HeadShadow = row.sequence.drafter or self._begin(row)
+            shadow: HeadShadow = row.sequence.drafters.get(self) or self._begin(row)
             num_right = max(len(found.token_ids) - 1, 0)
             if shadow.is_lost or shadow.end != row.start + 1:
                 self._lose(shadow)
@@ -138,7 +138,7 @@ class GuessingHead(DraftModel):
         sequence, num_found = row.sequence, row.start
         own = make_shadow(sequence, adapter=sequence.request.adapter)
         shadow = HeadShadow(own, self._account.new_text(), before=self._step.zeros)
-        sequence.drafter = shadow
+        sequence.drafters[self] = shadow
         shadow.follow(sequence.token_ids)
         num_blocks, rest = divmod(num_found, self._pool.block_size)
         salt = own.request.prefix_salt
@@ -177,7 +177,7 @@ class GuessingHead(DraftModel):
     # --- guessing ---
 
     def _ready(self, sequence: Sequence, limit: int, cost: float) -> Shadow | None:
-        shadow: HeadShadow | None = sequence.drafter
+        shadow: HeadShadow | None = sequence.drafters.get(self)
         if shadow is None or shadow.is_lost:
             return None
         shadow.follow(sequence.token_ids)

@@ -15,8 +15,8 @@ from thirdeye.server.launch.opened_model import OpenedModel
 from thirdeye.server.launch.several.model_specs import ModelsUnclear
 from thirdeye.server.settings.engine_settings import GIB
 from thirdeye.server.settings.settings import Settings
+from thirdeye.weights.architectures.common.guessing_head import head_config
 from thirdeye.weights.checkpoint import open_checkpoint
-from thirdeye.weights.guessing_head import head_config
 from thirdeye.weights.resolve import resolve_model
 
 PROCESS_BYTES = 450 << 20  # an engine without a model: libraries, tokenizer, a step's tensors

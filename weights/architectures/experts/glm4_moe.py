@@ -1,7 +1,7 @@
 """GLM-4.5 to 4.7: half of each head is turned, the first layers are dense, and a sigmoid router
 that chooses with a bias and within groups, as DeepSeek V3's.
 
-A layer behind the last guesses one more token (MTP): `weights/guessing_head.py`.
+A layer behind the last guesses one more token (MTP): `common/guessing_head.py`.
 """
 
 from dataclasses import replace

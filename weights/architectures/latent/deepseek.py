@@ -2,7 +2,7 @@
 and values, the first layers dense, experts in groups.
 
 V2's router takes the best by softmax, of all or of the groups whose best is best. Layers behind the
-last guess more tokens (MTP): the first is read by `weights/guessing_head.py`.
+last guess more tokens (MTP): the first is read by `weights/architectures/common/guessing_head.py`.
 """
 
 from dataclasses import replace

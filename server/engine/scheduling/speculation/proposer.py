@@ -38,7 +38,7 @@ class ProposerCounts(NamedTuple):
 
 
 class Proposer(Protocol):
-    """It may keep in `Sequence.drafter` what it likes; nobody else looks at it."""
+    """It may keep in `Sequence.drafters[self]` what it likes; nobody else looks at that."""
 
     def propose(self, asks: Seq[DraftAsk], room: DraftRoom) -> list[list[int]]:
         """Tokens that may follow each of these texts, in order; none where none is worth it.
