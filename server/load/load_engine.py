@@ -56,6 +56,7 @@ from thirdeye.server.engine.sampling.native_sampler import NativeSampler
 from thirdeye.server.engine.sampling.sampler import Sampler, sample
 from thirdeye.server.load.adapters.adapter_files import make_adapter_loader
 from thirdeye.server.load.drafting.choose_guesser import choose_guesser
+from thirdeye.server.load.drafting.guesser import Guesser
 from thirdeye.server.load.engine_info import describe, describe_numerics
 from thirdeye.server.load.engine_recipe import EngineRecipe
 from thirdeye.server.load.kv_memory import find_kv_budget
@@ -91,6 +92,7 @@ def load_engine(
     where = place(recipe, 0, ranks_here)
     pin_threads(recipe, where)
     own = rank_config(checkpoint.config, recipe.placement.tensor_parallel)
+    chosen = choose_guesser(recipe, checkpoint)
     rank_group = make_rank_group(
         recipe, where, lambda: checkpoint.fingerprint, partial(on_progress, "ranks"), on_end
     )
@@ -120,15 +122,15 @@ def load_engine(
         recipe.placement.tensor_parallel,
         has_states=own.state is not None,
     )
-    guesser = choose_guesser(
-        recipe,
-        checkpoint,
-        model,
-        where,
-        kv_dtype,
-        lambda it, there: load_model(it, recipe.kernels.attention, there, on_progress),
-        is_ahead=is_ahead,
-    )
+    guesser: Guesser | None = None
+    if chosen is not None:
+        chosen.check_steps(is_ahead=is_ahead)
+        guesser = chosen.load(
+            model,
+            where,
+            kv_dtype,
+            lambda it, there: load_model(it, recipe.kernels.attention, there, on_progress),
+        )
     budget, memory = find_kv_budget(recipe, model, kv_dtype, device, rank_group)
     if device.type == "cuda" and recipe.max_adapters and recipe.cache.kv_memory is None:
         budget -= recipe.max_adapter_bytes  # of what is left beside the weights

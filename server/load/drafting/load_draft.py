@@ -19,7 +19,6 @@ from thirdeye.server.engine.execution.model_runner import ModelRunner
 from thirdeye.server.engine.interface.engine_config import BLOCK_SIZE, EngineConfig
 from thirdeye.server.engine.sampling.sampler import Sampler
 from thirdeye.server.load.drafting.guesser import LoadModel, cache_config
-from thirdeye.server.load.engine_recipe import EngineRecipe
 from thirdeye.weights.checkpoint import Checkpoint, open_checkpoint
 from thirdeye.weights.resolve import resolve_model
 from thirdeye.weights.tokenizers.same_vocabulary import difference
@@ -78,19 +77,11 @@ class AsWide:
         return self._model.with_hidden(batch, kv_cache)
 
 
-def load_draft(
-    recipe: EngineRecipe,
-    served: Checkpoint,
-    name: str,
-    where: Placement,
-    kv_dtype: torch.dtype,
-    load_model: LoadModel,
-) -> LoadedDraft:
+def find_draft(name: str, served: Checkpoint) -> Checkpoint:
     """Raises ValueError or ModelError with the way out."""
-    what, quantize = f"'--draft' {name}", recipe.speculation.draft_quantize
+    what = f"'--draft' {name}"
     checkpoint = open_checkpoint(resolve_model(name))
-    config = checkpoint.config
-    if config.state is not None:
+    if checkpoint.config.state is not None:
         raise ValueError(
             f"{what}: its layers keep a state, which cannot be cut back to the guesses that were "
             "right. Use a model whose layers all attend, or prompt lookup, without '--draft'."
@@ -100,7 +91,19 @@ def load_draft(
             f"{what} has another vocabulary than {served.name}: {found}. Use a smaller model of "
             "the same family, or prompt lookup, without '--draft'."
         )
+    return checkpoint
+
+
+def load_draft(
+    checkpoint: Checkpoint,
+    quantize: str,
+    model: Transformer,
+    where: Placement,
+    kv_dtype: torch.dtype,
+    load_model: LoadModel,
+) -> LoadedDraft:
+    """Beside this model."""
     if quantize != "same":
         where = replace(where, quantize=choose_quantization(quantize, where))
-    model = load_model(checkpoint, where)
-    return LoadedDraft(checkpoint, model, served.config.vocab_size, kv_dtype, where.device)
+    draft = load_model(checkpoint, where)
+    return LoadedDraft(checkpoint, draft, model.config.vocab_size, kv_dtype, where.device)

@@ -16,6 +16,7 @@ from thirdeye.server.engine.interface.engine_config import BLOCK_SIZE, EngineCon
 from thirdeye.server.engine.sampling.sampler import Sampler
 from thirdeye.server.load.drafting.guesser import LoadModel, cache_config
 from thirdeye.weights.checkpoint import Checkpoint
+from thirdeye.weights.load import WeightSource
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +51,7 @@ class LoadedHead:
         return "the model's own head"
 
 
-def load_head(
-    served: Checkpoint,
-    model: Transformer,
-    where: Placement,
-    kv_dtype: torch.dtype,
-    load_model: LoadModel,
-) -> LoadedHead:
+def find_head(served: Checkpoint) -> WeightSource:
     """Raises ValueError if the checkpoint has none."""
     source = served.guessing_head()
     if source is None:
@@ -64,6 +59,17 @@ def load_head(
             f"'--speculation' mtp: {served.name} has no head that guesses, or none that is read "
             "(Qwen3-Next, Qwen3.5, GLM-4.5 and DeepSeek V3 have one, as safetensors): use 'ngram'."
         )
+    return source
+
+
+def load_head(
+    source: WeightSource,
+    model: Transformer,
+    where: Placement,
+    kv_dtype: torch.dtype,
+    load_model: LoadModel,
+) -> LoadedHead:
+    """Beside its model."""
     head = load_model(source, where)
     head.embed_tokens, head.lm_head = model.embed_tokens, model.lm_head  # the same numbers
     return LoadedHead(head, kv_dtype, where.device)

@@ -62,5 +62,7 @@ def test_what_cannot_be(tmp_path: Path) -> None:
         answers(tmp_path, **flags)
     with pytest.raises(ValueError, match="'--speculation' mtp do not go together"):
         answers(tmp_path, draft=str(tmp_path), **flags)
+    write(tmp_path / "glm", "glm4_moe", vocab_size=VOCAB_SIZE)
+    save_tokenizer(tmp_path / "glm", chat=False)
     with pytest.raises(ValueError, match="add '--cuda-graphs off'"):
-        answers(tmp_path, cuda_graphs="on", **flags)
+        answers(tmp_path / "glm", cuda_graphs="on", **flags)
