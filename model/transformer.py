@@ -42,7 +42,7 @@ from thirdeye.model.parts.choose_parts import (
     make_projection,
 )
 from thirdeye.model.parts.latent.head_linear import HeadLinear
-from thirdeye.model.parts.layer_inputs import Join, LayerInputs
+from thirdeye.model.parts.layer_inputs import JoinHidden, LayerInputs
 from thirdeye.model.parts.layers import LearnedPositions, NoPositions
 from thirdeye.model.parts.rope import Rotation
 from thirdeye.model.placement import Placement, can_fuse
@@ -103,7 +103,7 @@ class Transformer(nn.Module):
         inputs = part.layer_inputs
         self.layer_inputs = LayerInputs(inputs, where) if inputs else None
         self._informed = self._with_layer_inputs if inputs else without_layer_inputs
-        self.join = Join(part.join, where) if part.join else None
+        self.join = JoinHidden(part.join, where) if part.join else None
         self._joined = self._with_hidden_states if part.join else tokens_alone
         make = make_fused_block if where.is_fused else make_block
         self.blocks = nn.ModuleList(

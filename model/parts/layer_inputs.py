@@ -67,7 +67,7 @@ def make_layer_input(part: LayerInputPart, where: Placement) -> LayerInput:
     return NativeLayerInput(part, where) if where.native else LayerInput(part, where)
 
 
-class Join(nn.Module):
+class JoinHidden(nn.Module):
     """How the stream of a head that guesses begins: with a token, and with what another model made
     of the text before it."""
 

@@ -87,7 +87,7 @@ class HeadShadow(Shadow):
         return self.first + len(self.before)
 
 
-class GuessingHead(DraftModel):
+class HeadProposer(DraftModel):
     """A `Proposer`."""
 
     def __init__(

@@ -10,7 +10,7 @@ from thirdeye.model.state.choose_kv import make_kv_cache
 from thirdeye.model.state.kv_cache import kv_bytes_per_block
 from thirdeye.model.transformer import Transformer
 from thirdeye.server.engine.core.warmup import warm_up
-from thirdeye.server.engine.drafting.guessing_head import GuessingHead, HeadStep
+from thirdeye.server.engine.drafting.guessing_head import HeadProposer, HeadStep
 from thirdeye.server.engine.execution.model_runner import ModelRunner
 from thirdeye.server.engine.interface.engine_config import BLOCK_SIZE, EngineConfig
 from thirdeye.server.engine.sampling.sampler import Sampler
@@ -38,14 +38,14 @@ class LoadedHead:
         config = self.model.config
         return kv_bytes_per_block(config, BLOCK_SIZE, self.kv_dtype) + 4 * config.hidden_size
 
-    def proposer(self, served: EngineConfig, budget: int, sampler: Sampler) -> GuessingHead:
+    def proposer(self, served: EngineConfig, budget: int, sampler: Sampler) -> HeadProposer:
         own = self.model.config
         config = cache_config(served, own, budget // self._block_bytes())
         cache = make_kv_cache(own, config.num_blocks, BLOCK_SIZE, self.kv_dtype, self.device)
         step = HeadStep(self.model, own.hidden_size, self.device)
         runner = ModelRunner(step, cache, config, self.device, sampler)
         warm_up(runner, config)
-        return GuessingHead(runner, step, config)
+        return HeadProposer(runner, step, config)
 
     def __str__(self) -> str:
         return "the model's own head"

@@ -12,7 +12,7 @@ from thirdeye.model.batch import ForwardBatch
 from thirdeye.server.engine.cache.grouped_blocks import BlockTables
 from thirdeye.server.engine.core.engine_core import EngineCore
 from thirdeye.server.engine.drafting.draft_model import make_shadow
-from thirdeye.server.engine.drafting.guessing_head import GuessingHead, HeadStep
+from thirdeye.server.engine.drafting.guessing_head import HeadProposer, HeadStep
 from thirdeye.server.engine.execution.model_runner import ModelRunner
 from thirdeye.server.engine.interface.engine_config import EngineConfig
 from thirdeye.server.engine.scheduling.scheduler import Scheduler
@@ -56,7 +56,7 @@ def fresh(config: EngineConfig, num_blocks: int) -> tuple[ModelRunner, HeadStep]
     return ModelRunner(step, HeadCache(num_blocks, 4), config, "cpu"), step
 
 
-class CheckedHead(GuessingHead):
+class CheckedHead(HeadProposer):
     """Each guess is the one that its twin makes, and blocks are accounted for. In every third step
     nobody is asked, so that texts go on alone."""
 

@@ -16,7 +16,7 @@ from tests.engine.execution.test_model_runner import alone, answer
 from tests.engine.scheduling.speculation.test_speculation import Answers, all_requests
 from tests.engine.toy import drain, make_request, run_all, toy_config
 from thirdeye.server.engine.drafting import guessing_head
-from thirdeye.server.engine.drafting.guessing_head import GuessingHead, HeadShadow
+from thirdeye.server.engine.drafting.guessing_head import HeadProposer, HeadShadow
 from thirdeye.server.engine.interface.types import StepOutput
 from thirdeye.server.engine.scheduling.step_plan import PlanRow
 
@@ -129,14 +129,14 @@ def one_token_late(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def any_hidden_state_behind_a_prefix(monkeypatch: pytest.MonkeyPatch) -> None:
     """The hidden state at the end of a known prefix is taken to be zeros."""
-    begin = GuessingHead._begin
+    begin = HeadProposer._begin
 
-    def mutant(self: GuessingHead, row: PlanRow) -> HeadShadow:
+    def mutant(self: HeadProposer, row: PlanRow) -> HeadShadow:
         shadow = begin(self, row)
         shadow.before = torch.zeros_like(shadow.before)
         return shadow
 
-    monkeypatch.setattr(GuessingHead, "_begin", mutant)
+    monkeypatch.setattr(HeadProposer, "_begin", mutant)
 
 
 @pytest.mark.parametrize(
