@@ -286,3 +286,8 @@ class ModelConfig:
     def num_kv_heads_of(self, layer: int) -> int:
         """Of one layer, counted from 0."""
         return self.attention_of(layer).num_kv_heads or self.num_kv_heads
+
+    def told_kv_heads_of(self, layer: int) -> int:
+        """Of those that a look tells of: where one latent is kept, each head makes its own."""
+        latent = self.attention_of(layer).latent
+        return self.num_kv_heads_of(layer) if latent is None else self.num_heads

@@ -117,6 +117,8 @@ def _in_place(
 ) -> "Tensor | StoredTensor":
     """The tensor in the model's layout, once its shape is known to fit."""
     wanted = parameters(checkpoint.config)[target.name].shape(target.part)
+    if target.is_transposed and isinstance(tensor, StoredTensor):
+        target = replace(target, is_transposed=False)  # blocks are of rows [out, in]
     if target.is_either_way and tuple(tensor.shape[-2:]) != wanted:
         target = replace(target, is_transposed=True)
     stored = tuple(reversed(wanted)) if target.is_transposed else wanted

@@ -42,7 +42,7 @@ def run_inspect(
             asked: dict[str, Any] = {"compare": compare} if compare else {}
             asked |= {"model": model} if model else {}
             read = client.inspect(text, include=["surprisal", "attribution"], layers=[0], **asked)
-            lines = [*_read(read)]
+            lines = [*reading_lines(read)]
             swept = None
             if sweep is not None:
                 asked["compare"] = [token["id"] for token in read.raw["attribution"]["tokens"]]
@@ -79,7 +79,7 @@ def check_matplotlib() -> None:
         ) from None
 
 
-def _read(found: Inspection) -> Iterator[str]:
+def reading_lines(found: Inspection) -> Iterator[str]:
     """Tokens with their surprisal, the next token, and what its logit is the sum of."""
     width = max(len(repr(token)) for token in found.tokens)
     told = found.raw["surprisal"]
@@ -101,11 +101,14 @@ def _read(found: Inspection) -> Iterator[str]:
     ]
     mlps = [(value, f"L{layer}") for layer, value in enumerate(parts["mlp"])]
     yield f"{of} is {parts['logit']:+.3f}, the sum of"
-    rest = ("attention_bias", "attention_rest", "final_bias", "stream_rounding", "head_rounding")
-    others = sum(_sum(parts[name]) for name in rest)
+    apart = {"tokens", "logit", "scale", "embed", "positions", "heads", "mlp", "state"}
+    others = sum(_sum(part) for name, part in parts.items() if name not in apart)
     embedded = parts["embed"] + parts["positions"]
     yield f"  embeddings {embedded:+.3f}, biases and roundings {others:+.3f}"
     yield f"  heads      {sum(value for value, _ in heads):+.3f}: {_largest(heads)}"
+    if any(parts["state"]):
+        states = [(value, f"L{layer}") for layer, value in enumerate(parts["state"])]
+        yield f"  states     {sum(value for value, _ in states):+.3f}: {_largest(states)}"
     yield f"  MLPs       {sum(value for value, _ in mlps):+.3f}: {_largest(mlps)}"
 
 

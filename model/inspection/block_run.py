@@ -5,7 +5,6 @@ computed text by text and linear layers over all rows together, as in a step of 
 CPU a text's bits are the same alone or beside others.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 from thirdeye.model.attention.reference import read_tokens
 from thirdeye.model.inspection.edits import NO_EDITS, Edit, TextEdits
 from thirdeye.model.inspection.heads import head_pattern, kv_head_of
+from thirdeye.model.inspection.latent.made_heads import MadeCache, MadeHeads
 from thirdeye.model.inspection.text_rows import TextRows
 from thirdeye.model.parts.blocks import (
     BesideBlock,
@@ -45,11 +45,12 @@ class BlockPiece:
     query_scale: Tensor | None = None  # [m, 1, 1]: what turned queries were multiplied by
     remembered: Tensor | None = None  # [m, hidden_size]: what a state adds, part of attn_out
     told: Tensor | None = None  # [m, hidden_size]: what is added of a layer's own input
-    key_value: Tensor | None = None  # [m, num_kv_heads, 2 * head_dim], unturned, if edited
+    key_value: Tensor | None = None  # [m, num_kv_heads, key and value], unturned, if edited
     neurons: Tensor | None = None  # [m, intermediate_size]; None in a layer of experts
     routing: Routing | None = None  # whom each token asked, in a layer of experts
-    patterns: Mapping[tuple[int, int], Tensor] = field(default_factory=dict)  # edited ones, by
+    patterns: dict[tuple[int, int], Tensor] = field(default_factory=dict)  # edited ones, by
     # text and head: [rows of the text, keys so far]
+    made_heads: MadeHeads | None = None  # that were edited, where attention is over latents
 
 
 class BlockRun:
@@ -63,10 +64,11 @@ class BlockRun:
         kv_cache: KVCache,
         edits: TextEdits = NO_EDITS,
         layer_inputs: Tensor | None = None,
+        made: MadeCache | None = None,
     ) -> None:
         """`kv_cache` has the keys and values of the positions before, and of the layers before that
         are read again; `layer_inputs` [num_layers, rows, size] are what layers are told of these
-        rows besides, where a model tells any."""
+        rows besides, where a model tells any. `made`: the run's own, where it is in pieces."""
         block = model.blocks[layer]
         assert isinstance(block, Block)
         self._block, self._layer, self._rank = block, layer, model.ranks.rank
@@ -76,6 +78,7 @@ class BlockRun:
         if layer_inputs is not None:
             self._batch = replace(self._batch, layer_inputs=layer_inputs.contiguous())
         self._rotate, self._plan = model.layer_kinds.of(layer, self._batch, kv_cache)
+        self._made = {} if made is None else made
 
     def __call__(self, x: Tensor) -> BlockPiece:
         """x [rows, hidden_size]."""
@@ -98,6 +101,9 @@ class BlockRun:
         self._edit_keys_and_values(normed)
         plan = self._plan[0] if isinstance(self._block, BesideBlock) else self._plan
         z = attention.mix(piece.query, self._cache, plan)
+        if piece.made_heads:
+            seen = piece.made_heads.see(z, piece.query, piece.query_scale, self._rows)
+            z, piece.patterns = seen
         piece.z = self._edited_heads("head", self._with_edited_patterns(z))
         mixed = attention.through_gate(piece.z.flatten(1), normed)
         attended = self._block.attention_post_norm(attention.output(mixed))
@@ -173,9 +179,12 @@ class BlockRun:
 
     def _edit_keys_and_values(self, normed: Tensor) -> None:
         """What is in the cache already, put there once more where it is edited."""
+        attention = self._block.self_attention
         if not self._edits.at("kv_head", self._layer):
             return
-        attention = self._block.self_attention
+        if attention.spec.latent:
+            self._make_heads(attention, normed)
+            return
         _, key, value = attention.unturned(normed)
         before = torch.cat((key, value), dim=-1)
         after = self._piece.key_value = self._edited_heads("kv_head", before)
@@ -190,14 +199,26 @@ class BlockRun:
             self._batch.slot_mapping,
         )
 
+    def _make_heads(self, attention: SelfAttention, normed: Tensor) -> None:
+        """Of latents no key or value is a head's own: it gets some, to be edited."""
+        made = MadeHeads(attention, normed, lambda text: self._read(text)[0])
+        before = made.unturned()
+        after = self._piece.key_value = self._edited_heads("kv_head", before)
+        owns = (
+            (text, self._own(edit, attention.num_heads))
+            for text, edit in self._edits.at("kv_head", self._layer)
+        )
+        places = dict.fromkeys((text, own) for text, own in owns if own is not None)
+        made.keep(places, before, after, self._rotate, self._rows, self._made)
+        self._piece.made_heads = made
+
     def _with_edited_patterns(self, z: Tensor) -> Tensor:
         """z, of edited patterns' heads as in the textbook: weights times values."""
         found = self._edits.at("pattern", self._layer)
         if not found:
             return z
-        z = z.clone()
+        z, patterns = z.clone(), self._piece.patterns
         attention, start, stop = self._block.self_attention, self._rows.start, self._rows.stop
-        patterns: dict[tuple[int, int], Tensor] = {}
         for text, edit in found:
             own, rows = self._own(edit, attention.num_heads), self._rows.of(text)
             if own is None:
@@ -210,9 +231,12 @@ class BlockRun:
             whole = F.pad(weights, (0, self._rows.num_tokens - stop))
             weights = edit.applied(whole, start)[:, :stop].tril(start)  # no key that lies ahead
             patterns[text, own] = weights
+            made = self._piece.made_heads and self._piece.made_heads.get(text, own)
+            if made:
+                z[rows, own] = (weights @ made.values.float()).to(z.dtype)
+                continue
             seen = weights @ values[:, kv_head_of(attention, own)].float()
             z[rows, own] = attention.value_of(own, seen.to(z.dtype))
-        self._piece.patterns = patterns
         return z
 
     def _texts(self) -> range:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from thirdeye.model.inspection.block_run import BlockRun
 from thirdeye.model.inspection.edits import Edit, TextEdits
+from thirdeye.model.inspection.latent.made_heads import MadeCache
 from thirdeye.model.inspection.probe import start_of_stream, trace_layers
 from thirdeye.model.inspection.text_rows import BLOCK_SIZE, TextRows
 from thirdeye.model.parallel.shares import rank_config
@@ -31,7 +32,9 @@ def continued(
     own = rank_config(model.config, model.ranks.size)
     cache = make_kv_cache(own, num_blocks, BLOCK_SIZE, dtype, input_ids.device, num_states=1)
     resid = torch.empty(0)
-    for trace in trace_layers(model, input_ids, max_rows, kv_dtype, edits, cache, num_tokens):
+    made: MadeCache = {}
+    run = trace_layers(model, input_ids, max_rows, kv_dtype, edits, cache, num_tokens, made)
+    for trace in run:
         yield
         if trace is not None:
             resid = trace.resid_post
@@ -42,7 +45,8 @@ def continued(
         told = model.layer_inputs_of(token, x)
         rows = TextRows(position, position + 1, num_tokens)
         for layer in range(len(model.blocks)):
-            x = BlockRun(model, layer, rows, cache, TextEdits((edits,)), told)(x).resid_post
+            run_block = BlockRun(model, layer, rows, cache, TextEdits((edits,)), told, made)
+            x = run_block(x).resid_post
             yield
         found.append(int(model.unembed(x)[0].argmax()))
         yield

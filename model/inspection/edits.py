@@ -15,7 +15,7 @@ from torch import Tensor
 POINTS = (
     "embed",  # token embeddings [n, hidden_size], before positions are added
     "resid_pre",  # the stream before a block, [n, hidden_size]
-    "kv_head",  # a key/value head's keys (before they are turned) and values, [n, 2 * head_dim]
+    "kv_head",  # a key/value head's keys (before they are turned) and values, [n, both sizes]
     "pattern",  # a query head's weights, [n, keys]
     "head",  # a query head's z, [n, head_dim]
     "attn_out",  # what attention adds to the stream, [n, hidden_size]

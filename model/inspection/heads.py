@@ -15,38 +15,39 @@ def head_pattern(
 ) -> Tensor:
     """query [m, num_heads, head_dim], turned, of the last m of the L positions of keys
     [L, num_kv_heads, head_dim] -> the weights of these heads, [heads, m, L] fp32."""
-    mask = seen_mask(attention.spec, len(query), len(keys), query.device)
-    sinks, slopes = attention.sink_scores, attention.slopes
     weights = [
-        attention_weights(
-            query[:, head],
-            keys[:, kv_head_of(attention, head)],
-            mask,
-            attention.spec,
-            None if sinks is None else sinks[head],
-            None if slopes is None else slopes[head],
-        )
+        weights_of(attention, query[:, head], keys[:, kv_head_of(attention, head)], head)
         for head in heads
     ]
     return torch.stack(weights)
+
+
+def weights_of(attention: SelfAttention, query: Tensor, keys: Tensor, head: int) -> Tensor:
+    """query [m, size] of one head and keys [L, size] that it looks at -> its weights [m, L]."""
+    mask = seen_mask(attention.spec, len(query), len(keys), query.device)
+    sinks, slopes = attention.sink_scores, attention.slopes
+    sink = None if sinks is None else sinks[head]
+    slope = None if slopes is None else slopes[head]
+    return attention_weights(query, keys, mask, attention.spec, sink, slope)
 
 
 def head_scores(
     attention: SelfAttention, query: Tensor, keys: Tensor, heads: Sequence[int], is_masked: bool
 ) -> Tensor:
     """The same before the softmax; NaN where the mask is, unless it is left off."""
-    slopes = attention.slopes
-    scores = torch.stack(
-        [
-            attention_scores(
-                query[:, head],
-                keys[:, kv_head_of(attention, head)],
-                attention.spec,
-                None if slopes is None else slopes[head],
-            )
-            for head in heads
-        ]
-    )
+    scores = [
+        scores_of(attention, query[:, head], keys[:, kv_head_of(attention, head)], head, is_masked)
+        for head in heads
+    ]
+    return torch.stack(scores)
+
+
+def scores_of(
+    attention: SelfAttention, query: Tensor, keys: Tensor, head: int, is_masked: bool
+) -> Tensor:
+    """The same of one, see `weights_of`."""
+    slope = None if attention.slopes is None else attention.slopes[head]
+    scores = attention_scores(query, keys, attention.spec, slope)
     if not is_masked:
         return scores
     mask = seen_mask(attention.spec, len(query), len(keys), query.device)

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from thirdeye.model.inspection.latent.latent_heads import latent_point
 from thirdeye.model.inspection.probe import LayerTrace
 
 
@@ -12,6 +13,8 @@ def read_point(trace: LayerTrace, at: str, index: int) -> Tensor:
     rank = trace.ranks.rank
     if at == "head":
         return _own(trace.z, index, rank)
+    if at == "kv_head" and trace.block.self_attention.spec.latent:
+        return _own(latent_point(trace), index, rank)
     if at == "kv_head":
         _, key, value = trace.block.self_attention.unturned(trace.normed)
         return _own(torch.cat((key, value), dim=-1), index, rank)

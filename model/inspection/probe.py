@@ -18,6 +18,7 @@ from thirdeye.model.config import AttentionSpec
 from thirdeye.model.inspection.block_run import BlockPiece, BlockRun
 from thirdeye.model.inspection.edits import Edit, TextEdits
 from thirdeye.model.inspection.heads import head_pattern
+from thirdeye.model.inspection.latent.made_heads import MadeCache, MadeHead
 from thirdeye.model.inspection.text_rows import BLOCK_SIZE, TextRows
 from thirdeye.model.parallel.shares import Ranks, rank_config
 from thirdeye.model.parts.blocks import Block
@@ -51,10 +52,11 @@ class LayerTrace:
     z: Tensor  # [n, num_heads, head_dim]: the values, mixed
     remembered: Tensor | None  # [n, hidden_size]: what a state adds, part of attn_out
     told: Tensor | None  # [n, hidden_size]: what is added of a layer's own input (Gemma 4)
-    key_value: Tensor | None  # [n, num_kv_heads, 2 * head_dim], not turned, if they were edited
+    key_value: Tensor | None  # [n, num_kv_heads, key and value], not turned, if they were edited
     neurons: Tensor | None  # [n, intermediate_size]; None in a layer of experts
     routing: Routing | None  # whom each token asked, in a layer of experts
     patterns: dict[int, Tensor]  # those that were edited, by head: [n, n]
+    made_heads: dict[int, MadeHead]  # by head, where keys and values over latents were edited
 
     @property
     def pattern(self) -> Tensor:
@@ -95,14 +97,16 @@ def trace_layers(
     edits: Sequence[Edit] = (),
     kv_cache: KVCache | None = None,
     capacity: int = 0,
+    made: MadeCache | None = None,
 ) -> Iterator[LayerTrace | None]:
     """A trace of each block in order for the tokens [n]; None between pieces.
 
     A piece is at most `max_rows` tokens of one block: less than a step of so many tokens costs.
     `kv_dtype` is that of the server's KV cache; None: that of the residual stream. `kv_cache`: one
-    that keeps every layer, for `capacity` tokens; None: each layer's is forgotten after it.
+    that keeps every layer, for `capacity` tokens; None: each layer's is forgotten after it. `made`
+    is filled as it is: with heads' own keys and values, where those over latents are edited.
     """
-    by_text = TextEdits((edits,))
+    by_text, made = TextEdits((edits,)), {} if made is None else made
     x = start_of_stream(model, input_ids, edits)
     whole = TextRows(0, len(x), max(capacity, len(x)))
     cache = kv_cache or OneLayerCache(model, whole, kv_dtype, x)
@@ -113,7 +117,7 @@ def trace_layers(
             if rows.start:
                 yield None
             own = None if layer_inputs is None else layer_inputs[:, rows.start : rows.stop]
-            run = BlockRun(model, layer, rows, cache, by_text, own)
+            run = BlockRun(model, layer, rows, cache, by_text, own, made)
             pieces.append(run(x[rows.start : rows.stop]))
         trace = _joined(model, layer, pieces, *run.kept())
         yield trace
@@ -153,6 +157,7 @@ def _joined(
         values=values,
         routing=_joined_routing([piece.routing for piece in pieces if piece.routing]),
         patterns=_joined_patterns(pieces, len(keys)),
+        made_heads=last.of(0) if (last := pieces[-1].made_heads) else {},
         **{
             name: whole(name)
             for name in (

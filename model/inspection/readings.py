@@ -16,8 +16,9 @@ from thirdeye.model.inspection.heads import (
     is_kept_as_projected,
     kv_head_of,
 )
-from thirdeye.model.inspection.latent_heads import NAMES as OF_LATENTS
-from thirdeye.model.inspection.latent_heads import LatentHeads
+from thirdeye.model.inspection.latent.latent_heads import NAMES as OF_LATENTS
+from thirdeye.model.inspection.latent.latent_heads import LatentHeads, with_made_heads
+from thirdeye.model.inspection.measures.gated_values import gated_lengths
 from thirdeye.model.inspection.norms import norm_stats
 from thirdeye.model.inspection.probe import LayerTrace
 
@@ -62,6 +63,8 @@ class Readings:
         if name == "result":
             z = trace.gated(self._rows).view(len(self._rows), *trace.z.shape[1:])
             return (yield from self._results(trace, z))
+        if name == "value_norms" and trace.block.self_attention.gate is not None:
+            return (yield from self._gated_values(trace))
         if name == "value_norms":
             return (yield from self._results(trace, _repeated(trace))).float().norm(dim=-1)
         if name in KEPT:
@@ -93,6 +96,7 @@ class Readings:
             else:
                 keys, is_masked = trace.keys, self._chosen.is_masked
                 part = head_scores(attention, trace.query, keys, heads, is_masked)
+                part = with_made_heads(part, trace, heads, is_masked)
             parts.append(part[:, self._rows])
             yield
         found = trace.ranks.gather(torch.cat(parts), dim=0)
@@ -127,6 +131,22 @@ class Readings:
         if is_lengths:
             return (yield from self._results(trace, torch.cat(parts))).float().norm(dim=-1)
         return self._chosen_heads(trace, torch.cat(parts), is_kv=False)
+
+    def _gated_values(self, trace: LayerTrace) -> Pieces:
+        """`value_norms` [heads, positions, n], of each token that looks."""
+        attention, gather = trace.block.self_attention, trace.ranks.gather
+        open_wide = torch.ones_like(trace.z[self._rows].flatten(1))
+        gates = attention.through_gate(open_wide, trace.normed[self._rows])
+        gates = gather(gates.view(len(self._rows), trace.num_heads, -1), dim=1)
+        values = gather(_repeated(trace), dim=1)
+        size = trace.z.shape[-1]
+        units = torch.eye(size).to(trace.z)[:, None].expand(-1, trace.num_heads, -1)
+        columns = yield from self._results(trace, units)  # [heads, size, hidden_size]
+        found = []
+        for place, head in enumerate(self._heads):
+            own = gates[:, head], values[:, head], columns[place]
+            found.append((yield from gated_lengths(*own, self._max_rows)))
+        return torch.stack(found)
 
     def _by_head(self, trace: LayerTrace, vectors: Tensor, is_kv: bool) -> Tensor:
         return self._chosen_heads(trace, vectors[self._rows], is_kv)

@@ -21,14 +21,6 @@ def refusals(config: ModelConfig) -> dict[str, str]:
         found |= dict.fromkeys(("neurons", "neuron"), "this model's layers have experts")
     if config.experts is None:
         found["routing"] = "this model has no experts to choose from"
-    if config.attention_gate:
-        why = "this model gates what its heads have seen by the token that looks"
-        found["value_norms"] = f"{why}, so a key's value has no length of its own"
-    if config.keeps_latents:
-        found["kv_head"] = (
-            "this model's heads make their keys and values of one latent, and none is kept: edit "
-            "'head', what one of them gathers, or 'pattern', whom it looks at"
-        )
     return found
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from thirdeye.model.inspection.block_run import BlockRun
 from thirdeye.model.inspection.edits import Edit, Put, TextEdits
+from thirdeye.model.inspection.latent.made_heads import MadeCache
 from thirdeye.model.inspection.probe import OneLayerCache, start_of_stream
 from thirdeye.model.inspection.text_rows import TextRows
 from thirdeye.model.transformer import Transformer
@@ -64,12 +65,13 @@ def run_variants(
         edits = TextEdits(group)
         whole = TextRows(0, num_tokens, num_tokens, len(group))
         cache = OneLayerCache(model, whole, kv_dtype, x)
+        made: MadeCache = {}
         for layer in range(max(first, 0), len(model.blocks)):
             parts = []
             for rows in [whole] if len(group) > 1 else whole.pieces(max_rows):
                 own = slice(None) if rows == whole else slice(rows.start, rows.stop)
                 inputs = None if told is None else told[:, own]
-                run = BlockRun(model, layer, rows, cache, edits, inputs)
+                run = BlockRun(model, layer, rows, cache, edits, inputs, made)
                 parts.append(run(x[own]).resid_post)
                 yield None
             x = torch.cat(parts)

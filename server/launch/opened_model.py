@@ -159,7 +159,6 @@ def model_info(checkpoint: Checkpoint) -> ModelInfo:
     return ModelInfo(
         num_layers=config.num_hidden_layers,
         num_heads=config.num_heads,
-        # Made of one latent, but each head has its own.
         num_kv_heads=config.num_heads if config.keeps_latents else config.num_kv_heads,
         hidden_size=config.hidden_size,
         parameters=asdict(parameter_counts(config)),
@@ -182,7 +181,7 @@ def layer_shapes(config: ModelConfig) -> tuple[LayerShape, ...]:
     """None, if all layers have one."""
     found = tuple(
         LayerShape(
-            config.num_kv_heads_of(layer), config.value_dim_of(layer), config.mlp_size_of(layer)
+            config.told_kv_heads_of(layer), config.value_dim_of(layer), config.mlp_size_of(layer)
         )
         for layer in range(config.num_hidden_layers)
     )

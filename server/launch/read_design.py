@@ -25,6 +25,7 @@ def design_of(config: ModelConfig, tensor_format: str) -> ModelDesign:
         qk_norm=config.qk_norm or config.wide_qk_norm or config.head_qk_norm,
         score_divisor=attending[0].divisor(config.head_dim),
         score_softcap=attending[0].softcap,
+        gated_heads=config.attention_gate,
         sinks=any(spec.sinks for spec in attending),
         windows=windows if any(windows) else [],
         head_dims=where_they_differ([config.head_dim_of(i) for i in layers]),

@@ -7,13 +7,18 @@ export const server = { model: null, context: 0, chats: true, suggested: {}, mod
 export async function call(path, options = {}) {
   const key = sessionStorage.getItem("key");
   const headers = { ...options.headers, ...(key && { Authorization: `Bearer ${key}` }) };
-  const response = await fetch(path, { ...options, headers });
+  const response = await fetch(path, { ...options, headers }).catch(inWords);
   if (response.ok) return response;
   const body = await response.json().catch(() => null);
   const error = new Error(body?.error?.message ?? `The server answered ${response.status}.`);
   error.status = response.status;
   if (error.status === 401) dispatchEvent(new Event("key-wanted"));
   throw error;
+}
+
+/** Browsers say of a connection what only they understand ("Failed to fetch"). */
+function inWords(error) {
+  throw error instanceof TypeError ? new Error("The server cannot be reached.") : error;
 }
 
 export function post(path, body, signal) {

@@ -92,7 +92,7 @@ long factors hold where that is longer than the original context.
 
 * safetensors in Hugging Face layout, one file or sharded: in floating point, or quantized as below.
 * GGUF, one file or split, every type of ggml that weights are stored in: F32 to BF16, Q1_0 to Q8_0,
-  the K and IQ types, ternary, MXFP4, NVFP4.
+  the K and IQ types, ternary, MXFP4, and NVFP4 with the scales beside it (`blk.0.ffn_up.scale`).
 
 Quantized safetensors are known by `quantization_config`, or a file beside config.json, and decoded
 to 32 bits as they are loaded; then they are kept as `--quantize` and `--dtype` say. What a method

@@ -10,8 +10,13 @@ import torch
 from torch import Tensor
 
 from tests.inspection.conftest import Pair
+from tests.inspection.edited import plain
+from tests.inspection.test_edits import logits_of
 from tests.inspection.test_readings import TOKENS, finish, read_part, traces_of, whole
 from tests.inspection.test_uneven_heads import run
+from thirdeye.model.inspection.continuation import continued
+from thirdeye.model.inspection.edits import AddVector, Edit, EditChange, Put, Scale
+from thirdeye.model.inspection.latent.latent_heads import NAMES
 from thirdeye.model.inspection.readings import Readings, Selection
 from thirdeye.model.inspection.refusals import refusals
 from thirdeye.server.api.introspection.inspect_limits import size_of
@@ -21,6 +26,7 @@ from thirdeye.weights.checkpoint import open_checkpoint
 
 PairOf = Callable[[str], Pair]
 # Queries of the stream, and of a latent; biases; YaRN; queries that grow with their position.
+BY_QUERY = ("pattern", "scores")
 LATENTS = ("deepseek_v2", "deepseek_v2-biases", "deepseek_v3", "mistral4")
 
 
@@ -91,9 +97,95 @@ def test_each_chosen_head_has_a_key_of_its_own(pair_of: PairOf) -> None:
         assert found.numel() == size_of(name, 1, request, info), name
 
 
-def test_only_an_edit_of_a_key_value_head_is_refused(pair_of: PairOf) -> None:
-    """All heads' are made of one latent; the refusal says what to edit in its place."""
+def test_only_what_is_not_normed_is_refused(pair_of: PairOf) -> None:
     found = refusals(pair_of("deepseek_v2").ours.config)
-    assert found.keys() == {"kv_head", "q_normed", "k_normed", "v_normed"}
-    assert "one latent" in found["kv_head"]
-    assert "edit 'head'" in found["kv_head"]
+    assert found.keys() == {"q_normed", "k_normed", "v_normed"}
+
+
+class Edited:
+    """A head's key and value, changed for it alone as transformers has them, and put there."""
+
+    def __init__(self, pair: Pair, name: str, layer: int, head: int, edit: Edit) -> None:
+        spec = pair.ours.config.attention_of(layer).latent
+        assert spec is not None
+        as_complex = name.startswith("deepseek_v2")
+        seen = run(pair.hf)[0][layer]
+        made = seen["self_attn.kv_b_proj"].view(len(TOKENS), pair.ours.config.num_heads, -1)
+        key, value = made[:, head].tensor_split([spec.key_size], dim=-1)
+        shared = seen["self_attn.kv_a_proj_with_mqa"][:, spec.size :]
+        key = turned_first(torch.cat((key, shared), dim=-1), spec.rope_size, in_pairs=True)
+        rotary: Any = pair.hf.model.rotary_emb
+        angles = torch.arange(len(TOKENS))[:, None] * rotary.inv_freq
+
+        def turned(key: Tensor) -> Tensor:
+            """As transformers has it: what is turned comes last, perhaps as neighbours."""
+            first, second, rest = key.tensor_split([angles.shape[1], spec.rope_size], dim=-1)
+            cos, sin = (part * rotary.attention_scaling for part in (angles.cos(), angles.sin()))
+            both = first * cos - second * sin, second * cos + first * sin
+            joined = torch.stack(both, dim=-1).flatten(1) if as_complex else torch.cat(both, dim=-1)
+            return torch.cat((rest, joined), dim=-1)
+
+        close(turned(key), seen["rot_k"][head])
+        self.unturned = plain(torch.cat((key, value), dim=-1), edit)
+        new_key, new_value = self.unturned.tensor_split([spec.head_size], dim=-1)
+
+        def put(heads: Tensor, new: Tensor) -> Tensor:
+            heads[head] = new
+            return heads
+
+        hooks: dict[str, Callable[[Tensor], Tensor]] = {
+            f"{layer}.rot_k": partial(put, new=turned(new_key)),
+            f"{layer}.values": partial(put, new=new_value),
+        }
+        self.seen, self.logits = run(pair.hf, hooks)
+
+
+@pytest.mark.parametrize("name", LATENTS)
+def test_a_heads_key_and_value_are_edited_alone(pair_of: PairOf, name: str) -> None:
+    """In every way; what is told of the run is of them; a scale of 1 leaves its bits."""
+    pair, places, head = pair_of(name), (3, 11), 4
+    config = pair.ours.config
+    base = logits_of(pair.ours, [])
+    latent = config.attention_of(0).latent
+    assert latent is not None
+    generator = torch.Generator().manual_seed(5)
+    vectors = torch.randn(2, latent.head_size + latent.value_size, generator=generator)
+    changes: tuple[EditChange, ...] = (Put(vectors), AddVector(vectors), Scale(-0.5), Scale(0.0))
+    for layer, change in zip((1, 0, 2, 1), changes, strict=True):
+        edit = Edit("kv_head", change, layer, head, places)
+        theirs = Edited(pair, name, layer, head, edit)
+        ours = logits_of(pair.ours, [edit], max_rows=9)
+        torch.testing.assert_close(ours, theirs.logits, atol=1e-4, rtol=1e-4)
+        assert (ours - base).abs().max() > 1e-4
+        traces = traces_of(pair.ours, TOKENS, edits=[edit])
+        reads, seen = Readings(whole(pair.ours, len(TOKENS)), 8), theirs.seen[layer]
+        told = {part: finish(reads.array(traces[layer], part)) for part in (*NAMES, *BY_QUERY)}
+        close(torch.cat((told["k"][head], told["v"][head]), dim=-1), theirs.unturned)
+        visible = torch.ones(len(TOKENS), len(TOKENS), dtype=torch.bool).tril()
+        close(told["scores"][:, visible], seen["scores"][:, visible])
+        close(told["pattern"], seen["pattern"])
+        layers: Any = pair.hf.model.layers
+        matrix = layers[layer].self_attn.o_proj.weight
+        columns = matrix.view(config.hidden_size, config.num_heads, -1).permute(1, 2, 0)
+        close(told["value_norms"], (seen["values"] @ columns).norm(dim=-1))
+        scale = config.attention_of(layer).scale
+        assert scale is not None
+        products = told["rot_q"] @ told["rot_k"].mT * scale
+        close(products[:, visible], told["scores"][:, visible])
+    nothing = Edit("kv_head", Scale(1.0), 1, head)
+    assert torch.equal(logits_of(pair.ours, [nothing], max_rows=9), base)
+
+
+def test_an_edited_key_goes_on_with_the_text(pair_of: PairOf) -> None:
+    """And a pattern that is edited too takes the edited values."""
+    pair, ids = pair_of("deepseek_v3"), [*TOKENS]
+    edits = [
+        Edit("kv_head", Scale(-2.0), 1, 2, (4, 9)),
+        Edit("kv_head", Scale(3.0), 0, 5),
+        Edit("pattern", Scale(0.5), 1, 2),
+    ]
+    halved = [*edits[:2], Edit("head", Scale(0.5), 1, 2)]
+    torch.testing.assert_close(logits_of(pair.ours, edits), logits_of(pair.ours, halved))
+    for _ in range(3):
+        ids.append(int(logits_of(pair.ours, edits, ids, 64)[-1].argmax()))
+    assert finish(continued(pair.ours, torch.tensor(TOKENS), 3, 8, None, edits)) == ids[21:]

@@ -37,7 +37,7 @@ def run(
     model: PreTrainedModel, changes: dict[str, Callable[[Tensor], Tensor]] | None = None
 ) -> tuple[list[Seen], Tensor]:
     """Of each layer what passes through each of its modules, by its name, and of heads what
-    `attend` sees; and the logits. `changes`: by "layer.module"."""
+    `attend` sees; and the logits. `changes`: by "layer.module", or what `attend` sees."""
     AttentionInterface.register(NAME, attend)
     AttentionMaskInterface.register(NAME, eager_mask)
     model.set_attn_implementation(NAME)
@@ -46,6 +46,8 @@ def run(
     handles = []
 
     def keep(layer: int, name: str, value: Tensor) -> Tensor:
+        change = (changes or {}).get(f"{layer}.{name}")
+        value = value if change is None else change(value.clone())
         seen[layer][name] = value.clone()
         return value
 
@@ -74,6 +76,8 @@ def run(
     finally:
         for handle in handles:
             handle.remove()
+        for module in filter(is_attention, inner.layers.modules()):
+            module.through = lambda _, value: value
     return seen, logits
 
 
@@ -113,9 +117,13 @@ def test_heads_are_those_of_transformers(pair_of: PairOf, name: str) -> None:
         columns = matrix.reshape(len(matrix), len(seen["z"]), -1).transpose(0, 1)
         mixed = seen["mixed"].view(len(TOKENS), len(seen["z"]), -1).transpose(0, 1)
         close(told["result"], mixed @ columns.transpose(1, 2))
-        if "value_norms" in told:
-            values = seen["values"].repeat_interleave(len(seen["z"]) // len(seen["values"]), dim=0)
-            close(told["value_norms"], (values @ columns.transpose(1, 2)).norm(dim=-1))
+        values = seen["values"].repeat_interleave(len(seen["z"]) // len(seen["values"]), dim=0)
+        if pair.ours.config.attention_gate:  # of each token that looks
+            asked = seen["self_attn.q_proj"].view(len(TOKENS), len(seen["z"]), 2, -1)
+            gates = asked[:, :, 1].sigmoid().transpose(0, 1)
+            values = gates[:, :, None] * values[:, None]  # [heads, query, key, head_dim]
+        added = torch.einsum("h...d,hod->h...o", values, columns)
+        close(told["value_norms"], added.norm(dim=-1))
     assert num_attending
 
 

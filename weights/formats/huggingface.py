@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from thirdeye.model.config import ModelConfig
+from thirdeye.model.declare.stored import StoredTensor
 from thirdeye.weights.architectures.common.guessing_head import GuessingHead, head_config
 from thirdeye.weights.architectures.common.name_table import TensorTarget
 from thirdeye.weights.architectures.registry import by_model_type
@@ -71,7 +72,7 @@ class HuggingFaceCheckpoint:
         tensors = list_tensors(self._shards)
         check_index(self._directory, tensors)
         tensors = without_trainers(tensors)
-        weights = gather_weights(tensors, read_method(self._directory, self._fields))
+        weights = gather_weights(tensors, read_method(self._directory, self._fields, text))
         self._table_alone = self._head_for_table(weights)
         if self.config.tie_word_embeddings and self._has_own_head(weights):
             self.config = replace(self.config, tie_word_embeddings=False)
@@ -133,12 +134,14 @@ class HuggingFaceCheckpoint:
             for weight in self._weights.values()
         )
 
-    def tensors(self) -> "Iterator[tuple[str, Tensor]]":
+    def tensors(self) -> "Iterator[tuple[str, Tensor | StoredTensor]]":
         for name in self._weights:
             yield name, self._read(name)
 
-    def _read(self, name: str) -> "Tensor":
+    def _read(self, name: str) -> "Tensor | StoredTensor":
         weight = self._weights[name]
+        if isinstance(weight, QuantizedWeight) and (stored := weight.stored()) is not None:
+            return stored
         is_transposed = any(target.is_transposed for target in self.targets(name) or [])
         if isinstance(weight, QuantizedWeight) and is_transposed and len(weight.shape) == 2:
             return weight.read().t()  # whatever layout was quantized is kept [out, in]

@@ -106,7 +106,7 @@ def size_of(name: str, layer: int, trace: TraceRequest, info: ModelInfo) -> int:
         "norm_stats": (2, rows, 4),
         "neurons": (rows, trace.num_neurons, 2),
         "routing": (rows, experts.num_chosen if experts else 0, 2),
-        "value_norms": (heads, num_tokens),
+        "value_norms": (heads, rows if info.design.gated_heads else 1, num_tokens),
         "result": (heads, rows, info.hidden_size),
         **dict.fromkeys(VECTORS, (heads, rows, key_dim)),
         **dict.fromkeys(OF_KV_HEADS, (kv_heads, rows, key_dim)),

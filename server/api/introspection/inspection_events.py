@@ -27,6 +27,7 @@ from thirdeye.server.api.introspection.inspection_end import (
 )
 from thirdeye.server.api.introspection.inspection_numbers import numbers, written
 from thirdeye.server.api.introspection.interventions.effect_answers import SweptOutcomes
+from thirdeye.server.api.state.model_design import ModelDesign
 from thirdeye.server.api.state.server_state import ServedModel
 from thirdeye.server.engine.interface.trace import OF_KV_HEADS, STREAM, Trace, TraceRequest
 from thirdeye.server.engine.interface.types import Engine, EngineDead
@@ -47,6 +48,13 @@ DIMS = {
     "routing": ["layer", "pos", "rank"],
     "lens_tokens": ["layer", "lens_position", "token"],
 }
+
+
+def dims_of(part: str, design: ModelDesign) -> list[str]:
+    """A value has a length for each token that looks where that says what is let through."""
+    if part == "value_norms" and design.gated_heads:
+        return DIMS["scores"]
+    return DIMS[part]
 
 
 class InspectionEvents:
@@ -84,7 +92,7 @@ class InspectionEvents:
             model=self._body.model or self._model.names[0],
             system_fingerprint=self._fingerprint,
             tokens=[describe(token_id, tokenizer) for token_id in request.token_ids],
-            dims={part: DIMS[part] for part in parts},
+            dims={part: dims_of(part, info.design) for part in parts},
             layer_numbers=request.layers,
             lens_positions=request.lens_positions,
             heads=request.heads,

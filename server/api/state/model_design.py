@@ -36,6 +36,7 @@ class ModelDesign(Struct, frozen=True, kw_only=True):
     qk_norm: bool = False  # queries and keys are normed
     score_divisor: float = 1.0  # of the products of queries and keys
     score_softcap: float | None = None  # scores then become softcap * tanh(score / softcap)
+    gated_heads: bool = False  # what a head gathers is let through as the token that looks says
     sinks: bool = False  # a row of weights may add up to less than 1
     windows: list[int | None] = []  # keys that a query of each layer sees; none: all, in all layers
     head_dims: list[int] = []  # of each layer; none: all are alike, as in the two below

@@ -44,7 +44,7 @@ class InterventionsRun:
         config, sweep = model.config, request.sweep
         specs = request.edits
         if sweep is not None:
-            kv_heads = [config.num_kv_heads_of(n) for n in range(config.num_hidden_layers)]
+            kv_heads = [config.told_kv_heads_of(n) for n in range(config.num_hidden_layers)]
             variants = variants_of(sweep, config.num_heads, kv_heads)
             specs = [edit_of(sweep, variant) for variant in variants]
         self._specs = specs

@@ -496,6 +496,13 @@ class Scheduler:
         self._pool.forget_unheld()
         self._states.reset()
 
+    def check_idle(self) -> None:
+        """When it is empty, nothing is held. O(1): a tiny model may have a million blocks."""
+        is_queued = self._running or len(self._waiting) or self._unready or self._late.num_waiting
+        assert not is_queued, "one that is gone is still queued"
+        self._pool.check_all_free()
+        self._states.check_all_free()
+
     def check_integrity(self) -> None:
         """Every block is accounted for by the tables of the running sequences alone."""
         self._blocks.check_integrity(sequence.blocks for sequence in self._running)

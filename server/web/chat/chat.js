@@ -222,7 +222,7 @@ function editLast() {
 /** The message becomes a box; what is sent from it stands beside the old one. */
 function edit(message, node) {
   if (isBusy(chat)) return;
-  const box = el("textarea", { "aria-label": "Edited message", rows: Math.min(12, message.content.split("\n").length + 1) });
+  const box = el("textarea", { "aria-label": "Edited message", dir: "auto", rows: Math.min(12, message.content.split("\n").length + 1) });
   box.value = message.content;
   const send = (event) => {
     event.preventDefault();

@@ -47,11 +47,13 @@ export function mount({ send, editLast, tell }) {
     event.preventDefault();
     attach(pasted);
   });
-  $("chat").addEventListener("dragover", (event) => event.preventDefault());
-  $("chat").addEventListener("drop", (event) => {
+  const takesFiles = (act) => (event) => {
+    if (!event.dataTransfer.types.includes("Files")) return; // text goes where it is dropped
     event.preventDefault();
-    attach([...event.dataTransfer.files]);
-  });
+    act?.([...event.dataTransfer.files]);
+  };
+  $("chat").addEventListener("dragover", takesFiles());
+  $("chat").addEventListener("drop", takesFiles(attach));
 }
 
 /** The draft of a chat comes into the box; all new chats have the same. */

@@ -49,7 +49,7 @@ function row(chat) {
   const title = chat.title || "…";
   const button = (sign, name, act) => el("button", { type: "button", class: "quiet more", title: name, "aria-label": `${name}: ${title}`, onclick: act }, sign);
   return el("li", {},
-    el("button", { type: "button", class: "pick", "aria-current": chat.id === acts.current().id && "true", onclick: () => acts.open(chat) }, title),
+    el("button", { type: "button", class: "pick", dir: "auto", "aria-current": chat.id === acts.current().id && "true", onclick: () => acts.open(chat) }, title),
     button("✎", "Rename", () => rename(chat)), button("⤓", "Save as Markdown", () => exportMarkdown(chat)), button("×", "Delete", () => drop(chat)));
 }
 
@@ -70,7 +70,7 @@ function renameBox(chat) {
     draw();
   };
   const box = el("input", {
-    value: chat.title, "aria-label": "Name of the chat", onblur: () => end(true),
+    value: chat.title, dir: "auto", "aria-label": "Name of the chat", onblur: () => end(true),
     onkeydown: (event) => {
       if (event.key === "Enter") end(true);
       if (event.key !== "Escape") return;

@@ -19,7 +19,7 @@ export async function readFile(file) {
 /** The files of a message, folded. */
 export function fileNodes(files = []) {
   return files.map(({ name, text }) => el("details", { class: "file" },
-    el("summary", {}, `${name} · ${text.length.toLocaleString("en")} characters`), el("pre", { tabindex: 0 }, text)));
+    el("summary", {}, `${name} · ${text.length.toLocaleString("en")} characters`), el("pre", { tabindex: 0, dir: "auto" }, text)));
 }
 
 /** The files of a draft, each with a button that takes it away. */

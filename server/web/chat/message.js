@@ -12,7 +12,7 @@ const NAMES = { user: "You", assistant: "Answer", tool: "Result" };
  * messages that stand at its place, `isLast` says that nothing stands below it. */
 export function messageNode(message, { siblings, isLast, acts }) {
   const { role } = message;
-  const body = el("div", { class: role === "assistant" ? "body" : "body plain" });
+  const body = role === "assistant" ? el("div", { class: "body" }) : el("div", { class: "body plain", dir: "auto" });
   const parts = role === "assistant" ? [thoughtNode(), body, el("div", { class: "calls" })] : [...fileNodes(message.files), body];
   const node = el("article", { class: `message ${role}`, "aria-label": NAMES[role] }, ...parts, el("p", { class: "note" }));
   drawInto(node, message);
@@ -45,7 +45,7 @@ export function drawInto(node, message) {
 
 /** What the model thought: open while there is nothing else to read, then folded. */
 function thoughtNode() {
-  return el("details", { class: "thought" }, el("summary", {}), el("div", { class: "plain", tabindex: 0 }));
+  return el("details", { class: "thought" }, el("summary", {}), el("div", { class: "plain", dir: "auto", tabindex: 0 }));
 }
 
 function drawThought(node, message, isGrowing) {

@@ -52,12 +52,18 @@ export function fromList(messages, fields = {}) {
   const chat = { ...newChat(), ...fields };
   let parent = "";
   for (const { role, content, note, thought, reasoning_content: reasoning } of messages) {
-    if (role === "system") chat.settings.system = String(content ?? "");
+    if (role === "system" || role === "developer") chat.settings.system = textOf(content);
     if (role !== "user" && role !== "assistant") continue;
-    const own = role === "assistant" ? { state: "done", stats: note ?? "", thought: thought ?? reasoning ?? "" } : {};
-    parent = add(chat, parent, { role, content: String(content ?? ""), ...own }).id;
+    const own = role === "assistant" ? { state: "done", stats: textOf(note), thought: textOf(thought ?? reasoning) } : {};
+    parent = add(chat, parent, { role, content: textOf(content), ...own }).id;
   }
   return chat;
+}
+
+/** What a message says, which may be a list of parts; of what is no text, nothing. */
+function textOf(content) {
+  if (Array.isArray(content)) return content.map((part) => textOf(part?.text ?? part)).filter(Boolean).join("\n\n");
+  return ["string", "number"].includes(typeof content) ? String(content) : "";
 }
 
 /** What another tab has written comes into `chat`, whose messages stay the objects they are. Of a message

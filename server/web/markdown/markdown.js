@@ -4,6 +4,13 @@ import { el } from "../dom.js";
 import { blockNode } from "./blocks.js";
 import { tokensOf } from "./lexer.js";
 
+/** A block goes the way its first letter goes, left to right or right to left; code and formulas do not. */
+function drawn(block) {
+  const node = blockNode(block) ?? el("p", {}, block.raw);
+  if (block.type !== "code" && block.type !== "math") node.dir = "auto";
+  return node;
+}
+
 /** Draws `text` into `node`. Blocks that have not changed since the last call stay as they are. */
 export function render(node, text) {
   const { blocks, links } = tokensOf(text);
@@ -11,7 +18,7 @@ export function render(node, text) {
   let same = 0;
   while (same < old.length && same < blocks.length && old[same] === blocks[same].raw) same++;
   while (node.childNodes.length > same) node.lastChild.remove();
-  for (const block of blocks.slice(same)) node.append(blockNode(block) ?? el("p", {}, block.raw));
+  for (const block of blocks.slice(same)) node.append(drawn(block));
   node.blocks = blocks.map((block) => block.raw);
   node.links = links;
 }

@@ -12,6 +12,7 @@ from tests.browser.conftest import (
     LAST,
     WIDE,
     ask,
+    connected,
     ended,
     open_settings,
     send,
@@ -144,6 +145,33 @@ def test_an_error_of_the_engine_is_shown(browser: Any, shared: Served) -> None:
         send(seen.page, "Hello")
         seen.page.wait_for_selector(".note.error:has-text('broke off: The engine failed')")
         assert texts(seen.page, f"{LAST} .body") == ["Half"]
+
+
+LOST = """async () => {
+  const { readEvents } = await import('/web/sse.js');
+  const body = new ReadableStream({ start: (own) => own.error(new TypeError('network error')) });
+  try {
+    for await (const _ of readEvents({ body }));
+  } catch (error) {
+    return error.message;
+  }
+}"""
+
+
+def test_a_lost_connection_is_told_in_words_and_gone_on_from(browser: Any, shared: Served) -> None:
+    """Not in those of the browser."""
+    shared.use(fake_engine(says("There.")))
+    with visit(browser, shared.url) as seen:
+        page = seen.page
+        connected(page)
+        page.route("**/v1/chat/completions", lambda route: route.abort())
+        send(page, "Hello?")
+        page.wait_for_selector(".note:has-text('broke off: The server cannot be reached.')")
+        seen.errors.clear()  # the browser's own line about it
+        page.unroute_all()
+        page.click("text=Continue")
+        ended(page, "There.")
+        assert page.evaluate(LOST) == "The connection to the server was lost."
 
 
 def test_the_key_is_asked_for_and_stays_in_the_tab(browser: Any) -> None:

@@ -46,6 +46,26 @@ def test_text_files_go_with_a_message(browser: Any, shared: Served, tmp_path: Pa
         assert prompt in prompt_of(engine).replace("|", "")
 
 
+DROPPED = """(type) => {
+  const data = new DataTransfer();
+  if (type === 'Files') data.items.add(new File(['one'], 'dropped.txt'));
+  else data.setData(type, 'some words');
+  return ['dragover', 'drop'].map((name) => {
+    const event = new DragEvent(name, { dataTransfer: data, bubbles: true, cancelable: true });
+    document.querySelector('#prompt').dispatchEvent(event);
+    return event.defaultPrevented;
+  });
+}"""
+
+
+def test_files_are_taken_and_text_goes_where_it_is_dropped(browser: Any, shared: Served) -> None:
+    with visit(browser, shared.url) as seen:
+        page = seen.page
+        assert page.evaluate(DROPPED, "text/plain") == [False, False]  # the browser puts it there
+        assert page.evaluate(DROPPED, "Files") == [True, True]
+        page.wait_for_selector("#draft-files .chip:has-text('dropped.txt')")
+
+
 def test_the_tokens_of_a_draft_are_counted(browser: Any, shared: Served) -> None:
     """With all that would be sent with it; a draft that is too long is told before it is sent."""
     shared.use(fake_engine(says("Fine.")))

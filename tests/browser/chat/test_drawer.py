@@ -74,6 +74,12 @@ def test_files_of_others_and_files_that_lie(browser: Any, shared: Served, tmp_pa
                                      {"role": "assistant", "content": "<b>Hello</b>"}]}),
             "1 chat came in",
         ),
+        "parts.json": (
+            json.dumps({"messages": [{"role": "user", "content": [
+                {"type": "text", "text": "Two"}, {"type": "image_url", "image_url": {"url": "x"}},
+                "parts"]}, {"role": "assistant", "content": {"text": 5}, "reasoning": [{}]}]}),
+            "1 chat came in",
+        ),
         "lies.json": (
             json.dumps({"id": "x", "messages": {
                 "a": {"id": "a", "parent": "", "role": "user", "content": "Mended", "files": 5},
@@ -92,6 +98,8 @@ def test_files_of_others_and_files_that_lie(browser: Any, shared: Served, tmp_pa
             page.wait_for_selector(f"#notice:has-text('{says_so}')")
         page.click(f"{PICKS}:has-text('Hi')")
         assert texts(page) == ["Hi", "<b>Hello</b>"]
+        page.click(f"{PICKS}:has-text('Two')")
+        assert texts(page) == ["Two\n\nparts", ""]
         page.click(f"{PICKS} >> nth=0")
         page.click(f"{PICKS} >> nth=1")
         assert page.locator(".message").count() >= 2

@@ -104,6 +104,29 @@ def test_formulas_and_code_are_drawn_and_act_on_nothing(browser: Any, shared: Se
         assert page.evaluate(BAD) == []
 
 
+DIRECTIONS = """async (text) => {
+  const { render } = await import('/web/markdown/markdown.js');
+  const node = document.createElement('div');
+  node.className = 'body';
+  document.querySelector('#log').append(node);
+  render(node, text);
+  return [...node.querySelectorAll('p, ul, li, table, pre, blockquote')].map(
+    (one) => one.localName + ' ' + getComputedStyle(one).direction);
+}"""
+
+
+def test_each_block_goes_the_way_of_its_first_letter(browser: Any, shared: Served) -> None:
+    """Hebrew and Arabic from right to left, with their lists and tables; code never."""
+    text = "שלום, world.\n\nHi שלום\n\n- مرحبا\n  ```\n  x = 1\n  ```\n\n> اقتباس\n\n|א|b|\n|-|-|"
+    with visit(browser, shared.url) as seen:
+        assert seen.page.evaluate(DIRECTIONS, text) == [
+            "p rtl", "p ltr", "ul rtl", "li rtl", "pre ltr", "blockquote rtl", "p rtl", "table rtl",
+        ]  # fmt: skip
+        seen.page.fill("#prompt", "שלום")
+        found = "getComputedStyle(document.querySelector('#prompt')).direction"
+        assert seen.page.evaluate(found) == "rtl"
+
+
 def test_growth_draws_what_the_whole_draws(browser: Any, shared: Served) -> None:
     """A block that has not changed stays the same element; a definition far below still links."""
     cases = "\n\n".join(text for text, _ in CASES[:12])

@@ -187,9 +187,9 @@ def values(reader: Reader) -> list[float]:
 
 
 def gated_values(reader: Reader) -> list[float]:
-    """Of heads whose values have a length before the gate alone."""
-    pattern, v = reader.of_head("pattern", "v")
-    return _carried(reader, pattern, np.linalg.norm(v, axis=-1))
+    """Of heads whose values have a length for each token that looks."""
+    pattern, lengths = reader.of_head("pattern", "value_norms")
+    return _carried(reader, pattern, lengths[reader.query])
 
 
 def _carried(reader: Reader, pattern: Any, lengths: Any) -> list[float]:

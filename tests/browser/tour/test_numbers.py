@@ -3,7 +3,7 @@
 Over real engines: the default model as it is served, and tiny random ones of other designs.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import pytest
 from transformers import BloomConfig, BloomForCausalLM
 
 from tests.architectures.cases import relative
+from tests.architectures.latent.latent_cases import LATENT
 from tests.browser.conftest import Visit, visit
 from tests.browser.tour import captions
 from tests.browser.tour.test_steps import STEPS, go, trouble
@@ -84,13 +85,18 @@ def chosen(page: Any) -> dict[str, int]:
 
 
 def walk(
-    page: Any, url: str, expected: list[Any], sizes: dict[str, int]
+    page: Any,
+    url: str,
+    expected: list[Any],
+    sizes: dict[str, int],
+    steps: Iterable[int] = range(1, STEPS + 1),
 ) -> tuple[dict[int, str], dict[int, str]]:
     """Every step's caption, checked, and its words; the bytes that a step was told are bounded."""
     reader = captions.Reader(url, SENTENCE, query=4, key=3)
     told: dict[int, str] = {}
     words: dict[int, str] = {}
-    for number, of_step in enumerate(expected, 1):
+    for number in steps:
+        of_step = expected[number - 1]
         sizes.clear()
         go(page, number)
         assert trouble(page) == "", number
@@ -159,5 +165,15 @@ def test_no_caption_lies_of_another_design(browser: Any, tiny_of: tuple[str, str
         assert ("4 tokens back" in told[6]) == (name == "sinks")
         assert ("the router sends" in told[12]) == has_experts
         assert ("router, experts" in parts) == has_experts
-        assert ("before this model's gate" in told[8]) == (name == "experts")
+        assert ("behind this model's gate" in told[8]) == (name == "experts")
         assert ("a state in place of heads in 1 layer" in strip) == (name == "experts")
+
+
+def test_no_caption_lies_of_latents(browser: Any, tmp_path: Path) -> None:
+    """Where a head's own queries, keys and values are made for the picture: the steps of those."""
+    tiny(tmp_path, "deepseek_v2", **LATENT, num_hidden_layers=1, first_k_dense_replace=1)
+    with served_here(tmp_path, **EXACT) as url, visit(browser, url, "/#tour/3") as seen:
+        page = seen.page
+        _, words = walk(page, url, captions.STEPS, counted(seen), steps=(3, 5, 8))
+        assert "made of a latent of 24 numbers" in page.inner_text(".tour-strip")
+        assert "a latent of 24 numbers" in words[5]

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import matplotlib
 import matplotlib.pyplot
+import numpy as np
 import pytest
 
 from tests.api.support import fake_engine, live, ready_state
 from thirdeye.clients.client import Client
 from thirdeye.clients.inspection.arrays import arrays_of
-from thirdeye.clients.inspection.inspect_command import run_inspect
+from thirdeye.clients.inspection.inspect_command import reading_lines, run_inspect
 from thirdeye.clients.inspection.inspect_picture import above_noise, sweep_title
 
 
@@ -36,6 +37,23 @@ def test_a_table_of_tokens_and_parts(url: str) -> None:
     assert [line.split()[0] for line in lines[1:3]] == ["'H'", "'i'"]
     assert "logit of 'a' less 'b''s is +1.000, the sum of" in lines
     assert any("L2H1 +1.00" in line for line in lines)
+
+
+def test_what_a_logit_is_the_sum_of_adds_up(url: str) -> None:
+    """Whatever parts there are: a state's, and what layers are told besides."""
+    with Client(base_url=url) as client:
+        found = client.inspect("Hi you", include=["surprisal", "attribution"])
+    parts = found.raw["attribution"]
+    parts |= {"state": [0.0, 3.0, -0.5], "layer_input": [0.25] * 3, "stream_bias": [0.125] * 3}
+    first, *lines = list(reading_lines(found))[-5:]
+    told = {line[:12].strip(): float(line[12:].split()[0].strip(":,")) for line in lines}
+    assert "the sum of" in first
+    assert told["states"] == 2.5
+    assert "L1 +3.00" in lines[-2]
+    others = float(lines[0].split()[-1])
+    apart = {"tokens", "logit", "scale"}
+    every = sum(np.sum(part) for name, part in parts.items() if name not in apart)
+    assert sum(told.values()) + others == pytest.approx(every, abs=3e-3)
 
 
 def test_a_sweep_and_files(url: str, tmp_path: Path) -> None:

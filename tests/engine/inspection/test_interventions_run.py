@@ -9,7 +9,7 @@ from torch import Tensor
 
 from tests.engine.inspection.test_layer_inspector import values_of
 from tests.engine.toy import make_request, toy_config
-from tests.model.tiny import CPU, GPT2, LLAMA, random_model
+from tests.model.tiny import CPU, GPT2, LATENT, LLAMA, random_model
 from thirdeye.model.inspection.edits import Edit, Put, Scale
 from thirdeye.model.inspection.probe import logit_lens, trace_layers
 from thirdeye.model.native.library import Library
@@ -53,6 +53,23 @@ def expected_effect(base: Tensor, changed: Tensor) -> Tensor:
     ranks = [(changed > changed[token]).sum() for token in (5, 11)]
     values = (kl, changed[5] - changed[11], changed[5], changed[11], *ranks)
     return torch.stack([value.float() for value in values])
+
+
+def test_a_sweep_goes_over_every_heads_own_key_and_value() -> None:
+    """Of latents each head makes its own; zeroed they are what the same edit alone comes to."""
+    model = random_model(LATENT)
+    edit = EditSpec(at="kv_head", change="zero")
+    request = look(sweep=SweepSpec(over="kv_heads", edit=edit, layers=[0, 1]), num_noise=0)
+    swept = [trace.arrays.get("variants") for trace in told(model, request)]
+    found = torch.cat([values_of(variants) for variants in swept if variants])
+    heads = LATENT.num_heads
+    assert sorted(found[:, 0].tolist()) == [*range(2 * heads)]
+    base = next_logprobs(model, [])
+    for number, *told_of in found.tolist():
+        layer, head = divmod(int(number), heads)
+        changed = next_logprobs(model, [Edit("kv_head", Scale(0.0), layer, head)])
+        wanted = expected_effect(base, changed)
+        torch.testing.assert_close(torch.tensor(told_of), wanted, atol=1e-5, rtol=1e-5)
 
 
 def test_an_effect_is_that_of_both_runs() -> None:

@@ -158,8 +158,10 @@ async def _adding(
 def _width_of(asked: Intervention, texts: Texts) -> int:
     """How many numbers a token has where the intervention is made."""
     info = texts.model.info
-    head_dim = info.head_dim_of(asked.layer)
-    widths = {"head": head_dim, "kv_head": 2 * head_dim, "pattern": texts.length, "neuron": 1}
+    head_dim, key_dim = info.head_dim_of(asked.layer), info.key_dim_of(asked.layer)
+    widths = {
+        "head": head_dim, "kv_head": key_dim + head_dim, "pattern": texts.length, "neuron": 1,
+    }  # fmt: skip
     return widths.get(asked.at, info.hidden_size)
 
 

@@ -1,6 +1,6 @@
 // Step 8: what is taken along. Weights times values.
 import { el, visible } from "../../dom.js";
-import { length, row, sum } from "../arithmetic.js";
+import { row, sum } from "../arithmetic.js";
 import { bars, choice, number, share } from "../draw.js";
 import { FIGURES } from "../figures.js";
 
@@ -26,14 +26,13 @@ export const values = {
   }),
 
   async ask({ chosen, look, model }) {
-    const isGated = Boolean(model.untold.value_norms); // then what a value adds is up to the token that asks
-    const found = await look({ include: ["pattern", isGated ? "v" : "value_norms"], layers: [chosen.layer], heads: [chosen.head] });
-    return { ...found.at(chosen.layer), isGated };
+    const found = await look({ include: ["pattern", "value_norms"], layers: [chosen.layer], heads: [chosen.head] });
+    return { ...found.at(chosen.layer), isGated: model.design.gated_heads };
   },
 
-  draw({ pattern, value_norms: norms, v, isGated }, { tokens, chosen, name }) {
+  draw({ pattern, value_norms: norms, isGated }, { tokens, chosen, name }) {
     const keys = tokens.map((_, key) => key).filter((key) => key <= chosen.query);
-    const lengths = isGated ? keys.map((key) => length(row(v, 0, key))) : row(norms, 0);
+    const lengths = isGated ? row(norms, 0, chosen.query) : row(norms, 0); // then it is up to the token that asks
     const taken = keys.map((key) => row(pattern, 0, chosen.query)[key]);
     const carried = keys.map((key) => taken[key] * lengths[key]);
     const picture = el("div", {});
@@ -44,7 +43,7 @@ export const values = {
     })), isCarried ? {} : { most: 1 }));
     show(true);
     const best = carried.indexOf(Math.max(...carried));
-    const words = `${name(chosen.query)} takes most from ${name(best)}: ${share(taken[best])} of a value ${number(lengths[best])} long is ${number(carried[best])}, of ${number(sum(carried))} in all. ${name(0)}'s own value is ${number(lengths[0])} long.${isGated ? " That is before this model's gate, which lets through of what was gathered as much as the token that asks says." : ""}`;
+    const words = `${name(chosen.query)} takes most from ${name(best)}: ${share(taken[best])} of a value ${number(lengths[best])} long is ${number(carried[best])}, of ${number(sum(carried))} in all. ${name(0)}'s own value is ${number(lengths[0])} long.${isGated ? ` All lengths are behind this model's gate, which lets through of a value as much as the token that asks says: here ${name(chosen.query)}.` : ""}`;
     return {
       node: el("div", {}, choice("Bars", [[true, "weight × length of the value"], [false, "weight alone"]], true, show), picture),
       caption: words,
