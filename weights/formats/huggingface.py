@@ -139,7 +139,7 @@ class HuggingFaceCheckpoint:
             yield name, self._read(name)
 
     def _read(self, name: str) -> "Tensor | StoredTensor":
-        weight = self._weights[name]
+        weight = self._all[name]
         if isinstance(weight, QuantizedWeight) and (stored := weight.stored()) is not None:
             return stored
         is_transposed = any(target.is_transposed for target in self.targets(name) or [])
@@ -159,7 +159,7 @@ class HuggingFaceCheckpoint:
             self._part.names(self._architecture.huggingface_names(config)),
             self.targets,
             {name: weight.num_bytes for name, weight in self._all.items()},
-            lambda name: self._all[name].read(),
+            self._read,
         )
         return head if head.is_there else None
 
