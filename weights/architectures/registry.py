@@ -5,6 +5,7 @@ from thirdeye.weights.architectures.classic.bloom import BLOOM
 from thirdeye.weights.architectures.classic.falcon import FALCON
 from thirdeye.weights.architectures.classic.gpt2 import GPT2
 from thirdeye.weights.architectures.classic.gpt_bigcode import GPT_BIGCODE
+from thirdeye.weights.architectures.classic.gpt_neo import GPT_NEO
 from thirdeye.weights.architectures.classic.gpt_neox import GPT_NEOX
 from thirdeye.weights.architectures.classic.gptj import GPTJ
 from thirdeye.weights.architectures.classic.mpt import MPT
@@ -94,6 +95,7 @@ ARCHITECTURES = (
     HELIUM,
     INTERNLM3,
     CWM,
+    GPT_NEO,
     GPT_NEOX,
     GPTJ,
     PHI,

@@ -72,6 +72,9 @@ class GGUFCheckpoint:
     def _stored(self) -> list[str]:
         return [name for name in self._file.tensors if self.targets(name) != []]
 
+    def guessing_head(self) -> None:
+        """Such layers are not read from GGUF files yet."""
+
     def suggested_sampling(self) -> SuggestedSampling:
         fields = Fields(self.path, self._file.metadata, GGUF_PREFIX)
         return of_gguf(fields, self.config.vocab_size)
