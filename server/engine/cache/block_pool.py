@@ -179,6 +179,12 @@ class BlockPool:
 
     # --- what must always hold ---
 
+    def check_all_free(self) -> None:
+        """Of a pool that nobody uses. O(1): there may be a million blocks, and the engine asks at
+        each request's end."""
+        assert not self.num_used, f"{self.num_used} blocks are held by nobody"
+        assert not any(self._num_used.values()), "blocks of a group are miscounted"
+
     def check_integrity(self, block_tables: Iterable[Sequence[int]]) -> None:
         """Free + used = all, a ref count = the tables that hold the block, every hash finds its
         own."""

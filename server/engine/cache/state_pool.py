@@ -80,5 +80,9 @@ class StatePool:
         """Let no row be found that nobody holds."""
         self._rows.forget_unheld()
 
+    def check_all_free(self) -> None:
+        """Of a pool that nobody uses."""
+        self._rows.check_all_free()
+
     def check_integrity(self, holders: Iterable[Sequence[int]]) -> None:
         self._rows.check_integrity(holders)

@@ -181,7 +181,7 @@ class EngineCore:
             running, waiting = self._scheduler.adapters()
             self._adapters.free(running | waiting | self._inspections.adapters)
         if self._scheduler.is_empty:
-            self._scheduler.check_integrity()
+            self._scheduler.check_idle()
         outputs, self._outputs = self._outputs, []
         return outputs
 

@@ -330,7 +330,7 @@ class Scheduler:
     def update(self, plan: StepPlan, result: StepResult) -> list[StepOutput]:
         """Take in what a step computed; what each request has to be told about it."""
         outputs: list[StepOutput] = []
-        self._speculator.stepped(plan, result.forward_seconds + result.sample_seconds)
+        self._speculator.stepped(plan, result)
         for row, row_result in zip(plan.rows, result.rows, strict=True):
             if row.sequence.status is SequenceStatus.FINISHED:
                 self._states.drop(row)
@@ -495,6 +495,13 @@ class Scheduler:
         """Forget the prefixes that no running sequence holds: whoever comes computes them anew."""
         self._pool.forget_unheld()
         self._states.reset()
+
+    def check_idle(self) -> None:
+        """When it is empty, nothing is held. O(1): a tiny model may have a million blocks."""
+        is_queued = self._running or len(self._waiting) or self._unready or self._late.num_waiting
+        assert not is_queued, "one that is gone is still queued"
+        self._pool.check_all_free()
+        self._states.check_all_free()
 
     def check_integrity(self) -> None:
         """Every block is accounted for by the tables of the running sequences alone."""

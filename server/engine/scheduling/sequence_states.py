@@ -67,6 +67,8 @@ class States(Protocol):
     def reset(self) -> None:
         """Let nothing be found that nobody holds."""
 
+    def check_all_free(self) -> None: ...
+
     def check_integrity(self, running: Iterable[Sequence]) -> None: ...
 
 
@@ -102,6 +104,8 @@ class NoStates:
     def drop(self, row: PlanRow) -> None: ...
 
     def reset(self) -> None: ...
+
+    def check_all_free(self) -> None: ...
 
     def check_integrity(self, running: Iterable[Sequence]) -> None: ...
 
@@ -245,6 +249,10 @@ class SequenceStates:
         self._pool.forget_unheld()
 
     # --- what must always hold ---
+
+    def check_all_free(self) -> None:
+        """When nothing runs."""
+        self._pool.check_all_free()
 
     def check_integrity(self, running: Iterable[Sequence]) -> None:
         """Between steps, every row is held by running sequences alone."""

@@ -34,7 +34,10 @@ def test_allocation_is_all_or_nothing() -> None:
     assert (pool.num_free, pool.num_used) == (1, 3)
     assert table is not None
     pool.check_integrity([table])
+    with pytest.raises(AssertionError, match="3 blocks are held by nobody"):
+        pool.check_all_free()
     pool.free(table)
+    pool.check_all_free()
     assert pool.num_free == 4
 
 
