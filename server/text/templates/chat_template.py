@@ -33,7 +33,7 @@ from thirdeye.server.text.templates.sent_tools import readable_forms
 from thirdeye.server.text.templates.special_tokens import MARK, SpecialTokens
 from thirdeye.server.text.tokenizer import TokenizerLike
 from thirdeye.server.text.tools.families.call_form import CallForm
-from thirdeye.server.text.tools.families.form_table import CALL_FORMS, find_call_form
+from thirdeye.server.text.tools.families.form_table import CALL_FORMS, signed_forms
 from thirdeye.server.text.tools.form import OPEN
 
 ROLES = ("developer", "system", "user", "assistant", "tool")
@@ -116,7 +116,8 @@ class ChatTemplate:
         self.takes_system = self._shows_system()
         shows_tools = "tools" in variables
         calls = SampleCalls(self._written)
-        self.call_form = _call_form(tool_format, source, shows_tools or calls.are_written)
+        has_calls = shows_tools or calls.are_written
+        self.call_form = _call_form(tool_format, source, calls) if has_calls else None
         is_known = self.call_form is not None or (OPEN in source and calls.may_be_hermes)
         self.carries_tools = shows_tools and is_known
         self.carries_calls = is_known and (shows_tools or calls.are_written)
@@ -269,10 +270,8 @@ def _reasoning_form(name: str, source: str, tokenizer: TokenizerLike) -> Reasoni
     return None if name == NONE else REASONING_FORMS[name]
 
 
-def _call_form(name: str, source: str, has_calls: bool) -> CallForm | None:
-    if name != AUTO:
-        return CALL_FORMS.get(name)
-    return find_call_form(source) if has_calls else None
+def _call_form(name: str, source: str, calls: SampleCalls) -> CallForm | None:
+    return CALL_FORMS.get(name) if name != AUTO else calls.find_form(signed_forms(source))
 
 
 def _attributes(tree: nodes.Template) -> set[str]:

@@ -93,6 +93,17 @@ def test_the_template_tells_the_form(name: str) -> None:
     assert template.carries_tools is (name not in WITHOUT_TOOLS)
 
 
+def test_calls_with_their_ids_in_them_are_of_the_form() -> None:
+    """As Mistral Small 3.2 writes them."""
+    with_ids = FAMILIES["mistral11"].replace("[ARGS]", "[CALL_ID]' + call.id + '[ARGS]")
+    assert with_ids != FAMILIES["mistral11"]
+    template = ChatTemplate(with_ids, ByteTokenizer())
+    assert template.call_form is CALL_FORMS["mistral11"]
+    assert "[TOOL_CALLS]f[CALL_ID]123456789[ARGS]{" in template.render(
+        fit(conversation("{}", "123456789"), None, template)[0]
+    )
+
+
 @pytest.mark.parametrize("kind", NAMES)
 @pytest.mark.parametrize("name", FAMILIES)
 def test_calls_and_results_reach_the_prompt_as_the_familys_own(name: str, kind: str) -> None:
@@ -157,7 +168,9 @@ def test_a_template_without_tools_has_them_in_words_of_its_form() -> None:
 @pytest.mark.parametrize(
     "written",
     [
-        "<function={{ call.function.name }}>{{ call.function.arguments | tojson }}</function>",
+        "<function={{ call.function.name }}>({{ call.function.arguments | tojson }})</function>",
+        "<|python_tag|>{{ call.function.name }}({{ call.function.arguments | tojson }})",
+        "[TOOL_CALLS]{{ call.function.name }}({{ call.function.arguments | tojson }})",
         "<tool_call>[{{ call.function | tojson }}]</tool_call>",
         "~<tool_call>~<invoke name={{ call.function.name }}></invoke></tool_call>",
     ],
