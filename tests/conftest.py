@@ -1,6 +1,7 @@
 """What every room's tests share: the default model, and clean ground before and after each test."""
 
 import gc
+import logging
 import os
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -80,6 +81,15 @@ def pytest_collection() -> Iterator[None]:
         gc.freeze()
         gc.set_threshold(20_000, 20, 20)  # Python's own: 700, 10, 10
         gc.enable()
+        gather_logs()
+
+
+def gather_logs() -> None:
+    """Of torch's fifty loggers each keeps its records for itself: pytest listened to every single
+    one, six times a test."""
+    for logger in logging.root.manager.loggerDict.values():
+        if isinstance(logger, logging.Logger) and logger.name.startswith("torch."):
+            logger.propagate = True  # to `torch`, which has a handler
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -64,8 +64,8 @@ would change them are refused.
 
 Layers that keep a state in place of keys and values (a short convolution in LFM2, a gated delta net
 in Qwen3-Next and Qwen3.5, Mamba-2 in Granite 4, Nemotron-H and, beside attention, in Falcon-H1) are
-computed token by token, on a CPU in C; on a GPU by torch, which is slow, and steps are not launched
-ahead.
+computed token by token, on a CPU in C, on a GPU in triton, where their steps are not launched ahead
+nor recorded as graphs.
 What that means for prefixes and memory: [scheduling.md](scheduling.md), "States". The head
 that guesses one more token (`mtp`) of Qwen3-Next, Qwen3.5, GLM-4.5 and DeepSeek V3 is read from
 safetensors where `--speculation mtp` asks for it ([speculation.md](speculation.md)).

@@ -30,6 +30,7 @@ __all__ = ["on_ranks"]  # a fixture
 
 TOKENS = torch.randint(VOCAB_SIZE, (40,), generator=torch.Generator().manual_seed(2)).tolist()
 BEYOND_A_BLOCK = 18  # tokens: a cache's blocks hold 16
+CHUNKS = (100, count(15, 7))  # tokens: all at once, and ends within blocks
 in_gguf = pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.gguf])
 everywhere = pytest.mark.parametrize("name", CASES)
 
@@ -74,7 +75,7 @@ def test_logits(written: Written, name: str) -> None:
     theirs = expected_of(hf)
     assert theirs.std() > 0.3  # the logits say something
     model = loaded(path)
-    for chunk in (100, 7):
+    for chunk in CHUNKS:
         close(logits(model, TOKENS, chunk), theirs)
     cache, past = make_cache(model), count(BEYOND_A_BLOCK - 4, 0)
     if past:
@@ -105,11 +106,12 @@ def test_greedy_tokens(written: Written, name: str) -> None:
     assert theirs_of(hf, [*TOKENS[:9], *found])[8:-1].argmax(-1).tolist() == found
 
 
+@also_at_night
 @everywhere
 def test_logits_by_our_kernels(written: Written, name: str, native: Library) -> None:
     hf, path, _ = written(name)
     model = load(path, native=native)
-    for chunk in (100, 7):
+    for chunk in CHUNKS:
         close(logits(model, TOKENS, chunk), expected_of(hf))
 
 
@@ -162,6 +164,7 @@ def lens(model: Any, traces: list[LayerTrace]) -> Tensor:
     return logit_lens(model, traces[-1].resid_post)
 
 
+@also_at_night
 @everywhere
 def test_two_ranks(
     written: Written, name: str, on_ranks: Callable[[int, Callable[[Ranks], Tensor]], list[Tensor]]
@@ -187,4 +190,4 @@ class Pair(Alone):
 
 def share(path: Path, ranks: Ranks) -> Tensor:
     with torch.inference_mode():
-        return logits(load(path, ranks=ranks), TOKENS, chunk=11)
+        return logits(load(path, ranks=ranks), TOKENS, chunk=count(23, 11))

@@ -23,7 +23,8 @@ def facts(machine_code: Any) -> dict[str, Any]:
     ttgir = machine_code.asm["ttgir"]
     buffers = re.findall(r"local_alloc .*memdesc<(\d+)x\d+x[^>]*mutable>", ttgir)
     loops = [line for line in ttgir.splitlines() if "async_wait" in line and "%" in line]
-    operations = OPERATION.findall(_read(machine_code.asm["cubin"], "-sass"))
+    sass = _read(machine_code.asm["cubin"], "-sass")
+    operations = OPERATION.findall(sass)
     before = operations[: operations.index(WAIT)] if WAIT in operations else operations
     return {
         "buffers": sorted({int(number) for number in buffers}),
@@ -34,7 +35,7 @@ def facts(machine_code: Any) -> dict[str, Any]:
         "dependent_waits": operations.count(WAIT),
         "dependent_launches": operations.count(MAY_LAUNCH),
         "before_wait": [name for name in before if TOUCHES_MEMORY.match(name)],
-        "spilled_in_products": spilled_in_products(_read(machine_code.asm["cubin"], "-sass")),
+        "spilled_in_products": spilled_in_products(sass),
         "products": products(machine_code.asm["ptx"]),
         "operations": Counter(name for name in operations if _is_telling(name)),
         **resources(machine_code.asm["cubin"]),

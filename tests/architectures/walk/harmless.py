@@ -12,6 +12,7 @@ PRECISION = "of rounding: we take softmax in 32 bits whatever it says"
 HARMLESS = {
     "attention_dropout": TRAINING, "attn_pdrop": TRAINING, "embd_pdrop": TRAINING,
     "resid_pdrop": TRAINING, "hidden_dropout": TRAINING, "residual_dropout": TRAINING,
+    "resid_dropout": TRAINING, "embed_dropout": TRAINING,
     "embedding_dropout": TRAINING, "dropout": TRAINING, "layerdrop": TRAINING,
     "initializer_range": TRAINING, "init_std": TRAINING,
     "bos_token_id": TOKENS, "eos_token_id": TOKENS, "pad_token_id": TOKENS, "eod_token_id": TOKENS,
@@ -48,6 +49,7 @@ HARMLESS_IN = {  # one class
     "hunyuan_v1_dense": {"rope_parameters.factor": "`alpha` is the whole scaling"},
     "gpt_bigcode": {"num_key_value_heads": "`multi_query` says it"},
     "mpt": {
+        "attn_config.attn_impl": "of who computes",
         "emb_pdrop": TRAINING,
         "embedding_fraction": TRAINING,
         "init_device": TRAINING,

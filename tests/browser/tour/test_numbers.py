@@ -15,6 +15,7 @@ from tests.architectures.latent.latent_cases import LATENT
 from tests.browser.conftest import Visit, visit
 from tests.browser.tour import captions
 from tests.browser.tour.test_steps import STEPS, go, trouble
+from tests.draws import also_at_night, is_night
 from tests.e2e.in_process import served_here
 from tests.e2e.live import LiveServer
 from tests.tiny import VOCAB_SIZE, save, tiny_gpt2
@@ -129,13 +130,16 @@ def counted(seen: Visit) -> dict[str, int]:
     return sizes
 
 
+@also_at_night
 @pytest.mark.real
 def test_no_caption_lies_of_the_default_model(browser: Any, served_default: str) -> None:
-    """In eight bits, as people meet it; and no step is told more than 120 KB."""
+    """In eight bits, as people meet it; and no step is told more than 120 KB. At a push two steps,
+    of which it is known what they say."""
     with visit(browser, served_default, "/#tour") as seen:
         sizes = counted(seen)
-        told, _ = walk(seen.page, served_default, captions.STEPS, sizes)
-        assert len(told) == STEPS
+        steps = range(1, STEPS + 1) if is_night() else (4, 7)
+        told, _ = walk(seen.page, served_default, captions.STEPS, sizes, steps)
+        assert [*told] == [*steps]
         assert "layer 16, head 0" in told[4]  # the head that looks most at the token before here
         assert "“·noodles” gives most to “·fried”" in told[7]
 

@@ -156,7 +156,8 @@ def test_a_second_signal_ends_at_once(tiny):
 
 def test_out_of_time(tiny):
     """Streams that are cut get an error event and [DONE]; a whole answer gets a 503."""
-    server = start(tiny, "--drain-timeout", "0")
+    # Each has a row: one that waited for a row would be waited for until another has ended.
+    server = start(tiny, "--drain-timeout", "0", "--max-num-seqs", "20")
     engines = server.children()
 
     async def scenario(load: Load, client: httpx.AsyncClient) -> None:

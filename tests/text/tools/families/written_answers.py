@@ -5,6 +5,7 @@ import random
 from llguidance import LLMatcher, LLTokenizer
 
 BYTES = LLTokenizer("byte")
+BITS = [[bit for bit in range(8) if byte >> bit & 1] for byte in range(256)]
 MARKS = [
     *('"', "</parameter>", "\n</parameter>\n", "</arg_value>\n", "</｜DSML｜parameter>\n"),
     *('<|"|>', "]", "}", ")", "\n", "\\n", "*** End"),
@@ -16,8 +17,8 @@ def written(serialized: str, seed: int) -> str | None:
     chance, matcher = random.Random(seed), LLMatcher(BYTES, serialized, log_level=0)
     raw: list[int] = []
     while len(raw) < 600 and not matcher.is_stopped():
-        mask = matcher.compute_bitmask()
-        choices = [i for i in range(256) if mask[i // 8] >> i % 8 & 1]
+        mask = matcher.compute_bitmask()[:32]  # 256 bytes, a bit each
+        choices = [8 * at + bit for at, byte in enumerate(mask) for bit in BITS[byte]]
         if not choices or (matcher.is_accepting() and chance.random() < 0.5):
             break
         mark = list(chance.choice(MARKS).encode())
