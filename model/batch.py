@@ -38,6 +38,8 @@ class ForwardBatch:
     adapter_slots: Tensor | None = None  # [T] int32
     # What each layer is told of the tokens: made by the model of their ids, where a model has any.
     layer_inputs: Tensor | None = None  # [num_layers, T, size]
+    # Of the token before each, what a head that guesses reads beside the token.
+    hidden: Tensor | None = None  # [T, hidden_size]
     # Where those above say it of the first group of layers, these do of the others.
     other_groups: tuple[GroupBlocks, ...] = ()
 

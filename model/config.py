@@ -184,6 +184,9 @@ class ModelConfig:
     state: StateSpec | None = None  # in place of attention, in `state_layers`
     state_layers: tuple[int, ...] = ()  # counted from 0, in order
     state_beside: bool = False  # in all layers, and beside attention (Falcon-H1)
+    # The stream begins with another model's hidden states beside the tokens' vectors: a head that
+    # guesses one more token (MTP of DeepSeek V3).
+    reads_hidden: bool = False
     lone_mlps: tuple[int, ...] = ()  # layers that are one; others have none then (Nemotron-H)
     # What stored weights are multiplied by as they are loaded, by the reader's names (Falcon-H1).
     weight_scales: tuple[tuple[str, float], ...] = ()

@@ -67,7 +67,8 @@ class LayerKinds:
         self._kept: list[int | None] = []  # of each layer: its number among those that keep any
         self.kinds: list[LayerKind] = []
         self.backends: list[AttentionBackend | StatePlanner] = []  # one a layer
-        states, attending = StatePlanner(), config.attending_layers
+        states = StatePlanner(has_lengths=where.is_fused and where.native is None)
+        attending = config.attending_layers
         for layer in range(config.num_hidden_layers):
             attends = layer in attending
             self._kept.append(config.index_of_its_kind(layer) if attends else None)

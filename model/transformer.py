@@ -42,7 +42,7 @@ from thirdeye.model.parts.choose_parts import (
     make_projection,
 )
 from thirdeye.model.parts.latent.head_linear import HeadLinear
-from thirdeye.model.parts.layer_inputs import LayerInputs
+from thirdeye.model.parts.layer_inputs import JoinHidden, LayerInputs
 from thirdeye.model.parts.layers import LearnedPositions, NoPositions
 from thirdeye.model.parts.rope import Rotation
 from thirdeye.model.placement import Placement, can_fuse
@@ -103,6 +103,8 @@ class Transformer(nn.Module):
         inputs = part.layer_inputs
         self.layer_inputs = LayerInputs(inputs, where) if inputs else None
         self._informed = self._with_layer_inputs if inputs else without_layer_inputs
+        self.join = JoinHidden(part.join, where) if part.join else None
+        self._joined = self._with_hidden_states if part.join else tokens_alone
         make = make_fused_block if where.is_fused else make_block
         self.blocks = nn.ModuleList(
             make(block, config.index_of_its_kind(layer), backend, where)
@@ -146,8 +148,14 @@ class Transformer(nn.Module):
         """The residual stream behind the last block, [T, hidden_size]."""
         plans = self.layer_kinds.plans(batch, kv_cache)
         rotations = self.layer_kinds.rotations(batch.positions)
-        x = self.embed(batch.input_ids, batch.positions)
+        x = self._joined(batch, self.embed(batch.input_ids, batch.positions))
         return self._through_blocks(x, self._informed(batch, x), rotations, kv_cache, plans)
+
+    def _with_hidden_states(self, batch: ForwardBatch, x: Tensor) -> Tensor:
+        assert self.join is not None
+        assert batch.hidden is not None, "a head that guesses is asked without a model"
+        stream: Tensor = self.join(x, batch.hidden)
+        return stream
 
     def _with_layer_inputs(self, batch: ForwardBatch, x: Tensor) -> ForwardBatch:
         return replace(batch, layer_inputs=self.layer_inputs_of(batch.input_ids, x))
@@ -240,6 +248,11 @@ class Transformer(nn.Module):
             self.layer_inputs.table.shrink()
         if not (isinstance(self.lm_head, TiedLinear) and self.lm_head.reads_table):
             self.embed_tokens.shrink()
+
+
+def tokens_alone(batch: ForwardBatch, x: Tensor) -> Tensor:  # noqa: ARG001
+    """Of most models, whose stream begins with the tokens' vectors."""
+    return x
 
 
 def without_layer_inputs(batch: ForwardBatch, x: Tensor) -> ForwardBatch:  # noqa: ARG001

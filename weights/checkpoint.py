@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from thirdeye.model.config import ModelConfig
 from thirdeye.model.declare.stored import StoredTensor
+from thirdeye.weights.architectures.common.guessing_head import GuessingHead
 from thirdeye.weights.architectures.common.name_table import TensorTarget
 from thirdeye.weights.errors import ModelFormatError
 from thirdeye.weights.formats.gguf import format as gguf
@@ -68,6 +69,9 @@ class Checkpoint(Protocol):
 
     def tensor_sizes(self) -> dict[str, int]:
         """The names that `tensors` yields, with their stored sizes in bytes."""
+
+    def guessing_head(self) -> GuessingHead | None:
+        """What guesses one more token behind the model, if there is one that is read."""
 
     def targets(self, name: str) -> list[TensorTarget] | None:
         """Where a tensor goes; `[]` if a rule says to ignore it, None if the name is unknown."""

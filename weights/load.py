@@ -5,20 +5,37 @@ tensor to the model, which knows where it belongs. At the end every tensor was u
 parameter filled: a model that is silently half random is the worst outcome there is.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from thirdeye.model.config import ModelConfig
 from thirdeye.model.declare.stored import StoredTensor
 from thirdeye.model.declare.transformer import parameters
 from thirdeye.weights.architectures.common.name_table import TensorTarget
-from thirdeye.weights.checkpoint import Checkpoint
 from thirdeye.weights.errors import ModelFormatError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 Progress = Callable[[int, int], None]  # stored bytes done, stored bytes in all
+
+
+class WeightSource(Protocol):
+    """Named tensors and where they go: a `Checkpoint`, or a part of one."""
+
+    @property
+    def path(self) -> Path: ...
+
+    @property
+    def config(self) -> ModelConfig: ...
+
+    def tensor_sizes(self) -> dict[str, int]: ...
+
+    def tensors(self) -> "Iterator[tuple[str, Tensor | StoredTensor]]": ...
+
+    def targets(self, name: str) -> list[TensorTarget] | None: ...
 
 
 class WeightSink(Protocol):
@@ -35,7 +52,7 @@ class WeightSink(Protocol):
 
 
 def load_weights(
-    checkpoint: Checkpoint, model: WeightSink, progress: Progress | None = None
+    checkpoint: WeightSource, model: WeightSink, progress: Progress | None = None
 ) -> None:
     """Fill `model`. Raises `ModelFormatError` if a tensor is unknown, ill-shaped, missing or there
     twice."""
@@ -61,7 +78,7 @@ def load_weights(
 
 
 def check_names(
-    checkpoint: Checkpoint, names: Iterable[str], expected: frozenset[tuple[str, str | None]]
+    checkpoint: WeightSource, names: Iterable[str], expected: frozenset[tuple[str, str | None]]
 ) -> None:
     """Before any data is read: each tensor has a place in this model, and no place stays empty."""
     unknown: list[str] = []
@@ -96,10 +113,12 @@ def _fills(
 
 
 def _in_place(
-    checkpoint: Checkpoint, name: str, target: TensorTarget, tensor: "Tensor | StoredTensor"
+    checkpoint: WeightSource, name: str, target: TensorTarget, tensor: "Tensor | StoredTensor"
 ) -> "Tensor | StoredTensor":
     """The tensor in the model's layout, once its shape is known to fit."""
     wanted = parameters(checkpoint.config)[target.name].shape(target.part)
+    if target.is_transposed and isinstance(tensor, StoredTensor):
+        target = replace(target, is_transposed=False)  # blocks are of rows [out, in]
     if target.is_either_way and tuple(tensor.shape[-2:]) != wanted:
         target = replace(target, is_transposed=True)
     stored = tuple(reversed(wanted)) if target.is_transposed else wanted

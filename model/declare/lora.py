@@ -52,6 +52,8 @@ def adaptable(config: ModelConfig) -> Mapping[str, LinearPart]:
     for i, block in enumerate(transformer_part(config).blocks):
         if isinstance(block.attention, AttentionPart):
             found |= _of_heads(f"blocks.{i}.attention.qkv", block.attention.qkv)
+            if block.attention.gate:
+                found[f"blocks.{i}.attention.gate"] = block.attention.gate
             found[f"blocks.{i}.attention.output"] = block.attention.output
         if isinstance(block.mlp, GatedMLPPart):
             found[f"blocks.{i}.mlp.gate_up"] = block.mlp.gate_up

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 MULTIPLIED = (  # formats for which there are kernels: `enum format` in C
     *("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q4_K", "Q5_K", "Q6_K"),
-    *("Q2_K", "Q3_K", "IQ4_NL", "IQ4_XS"),
+    *("Q2_K", "Q3_K", "IQ4_NL", "IQ4_XS", "MXFP4"),
 )
 
 

@@ -23,6 +23,16 @@ class LayerInputsPart(Part):
 
 
 @dataclass(frozen=True, slots=True)
+class JoinPart(Part):
+    """Where the stream begins with a token's vector and a hidden state, each normed, side by side
+    and projected (DeepSeek-V3, arXiv:2412.19437, equation 21)."""
+
+    embedding_norm: NormPart
+    hidden_norm: NormPart
+    projection: LinearPart
+
+
+@dataclass(frozen=True, slots=True)
 class TransformerPart(Part):
     """`embed_positions` is None where there are no learned ones, `lm_head` for those that score by
     their embeddings. Most have no norm of embeddings, and none that are narrower than the stream:
@@ -33,6 +43,7 @@ class TransformerPart(Part):
     embed_norm: NormPart | None
     embed_positions: TablePart | None
     layer_inputs: LayerInputsPart | None
+    join: JoinPart | None
     blocks: tuple[BlockPart, ...]
     final_norm: NormPart | None
     project_out: LinearPart | None
@@ -52,6 +63,7 @@ def transformer_part(config: ModelConfig) -> TransformerPart:
         embed_norm=norm_part(config) if config.embedding_norm else None,
         embed_positions=positions if config.has_learned_positions else None,
         layer_inputs=layer_inputs_part(config) if config.layer_input_size else None,
+        join=join_part(config) if config.reads_hidden else None,
         blocks=tuple(block_part(config, layer) for layer in range(config.num_hidden_layers)),
         final_norm=norm_part(config) if config.final_norm else None,
         project_out=_projection(hidden, width, Role.HEAD) if is_narrow else None,
@@ -67,6 +79,12 @@ def layer_inputs_part(config: ModelConfig) -> LayerInputsPart:
         LinearPart(config.hidden_size, (Rows(wide, Role.MLP),), False, Dealt.WHOLE),
         NormPart(Norm.RMS_NORM, size, config.norm_eps),
     )
+
+
+def join_part(config: ModelConfig) -> JoinPart:
+    hidden = config.hidden_size
+    norm, projection = norm_part(config), _projection(2 * hidden, hidden, Role.MLP)
+    return JoinPart(norm, norm, projection)
 
 
 def _projection(in_features: int, out_features: int, role: Role) -> LinearPart:

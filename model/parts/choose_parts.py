@@ -1,6 +1,6 @@
 """Which class each part of a block is: by what it declares, and by where it will run."""
 
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import nn
 
@@ -36,10 +36,17 @@ from thirdeye.model.parts.layers import (
 from thirdeye.model.parts.mixed_mlp import MixedMLP
 from thirdeye.model.parts.self_attention import BorrowingAttention, SelfAttention
 from thirdeye.model.parts.states.delta_net import DeltaNet, NativeDeltaNet
+from thirdeye.model.parts.states.fused_states import (
+    FusedDeltaNet,
+    FusedMamba2,
+    FusedShortConv,
+)
 from thirdeye.model.parts.states.mamba2 import Mamba2, NativeMamba2
 from thirdeye.model.parts.states.short_conv import NativeShortConv, ShortConv
 from thirdeye.model.parts.states.state_mixer import StateMixer
 from thirdeye.model.placement import Placement
+
+Kind = TypeVar("Kind")
 
 
 def make_norm(part: NormPart, where: Placement) -> AddNorm:
@@ -100,10 +107,16 @@ def make_attention(
 def make_state(part: StatePart, index: int, where: Placement) -> StateMixer:
     """`index`: of its state among those of all such layers."""
     if isinstance(part, ShortConvPart):
-        return (NativeShortConv if where.native else ShortConv)(part, index, where)
+        return _kind_of(where, ShortConv, NativeShortConv, FusedShortConv)(part, index, where)
     if isinstance(part, DeltaNetPart):
-        return (NativeDeltaNet if where.native else DeltaNet)(part, index, where)
-    return (NativeMamba2 if where.native else Mamba2)(part, index, where)
+        return _kind_of(where, DeltaNet, NativeDeltaNet, FusedDeltaNet)(part, index, where)
+    return _kind_of(where, Mamba2, NativeMamba2, FusedMamba2)(part, index, where)
+
+
+def _kind_of(where: Placement, plain: Kind, native: Kind, fused: Kind) -> Kind:
+    if where.native:
+        return native
+    return fused if where.is_fused else plain
 
 
 def make_mlp(

@@ -1,13 +1,15 @@
-"""What layers are told of a token besides the stream (Gemma 4's small models).
+"""What layers are told of a token besides the stream (Gemma 4's small models); and the stream of a
+head that guesses (MTP), which begins with more than a token.
 
 Of each token and each layer there is a small vector: from a table, and from the token's embedding.
 Behind its MLP a layer lets through of it what the stream says, and adds what that makes.
 """
 
+import torch
 from torch import Tensor, nn
 
 from thirdeye.model.declare.block import LayerInputPart
-from thirdeye.model.declare.transformer import LayerInputsPart
+from thirdeye.model.declare.transformer import JoinPart, LayerInputsPart
 from thirdeye.model.native.activate import ActivateKernel
 from thirdeye.model.parallel.parallel_linear import make_linear
 from thirdeye.model.parts.activations import gated_function
@@ -63,3 +65,20 @@ class NativeLayerInput(LayerInput):
 
 def make_layer_input(part: LayerInputPart, where: Placement) -> LayerInput:
     return NativeLayerInput(part, where) if where.native else LayerInput(part, where)
+
+
+class JoinHidden(nn.Module):
+    """How the stream of a head that guesses begins: with a token, and with what another model made
+    of the text before it."""
+
+    def __init__(self, part: JoinPart, where: Placement) -> None:
+        super().__init__()
+        self.embedding_norm = make_norm(part.embedding_norm, where)
+        self.hidden_norm = make_norm(part.hidden_norm, where)
+        self.projection = make_linear(part.projection, where)
+
+    def forward(self, x: Tensor, hidden: Tensor) -> Tensor:
+        """Tokens' vectors and hidden states [T, hidden_size] -> the stream, as large."""
+        both = torch.cat([self.embedding_norm(x), self.hidden_norm(hidden.to(x.dtype))], dim=-1)
+        stream: Tensor = self.projection(both)  # [T, 2 * hidden_size] -> [T, hidden_size]
+        return stream

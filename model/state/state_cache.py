@@ -40,6 +40,9 @@ class StateSpans:
     target of one the source of the next; no other sequence's has either of its rows."""
 
     spans: Tensor  # [P, 4] int32
+    # How many of them go on from each other, from a sequence's first one on, and 0 at its others:
+    # for kernels in which a sequence is one program's.
+    lengths: Tensor | None = None  # [P] int32
 
 
 class StatePlanner:
@@ -47,9 +50,22 @@ class StatePlanner:
 
     plan_key = "states"
 
+    def __init__(self, *, has_lengths: bool = False) -> None:
+        self._has_lengths = has_lengths
+
     def plan(self, batch: ForwardBatch, kv_cache: object) -> StateSpans:  # noqa: ARG002
-        spans = batch.state_spans
-        return StateSpans(spans_in_order(batch) if spans is None else spans)
+        spans = spans_in_order(batch) if batch.state_spans is None else batch.state_spans
+        return StateSpans(spans, lengths_of(spans) if self._has_lengths else None)
+
+
+def lengths_of(spans: Tensor) -> Tensor:
+    """[P, 4] -> [P], `StateSpans.lengths`; nothing waits for a device."""
+    source, target = spans[:, 2], spans[:, 3]
+    begins = torch.ones_like(source)
+    begins[1:] = (source[1:] == ZEROS) | (source[1:] != target[:-1])
+    sequence = begins.cumsum(0) - 1  # [P]
+    counts = torch.zeros_like(source).index_add_(0, sequence, torch.ones_like(source))
+    return begins * counts[sequence]
 
 
 def spans_in_order(batch: ForwardBatch) -> Tensor:

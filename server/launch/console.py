@@ -1,9 +1,10 @@
 """What the command says to whoever started it: lines on stdout, a failure's last word on stderr."""
 
+import os
 import sys
 import time
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any, Self, TextIO
 
 from rich.console import Console
 from rich.progress import (
@@ -37,13 +38,34 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() or c == "\n" else "?" for c in text)
 
 
+class ServersConsole(PlainConsole):
+    """Of a command that goes on where a list would end: whoever read its lines may leave."""
+
+    def on_broken_pipe(self) -> None:
+        read_no_more(sys.stderr if self.stderr else sys.stdout)
+
+
 def say(line: str) -> None:
-    sys.stdout.write(printable(line) + "\n")
-    sys.stdout.flush()
+    _write(sys.stdout, printable(line))
 
 
 def warn(message: str) -> None:
-    sys.stderr.write(f"thirdeye: {printable(message)}\n")
+    _write(sys.stderr, f"thirdeye: {printable(message)}")
+
+
+def _write(stream: TextIO, line: str) -> None:
+    try:
+        stream.write(line + "\n")
+        stream.flush()
+    except BrokenPipeError:
+        read_no_more(stream)
+
+
+def read_no_more(stream: TextIO) -> None:
+    """Let everything that is written there from now on be lost."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
 
 
 def fail(message: str) -> int:
@@ -75,7 +97,7 @@ class LoadingProgress:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._name = printable(name)
-        self._console = console or PlainConsole(soft_wrap=True)
+        self._console = console or ServersConsole(soft_wrap=True)
         self._clock = clock
         self._first: tuple[float, int] | None = None  # when, and the bytes that were there
         self._tenth = 0

@@ -10,7 +10,8 @@ def design_of(config: ModelConfig, tensor_format: str) -> ModelDesign:
     attending_layers = config.attending_layers
     attending = [specs[i] for i in attending_layers]
     ropes = [spec.rope for spec in attending if spec.rope is not None]
-    windows = [spec.window for spec in specs]
+    chunks = [spec.chunk for spec in specs]
+    windows = [None if spec.chunk else spec.window for spec in specs]
     return ModelDesign(
         norm=config.norm,
         norm_eps=config.norm_eps,
@@ -28,6 +29,7 @@ def design_of(config: ModelConfig, tensor_format: str) -> ModelDesign:
         gated_heads=config.attention_gate,
         sinks=any(spec.sinks for spec in attending),
         windows=windows if any(windows) else [],
+        chunks=chunks if any(chunks) else [],
         head_dims=where_they_differ([config.head_dim_of(i) for i in layers]),
         kv_heads=where_they_differ([config.num_kv_heads_of(i) for i in layers]),
         rope_dims=where_they_differ([spec.rope.dim if spec.rope else 0 for spec in specs]),
@@ -38,6 +40,8 @@ def design_of(config: ModelConfig, tensor_format: str) -> ModelDesign:
         tie_word_embeddings=config.tie_word_embeddings,
         experts=experts_of(config),
         state_layers=[layer for layer in layers if layer not in attending_layers],
+        lone_mlps=list(config.lone_mlps),
+        state_beside=config.state_beside,
         tensor_format=tensor_format,
     )
 

@@ -33,6 +33,9 @@ from thirdeye.server.engine.cache.kv_budget import plan_kv, plan_states
 from thirdeye.server.engine.core.engine_core import EngineCore
 from thirdeye.server.engine.core.warmup import prompt_lengths, warm_up
 from thirdeye.server.engine.distributed.leader import end_process
+from thirdeye.server.engine.drafting.each_text import EachText
+from thirdeye.server.engine.drafting.first_of import FirstOf
+from thirdeye.server.engine.drafting.prompt_lookup import PromptLookup
 from thirdeye.server.engine.execution.input_batch import NO_SLOTS
 from thirdeye.server.engine.execution.model_runner import ModelRunner
 from thirdeye.server.engine.grammar.compiler import GrammarCompiler
@@ -52,7 +55,8 @@ from thirdeye.server.engine.process.engine_process import OnEnd, OnProgress, ser
 from thirdeye.server.engine.sampling.native_sampler import NativeSampler
 from thirdeye.server.engine.sampling.sampler import Sampler, sample
 from thirdeye.server.load.adapters.adapter_files import make_adapter_loader
-from thirdeye.server.load.drafting.load_draft import load_draft
+from thirdeye.server.load.drafting.choose_guesser import choose_guesser
+from thirdeye.server.load.drafting.guesser import Guesser
 from thirdeye.server.load.engine_info import describe, describe_numerics
 from thirdeye.server.load.engine_recipe import EngineRecipe
 from thirdeye.server.load.kv_memory import find_kv_budget
@@ -68,7 +72,7 @@ from thirdeye.server.load.tensor_parallel import (
 from thirdeye.server.text.tools.form import ANSWER_MARKUP, MARKUP, encode_with_tags
 from thirdeye.weights.checkpoint import Checkpoint, open_checkpoint
 from thirdeye.weights.errors import ModelError
-from thirdeye.weights.load import load_weights
+from thirdeye.weights.load import WeightSource, load_weights
 
 logger = logging.getLogger(__name__)
 
@@ -88,6 +92,7 @@ def load_engine(
     where = place(recipe, 0, ranks_here)
     pin_threads(recipe, where)
     own = rank_config(checkpoint.config, recipe.placement.tensor_parallel)
+    chosen = choose_guesser(recipe, checkpoint)
     rank_group = make_rank_group(
         recipe, where, lambda: checkpoint.fingerprint, partial(on_progress, "ranks"), on_end
     )
@@ -117,18 +122,19 @@ def load_engine(
         recipe.placement.tensor_parallel,
         has_states=own.state is not None,
     )
-    draft = load_draft(
-        recipe,
-        checkpoint,
-        where,
-        kv_dtype,
-        lambda it, there: load_model(it, recipe.kernels.attention, there, on_progress),
-        is_ahead=is_ahead,
-    )
+    guesser: Guesser | None = None
+    if chosen is not None:
+        chosen.check_steps(is_ahead=is_ahead)
+        guesser = chosen.load(
+            model,
+            where,
+            kv_dtype,
+            lambda it, there: load_model(it, recipe.kernels.attention, there, on_progress),
+        )
     budget, memory = find_kv_budget(recipe, model, kv_dtype, device, rank_group)
     if device.type == "cuda" and recipe.max_adapters and recipe.cache.kv_memory is None:
         budget -= recipe.max_adapter_bytes  # of what is left beside the weights
-    draft_budget = draft.share_of(budget, own) if draft else 0
+    draft_budget = guesser.share_of(budget, own) if guesser else 0
     budget -= draft_budget
     config = engine_config(recipe, own, kv_dtype, device, budget, steps_ahead=int(is_ahead))
     if is_ahead:  # a guess needs the token before it, which the host does not know yet
@@ -155,6 +161,7 @@ def load_engine(
         device,
         choose_sampler(where.native),
         NO_SLOTS if model.adapters is None else model.adapters.slots,
+        tells_hidden=guesser is not None and guesser.reads_hidden,
     )
     warm_up(runner, config, prompt_lengths(device, config.max_num_batched_tokens))
     model.tape.num_missed = 0  # the steps of the warm-up are nobody's
@@ -163,7 +170,11 @@ def load_engine(
     if launcher is not None and adapters is not None:
         launcher.fast_path.refuse("rows with adapters are computed step by step")
         fast_paths.append(launcher.fast_path)
-    proposer = draft.proposer(config, draft_budget, choose_sampler(where.native)) if draft else None
+    sampler = choose_sampler(where.native)
+    proposer = None  # prompt lookup alone
+    if guesser is not None:
+        model_guesses = guesser.proposer(config, draft_budget, sampler)
+        proposer = FirstOf(EachText(PromptLookup), model_guesses)
     inspector = rank_group.wrap_inspector(LayerInspector(model, device, inspection_rows, kv_dtype))
     core = EngineCore(
         config,
@@ -181,7 +192,7 @@ def load_engine(
         info,
         max_adapters=recipe.max_adapters,
         max_adapter_bytes=recipe.max_adapter_bytes,
-        draft=str(draft or ""),
+        draft=str(guesser or ""),
     )
 
 
@@ -191,7 +202,7 @@ def choose_sampler(native: Library | None) -> Sampler:
 
 
 def load_model(
-    checkpoint: Checkpoint,
+    checkpoint: WeightSource,
     attention: str,
     where: Placement,
     on_progress: OnProgress,

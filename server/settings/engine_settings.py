@@ -202,11 +202,15 @@ class SpeculationSettings:
     speculation: str = setting(
         "ngram",
         "Guess ahead",
-        choices={"ngram": "from the text itself (prompt lookup)", "off": ""},
+        choices={
+            "ngram": "from the text itself (prompt lookup), and by `--draft`",
+            "mtp": "and by the head of the model that was trained for it",
+            "off": "",
+        },
     )
     draft: str | None = setting(
         None,
-        "A smaller model of the same vocabulary that guesses instead, named as the model is",
+        "A smaller model of the same vocabulary that guesses too, named as the model is",
         unit="MODEL",
     )
     draft_quantize: str = setting(

@@ -51,6 +51,10 @@ def with_alibi_once(model: PreTrainedModel) -> None:
         layer.self_attention.register_forward_pre_hook(without, with_kwargs=True)
 
 
+neo = partial(
+    classic, "gpt_neo", gguf=None, num_hidden_layers=4, attention_types=[[["global", "local"], 2]],
+    window_size=7,
+)  # fmt: skip
 neox = partial(classic, "gpt_neox", intermediate_size=80)
 gptj = partial(classic, "gptj", gguf=None, rotary_dim=4, n_inner=80)
 phi = partial(classic, "phi", intermediate_size=80)
@@ -63,6 +67,8 @@ olmo = partial(classic, "olmo", intermediate_size=80, num_key_value_heads=2)
 GROUPS = {"new_decoder_architecture": True, "num_kv_heads": 2}
 
 CLASSIC: dict[str, Case] = {
+    "gpt_neo": neo(**TIED),
+    "gpt_neo-untied": neo(intermediate_size=80, attention_types=[[["local"], 1], [["global"], 3]]),
     "gpt_neox": neox(rope_parameters={"rope_theta": 1e4, "partial_rotary_factor": 0.5}),
     "gpt_neox-serial": neox(
         gguf=None,

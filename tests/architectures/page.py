@@ -64,10 +64,12 @@ would change them are refused.
 
 Layers that keep a state in place of keys and values (a short convolution in LFM2, a gated delta net
 in Qwen3-Next and Qwen3.5, Mamba-2 in Granite 4, Nemotron-H and, beside attention, in Falcon-H1) are
-computed token by token, on a CPU in C; on a GPU by torch, which is slow, and steps are not launched
-ahead.
-What that means for prefixes and memory: [scheduling.md](scheduling.md), "States". Layers that guess
-more tokens (`mtp`) are not read. Of a GGUF file with a gated delta net the heads lie in an order
+computed token by token, on a CPU in C, on a GPU in triton, where their steps are not launched ahead
+nor recorded as graphs.
+What that means for prefixes and memory: [scheduling.md](scheduling.md), "States". The head
+that guesses one more token (`mtp`) of Qwen3-Next, Qwen3.5, GLM-4.5 and DeepSeek V3 is read from
+safetensors where `--speculation mtp` asks for it ([speculation.md](speculation.md)).
+Of a GGUF file with a gated delta net the heads lie in an order
 that `--tensor-parallel` cannot deal out; it refuses, and takes the same model in safetensors.
 Mamba-2's heads are dealt out by their groups: `--tensor-parallel` must divide their number, which
 is 1 in most.
@@ -90,7 +92,7 @@ long factors hold where that is longer than the original context.
 
 * safetensors in Hugging Face layout, one file or sharded: in floating point, or quantized as below.
 * GGUF, one file or split, every type of ggml that weights are stored in: F32 to BF16, Q1_0 to Q8_0,
-  the K and IQ types, ternary, MXFP4, NVFP4.
+  the K and IQ types, ternary, MXFP4, and NVFP4 with the scales beside it (`blk.0.ffn_up.scale`).
 
 Quantized safetensors are known by `quantization_config`, or a file beside config.json, and decoded
 to 32 bits as they are loaded; then they are kept as `--quantize` and `--dtype` say. What a method

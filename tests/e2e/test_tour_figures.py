@@ -100,7 +100,8 @@ def values(look: Looks) -> dict[str, float]:
 def heads(look: Looks) -> dict[str, float]:
     ids = look("a", include=["head_scores"])["head_scores"]["token_ids"]
     nats = look(ids, include=["surprisal"])["surprisal"]["nats"]
-    kl = [one["kl"] for one in look.sweep(SENTENCE, sweep={"over": "heads"})["variants"]]
+    swept = look.sweep(SENTENCE, sweep={"over": "heads"})["variants"]
+    kl = [one["kl"] for one in swept]
 
     def without(change: str) -> Any:
         edit = {"at": "head", "layer": 0, "head": 1, "set": change}
@@ -110,6 +111,7 @@ def heads(look: Looks) -> dict[str, float]:
         "loss of the first half": np.mean(nats[: len(ids) // 2 - 1]),
         "loss of the second half": np.mean(nats[len(ids) // 2 :]),
         "heads": len(kl),
+        "heads above the noise": sum(one["is_above_noise"] for one in swept),
         "heads above 0.1": sum(one > 0.1 for one in kl),
         "L0H1 zero": without("zero"),
         "L0H1 mean": without("mean"),
@@ -164,6 +166,22 @@ def test_what_is_stated_is_so(real_server: Any, computed: Callable[[Looks], Any]
     known = stated()
     for name, value in computed(Looks(real_server.url)).items():
         assert known[name] == pytest.approx(float(value), rel=6e-3, abs=6e-4), name
+
+
+@pytest.mark.real
+def test_what_the_docs_state_is_so(real_server: Any) -> None:
+    """Of the default model: what its first token gets, what two random tokens have in common."""
+    look, docs = Looks(real_server.url), FILE.parents[3] / "docs"
+    pattern = look.arrays(include=["pattern"])["pattern"].values
+    taken = pattern[:, :, 1:, 0].mean()  # the first token has no choice itself
+    assert f"most of the weight ({taken:.0%}".replace("%", " %") in (docs / "page.md").read_text()
+    pairs = look.words([" a"])["random_pairs"]
+    said = f"the default model have {pairs['mean']:.2f} \N{PLUS-MINUS SIGN} {pairs['std']:.2f}"
+    text = (docs / "inspect.md").read_text()
+    assert said in text
+    assert f"all {stated()['heads above the noise']} heads of the default model" in text
+    head_tokens = 64 * sum(9 * (30 - layer) for layer in EVERY)
+    assert f"all 270 heads of the default model on 64 tokens are {head_tokens:,}" in text
 
 
 def test_every_number_is_computed_here() -> None:

@@ -25,23 +25,36 @@ from thirdeye.model.kernels.choose_tokens import choose_tokens
 from thirdeye.model.kernels.gated_mul import gated_mul
 from thirdeye.model.kernels.products.few_rows_matmul import FewRowsMatmul
 from thirdeye.model.kernels.products.fixed_matmul import SPLIT, FixedMatmul
+from thirdeye.model.kernels.products.lora_matmul import TritonLora
+from thirdeye.model.kernels.products.quantize_rows import quantize_rows
 from thirdeye.model.kernels.rms_norm import rms_norm
 from thirdeye.model.kernels.rope_kv import rope_and_write
+from thirdeye.model.kernels.states.causal_conv_kernel import conv_with_silu
+from thirdeye.model.kernels.states.delta_rule_kernel import delta_rule
+from thirdeye.model.kernels.states.selective_scan_kernel import selective_scan
 from thirdeye.model.linear.rounded import RoundedWeight, round_to_fp8, round_to_int4, round_to_int8
 from thirdeye.model.parts.layers import RMSNorm
 from thirdeye.model.parts.rope import Rope
 from thirdeye.model.placement import Placement
 from thirdeye.model.state.kv_fp8 import Fp8KVCache
+from thirdeye.model.state.state_cache import StateSpans, lengths_of
+from thirdeye.model.state_spec import DeltaNetSpec, Mamba2Spec
 
 CPU, BF16 = torch.device("cpu"), torch.bfloat16
 FEW_ROWS, FIXED = "few_rows_matmul_kernel", "fixed_matmul_kernel"
 OF_A_LAYER = ("merge_splits_kernel", "rope_kv_kernel", "rms_norm_kernel", "gated_mul_kernel")
+OF_PRODUCTS = ("reduce_kernel", "expand_kernel", "quantize_rows_kernel")
+OF_STATES = ("causal_conv_kernel", "delta_rule_kernel", "selective_scan_kernel")
 OF_A_STEPS_ENDS = ("begin_step_kernel", "maxima_kernel", "limits_kernel", "masses_kernel")
 
 
 def main() -> None:
     notes = driver.install(
-        *(FEW_ROWS, FIXED, "paged_attention_kernel", "pick_kernel"), *OF_A_LAYER, *OF_A_STEPS_ENDS
+        *(FEW_ROWS, FIXED, "paged_attention_kernel", "pick_kernel"),
+        *OF_A_LAYER,
+        *OF_STATES,
+        *OF_PRODUCTS,
+        *OF_A_STEPS_ENDS,
     )
     with torch.inference_mode(), pretending():
         attend_by(
@@ -59,6 +72,13 @@ def main() -> None:
         choose_tokens(torch.zeros(4, 128256), table, torch.arange(4), advance=True)
         gated_mul(torch.zeros(2, 4096, dtype=BF16), Activation.SILU)
         rms_norm(torch.zeros(2, 4096, dtype=BF16), torch.zeros(4096, dtype=BF16), 1e-5)
+        keep_states()
+        lora = TritonLora(4096, 4096, num_slots=2)
+        factors = torch.zeros(8, 4096, dtype=BF16), torch.zeros(4096, 8, dtype=BF16)
+        lora.put(0, lora.packed([(slice(0, 4096), *factors)]))
+        y = torch.zeros(2, 4096, dtype=BF16)
+        lora.add(y, torch.zeros_like(y), torch.zeros(2, dtype=torch.int32))
+        quantize_rows(y)
         for name, around, weight in few_rows_forms():
             x = torch.zeros(1, 1024, dtype=torch.float32 if name == "float32" else BF16)
             FewRowsMatmul(MULTIPROCESSORS)(x, weight, None, around)
@@ -71,6 +91,23 @@ def main() -> None:
             notes.compiled[f"fixed, {name}"] = fixed_tile(notes, num_rows, num_lanes)
     report = {name: facts(machine_code) for name, machine_code in notes.compiled.items()}
     print(json.dumps(report))
+
+
+def keep_states() -> None:
+    """As Qwen3-Next and Nemotron 3 Nano do."""
+    spans = torch.tensor([[0, 2, 0, 0]], dtype=torch.int32)
+    plan = StateSpans(spans, lengths_of(spans))
+    delta = DeltaNetSpec(16, 32, key_size=128, value_size=128, kernel=4)
+    shapes = delta.arrays
+    qkvz = torch.zeros(2, delta.channels + 4096, dtype=BF16)
+    taps = torch.zeros(delta.channels, 4, dtype=BF16)
+    seen = conv_with_silu(qkvz, taps, None, torch.zeros(1, *shapes["conv"]), plan)
+    gates, heads = torch.zeros(2, 64, dtype=BF16), torch.zeros(32)
+    delta_rule(seen, gates, heads, heads, delta, torch.zeros(1, *shapes["delta"]), plan)
+    scan = Mamba2Spec(64, 8, head_size=64, state_size=128, kernel=4)
+    seen, steps = torch.zeros(2, scan.channels), torch.zeros(2, 64, dtype=BF16)
+    heads, cache = torch.zeros(64), torch.zeros(1, *scan.arrays["ssm"])
+    selective_scan(seen, steps, heads, heads, heads, scan, cache, plan)
 
 
 def fixed_tile(notes: driver.Notes, num_rows: int, num_lanes: int) -> Any:

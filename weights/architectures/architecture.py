@@ -1,11 +1,11 @@
 """What a reader of an architecture is: two ways to read its settings, two tables of its names."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from thirdeye.model.config import ModelConfig
-from thirdeye.weights.architectures.common.name_table import NameTable
+from thirdeye.weights.architectures.common.name_table import NameTable, TensorTarget
 from thirdeye.weights.formats.fields import Fields
 from thirdeye.weights.formats.gguf.reader import GGUFFile
 
@@ -24,6 +24,18 @@ def no_vectors(file: GGUFFile, config: ModelConfig) -> Iterator[tuple[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
+class GuessingNames:
+    """What files call the tensors of a head that guesses one more token (MTP).
+
+    `layer`: before the names of its only layer, with `{n}` for the number of the model's layers;
+    what is behind it has a layer's usual names. `others`: all else that it has of its own, from the
+    beginning or behind `layer`. Embeddings and what makes logits are the model's."""
+
+    layer: str
+    others: Mapping[str, TensorTarget]
+
+
+@dataclass(frozen=True, slots=True)
 class Architecture:
     """A setting that would change what is computed, and is not obeyed, must be refused by name."""
 
@@ -39,4 +51,6 @@ class Architecture:
     other_types: tuple[str, ...] = ()
     # Its added tokens swallow the white space behind them, which no GGUF file says.
     tokens_swallow_space: bool = False
+    # Of the head behind the last layer, in files beside a config.json; None: it has none.
+    guessing_names: GuessingNames | None = None
     gguf_vectors: Callable[[GGUFFile, ModelConfig], Iterator[tuple[str, Any]]] = no_vectors

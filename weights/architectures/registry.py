@@ -5,6 +5,7 @@ from thirdeye.weights.architectures.classic.bloom import BLOOM
 from thirdeye.weights.architectures.classic.falcon import FALCON
 from thirdeye.weights.architectures.classic.gpt2 import GPT2
 from thirdeye.weights.architectures.classic.gpt_bigcode import GPT_BIGCODE
+from thirdeye.weights.architectures.classic.gpt_neo import GPT_NEO
 from thirdeye.weights.architectures.classic.gpt_neox import GPT_NEOX
 from thirdeye.weights.architectures.classic.gptj import GPTJ
 from thirdeye.weights.architectures.classic.mpt import MPT
@@ -39,6 +40,7 @@ from thirdeye.weights.architectures.llama.qwen2 import QWEN2
 from thirdeye.weights.architectures.llama.qwen3 import QWEN3
 from thirdeye.weights.architectures.llama.seed_oss import SEED_OSS
 from thirdeye.weights.architectures.llama.smollm3 import SMOLLM3
+from thirdeye.weights.architectures.refused import REFUSED
 from thirdeye.weights.architectures.relatives.apertus import APERTUS
 from thirdeye.weights.architectures.relatives.cohere import COHERE, COHERE2
 from thirdeye.weights.architectures.relatives.exaone4 import EXAONE4
@@ -54,6 +56,7 @@ from thirdeye.weights.architectures.relatives.starcoder2 import STARCODER2
 from thirdeye.weights.architectures.states.falcon_h1 import FALCON_H1
 from thirdeye.weights.architectures.states.granite_hybrid import GRANITE_HYBRID
 from thirdeye.weights.architectures.states.lfm2 import LFM2
+from thirdeye.weights.architectures.states.lfm2_moe import LFM2_MOE
 from thirdeye.weights.architectures.states.nemotron_h import NEMOTRON_H
 from thirdeye.weights.architectures.states.qwen3_5 import QWEN3_5, QWEN3_5_MOE
 from thirdeye.weights.architectures.states.qwen3_next import QWEN3_NEXT
@@ -93,6 +96,7 @@ ARCHITECTURES = (
     HELIUM,
     INTERNLM3,
     CWM,
+    GPT_NEO,
     GPT_NEOX,
     GPTJ,
     PHI,
@@ -117,6 +121,7 @@ ARCHITECTURES = (
     MISTRAL4,
     LLAMA4,
     LFM2,
+    LFM2_MOE,
     QWEN3_NEXT,
     QWEN3_5,
     QWEN3_5_MOE,
@@ -142,6 +147,8 @@ def by_gguf_name(fields: Fields) -> Architecture:
 
 def _find(known: dict[str, Architecture], fields: Fields, key: str) -> Architecture:
     name = fields.text(key)
+    if name in REFUSED and name not in known:
+        raise fields.error(key, f"'{name}' is not supported: {REFUSED[name]}.")
     if name not in known:
         supported = ", ".join(known)
         nearest = "".join(f" The nearest name is '{one}'." for one in close_names(name, known)[:1])

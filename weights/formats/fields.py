@@ -41,13 +41,14 @@ class Fields:
         if value is not None:
             return value
         if default is MISSING:
-            raise self.error(key, "is required and missing.")
+            raise self.error(key, f"is required and missing; {self._instead('it')}.")
         return default
 
     def integer(self, key: str, default: int = MISSING, *, low: int = 1, high: int) -> int:
         value = self.raw(key, default)
         if type(value) is not int:
-            raise self.error(key, f"must be an integer, got {shown(value)}.")
+            limits = f"an integer between {low} and {high}"
+            raise self._other_type(key, limits, value, _meant_integer(value, low, high))
         if not low <= value <= high:
             raise self.error(key, f"must be between {low} and {high}, got {shown(value)}.")
         return value
@@ -59,7 +60,7 @@ class Fields:
         """A finite number above zero."""
         value = self.raw(key, default)
         if type(value) not in (int, float):
-            raise self.error(key, f"must be a number, got {shown(value)}.")
+            raise self._other_type(key, "a number above 0", value, _meant_number(value))
         try:
             number = float(value)
         except OverflowError:
@@ -71,13 +72,14 @@ class Fields:
     def boolean(self, key: str, default: bool = MISSING) -> bool:
         value = self.raw(key, default)
         if type(value) is not bool:
-            raise self.error(key, f"must be true or false, got {shown(value)}.")
+            raise self._other_type(key, "true or false", value, _meant_boolean(value))
         return value
 
     def text(self, key: str, default: str = MISSING) -> str:
         value = self.raw(key, default)
         if type(value) is not str:
-            raise self.error(key, f"must be a string, got {shown(value)}.")
+            meant = f'"{value}"' if type(value) in (int, float) and self._is_json else None
+            raise self._other_type(key, "a string", value, meant)
         return value
 
     def optional_text(self, key: str) -> str | None:
@@ -89,15 +91,73 @@ class Fields:
         if value is None:
             return None
         if not isinstance(value, dict):
-            raise self.error(key, f"must be an object, got {shown(value)}.")
+            raise self._other_type(key, "an object", value, None)
         name = f"{self.prefix}{key}."
         return Fields(self.path, {name + str(k): v for k, v in value.items()}, name)
 
     def refuse(self, key: str, *harmless: object) -> None:
         """A feature we do not have may be present only with a value that switches it off."""
         value = self.raw(key, None)
-        if value is not None and value not in harmless:
-            raise self.error(key, f"is not supported (value {shown(value)}).")
+        if value is not None and (_is_array(value) or value not in harmless):
+            only = "; what works is a model "
+            only += f"where it is {_listed(harmless)}" if harmless else "without it"
+            raise self.error(key, f"is not supported (value {shown(value)}){only}.")
+
+    @property
+    def _is_json(self) -> bool:
+        return self.path.suffix == ".json"
+
+    def _instead(self, right: str) -> str:
+        """The way out: JSON is for people to write, a binary file is its converter's."""
+        return f"write {right}" if self._is_json else f"convert the model again, with {right}"
+
+    def _other_type(
+        self, key: str, wanted: str, value: object, meant: str | None
+    ) -> ModelFormatError:
+        """`meant`: what stands there, as it should have been written, if that can be told."""
+        way_out = self._instead("one" if meant is None else meant)
+        return self.error(key, f"must be {wanted}, got {shown(value)}: {way_out}.")
+
+
+def _is_array(value: object) -> bool:
+    """Of a GGUF file: numpy's, which compare item by item."""
+    return hasattr(value, "tolist")
+
+
+def _meant_number(value: object) -> str | None:
+    """Of a string, the number that it spells."""
+    try:
+        number = float(value) if isinstance(value, str) else math.nan
+    except ValueError:
+        return None
+    return f"{number:.12g}" if 0 < number < math.inf else None
+
+
+def _meant_integer(value: object, low: int, high: int) -> str | None:
+    """Of a whole number with a point, or in quotes, the integer."""
+    text = repr(value) if type(value) is float else value
+    try:
+        number = float(text) if isinstance(text, str) else math.nan
+    except ValueError:
+        return None
+    return f"{number:.0f}" if number.is_integer() and low <= number <= high else None
+
+
+def _meant_boolean(value: object) -> str | None:
+    if _is_array(value):
+        return None
+    said = value.strip().lower() if isinstance(value, str) else value
+    for right, spellings in (("true", ("true", "yes", "1", 1)), ("false", ("false", "no", "0", 0))):
+        if said in spellings:
+            return right
+    return None
+
+
+def _listed(values: tuple[object, ...]) -> str:
+    """As JSON spells them."""
+    return " or ".join(
+        shown(value).lower() if type(value) is bool else shown(value) for value in values
+    )
 
 
 def shown(value: object) -> str:

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from thirdeye.model.config import ModelConfig
+from thirdeye.model.declare.stored import StoredTensor
+from thirdeye.weights.architectures.common.guessing_head import GuessingHead, head_config
 from thirdeye.weights.architectures.common.name_table import TensorTarget
 from thirdeye.weights.architectures.registry import by_model_type
 from thirdeye.weights.architectures.wrappers.text_part import text_part
@@ -58,6 +60,7 @@ class HuggingFaceCheckpoint:
         text, self._unread = part.fields, part.unread
         self._text = text
         architecture = by_model_type(text)
+        self._architecture, self._part = architecture, part
         self.architecture = text.text("model_type")
         self.config: ModelConfig = architecture.huggingface_config(text)
         self._names = part.names(architecture.huggingface_names(self.config))
@@ -69,11 +72,12 @@ class HuggingFaceCheckpoint:
         tensors = list_tensors(self._shards)
         check_index(self._directory, tensors)
         tensors = without_trainers(tensors)
-        weights = gather_weights(tensors, read_method(self._directory, self._fields))
+        weights = gather_weights(tensors, read_method(self._directory, self._fields, text))
         self._table_alone = self._head_for_table(weights)
         if self.config.tie_word_embeddings and self._has_own_head(weights):
             self.config = replace(self.config, tie_word_embeddings=False)
             self._names = part.names(architecture.huggingface_names(self.config))
+        self._all = weights
         self._weights = {
             name: weight for name, weight in weights.items() if self.targets(name) != []
         }
@@ -130,16 +134,34 @@ class HuggingFaceCheckpoint:
             for weight in self._weights.values()
         )
 
-    def tensors(self) -> "Iterator[tuple[str, Tensor]]":
+    def tensors(self) -> "Iterator[tuple[str, Tensor | StoredTensor]]":
         for name in self._weights:
             yield name, self._read(name)
 
-    def _read(self, name: str) -> "Tensor":
-        weight = self._weights[name]
+    def _read(self, name: str) -> "Tensor | StoredTensor":
+        weight = self._all[name]
+        if isinstance(weight, QuantizedWeight) and (stored := weight.stored()) is not None:
+            return stored
         is_transposed = any(target.is_transposed for target in self.targets(name) or [])
         if isinstance(weight, QuantizedWeight) and is_transposed and len(weight.shape) == 2:
             return weight.read().t()  # whatever layout was quantized is kept [out, in]
         return weight.read()
+
+    def guessing_head(self) -> GuessingHead | None:
+        names = self._architecture.guessing_names
+        if names is None:
+            return None
+        config = head_config(self.config)
+        head = GuessingHead(
+            self.path,
+            self.config,
+            names,
+            self._part.names(self._architecture.huggingface_names(config)),
+            self.targets,
+            {name: weight.num_bytes for name, weight in self._all.items()},
+            self._read,
+        )
+        return head if head.is_there else None
 
     def suggested_sampling(self) -> SuggestedSampling:
         return of_huggingface(

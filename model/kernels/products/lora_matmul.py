@@ -15,6 +15,7 @@ import triton.language as tl
 from torch import Tensor
 
 from thirdeye.model.declare.lora import MAX_PIECES
+from thirdeye.model.kernels.dependent_launch import begin, launch_options
 
 RANKS, INPUTS, OUTPUTS = 16, 256, 128  # of a program, or of a piece of its loop
 FIELDS = 5  # of a piece in the table: address of B, first output, outputs, first rank, rank
@@ -24,8 +25,9 @@ WIDTH = 2 + FIELDS * MAX_PIECES  # of a slot in the table: address of A, its ran
 @triton.jit
 def reduce_kernel(
     inner, x, slots, table, in_features, max_rank,
-    WIDTH: tl.constexpr, RANKS: tl.constexpr, INPUTS: tl.constexpr,
+    WIDTH: tl.constexpr, RANKS: tl.constexpr, INPUTS: tl.constexpr, DEPENDENT: tl.constexpr,
 ):  # fmt: skip
+    begin(DEPENDENT)
     token = tl.program_id(0).to(tl.int64)
     slot = tl.load(slots + token).to(tl.int64)
     if slot >= 0:
@@ -48,8 +50,9 @@ def reduce_kernel(
 def expand_kernel(
     y, inner, slots, table, out_features, max_rank,
     WIDTH: tl.constexpr, FIELDS: tl.constexpr, PIECES: tl.constexpr,
-    RANKS: tl.constexpr, OUTPUTS: tl.constexpr,
+    RANKS: tl.constexpr, OUTPUTS: tl.constexpr, DEPENDENT: tl.constexpr,
 ):  # fmt: skip
+    begin(DEPENDENT)
     token = tl.program_id(0).to(tl.int64)
     slot = tl.load(slots + token).to(tl.int64)
     if slot >= 0:
@@ -129,10 +132,10 @@ class TritonLora:
         inner = torch.empty(num_tokens, most, dtype=torch.float32, device=x.device)
         reduce_kernel[(num_tokens, triton.cdiv(most, RANKS))](
             inner, x, slots, self._table, self._in, most,
-            WIDTH=WIDTH, RANKS=RANKS, INPUTS=INPUTS, num_warps=4,
+            WIDTH=WIDTH, RANKS=RANKS, INPUTS=INPUTS, num_warps=4, **launch_options(x.device),
         )  # fmt: skip
         expand_kernel[(num_tokens, triton.cdiv(self._out, OUTPUTS))](
             y, inner, slots, self._table, self._out, most,
             WIDTH=WIDTH, FIELDS=FIELDS, PIECES=MAX_PIECES, RANKS=RANKS, OUTPUTS=OUTPUTS,
-            num_warps=4,
+            num_warps=4, **launch_options(x.device),
         )  # fmt: skip

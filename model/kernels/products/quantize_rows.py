@@ -11,13 +11,16 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from thirdeye.model.kernels.dependent_launch import begin, launch_options
 from thirdeye.model.linear.rounded import FP8, LARGEST_FP8, SMALLEST
 
 
 @triton.jit
 def quantize_rows_kernel(
-    numbers, scales, x, size, LARGEST: tl.constexpr, SMALLEST: tl.constexpr, BLOCK: tl.constexpr
-):
+    numbers, scales, x, size,
+    LARGEST: tl.constexpr, SMALLEST: tl.constexpr, BLOCK: tl.constexpr, DEPENDENT: tl.constexpr,
+):  # fmt: skip
+    begin(DEPENDENT)
     row = tl.program_id(0).to(tl.int64)
     columns = tl.arange(0, BLOCK)
     inside = columns < size
@@ -42,6 +45,6 @@ def quantize_rows(x: Tensor) -> tuple[Tensor, Tensor]:
         block = triton.next_power_of_2(size)
         quantize_rows_kernel[(num_rows,)](
             numbers, scales, x, size, LARGEST=LARGEST_FP8, SMALLEST=SMALLEST, BLOCK=block,
-            num_warps=4 if block <= 4096 else 8,
+            num_warps=4 if block <= 4096 else 8, **launch_options(x.device),
         )  # fmt: skip
     return numbers, scales

@@ -9,7 +9,7 @@
 
 /* As in `model/declare/stored.py`; the first eight are what dequantize.c knows. */
 enum format {
-    Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K, Q6_K, Q2_K, Q3_K, IQ4_NL, IQ4_XS
+    Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K, Q6_K, Q2_K, Q3_K, IQ4_NL, IQ4_XS, MXFP4
 };
 
 INLINE uint16_t half_bits(const uint8_t *bytes) {

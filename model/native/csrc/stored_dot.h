@@ -46,6 +46,13 @@ INLINE floats f_load_bytes(const int8_t *p) {
                   vmovl_s16(vget_low_s16(high)), vmovl_s16(vget_high_s16(high))};
     return f_of(whole);
 }
+INLINE floats f_load_bf16(const uint16_t *p) {
+    uint16x8_t low = vld1q_u16(p), high = vld1q_u16(p + 8);
+    return (floats){vreinterpretq_f32_u32(vshll_n_u16(vget_low_u16(low), 16)),
+                    vreinterpretq_f32_u32(vshll_n_u16(vget_high_u16(low), 16)),
+                    vreinterpretq_f32_u32(vshll_n_u16(vget_low_u16(high), 16)),
+                    vreinterpretq_f32_u32(vshll_n_u16(vget_high_u16(high), 16))};
+}
 
 #elif defined(LEVEL_AVX512)
 
@@ -70,6 +77,10 @@ INLINE ints partial_end(ints sums, partial p) {
 INLINE floats f_load_bytes(const int8_t *p) {
     return f_of(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p)));
 }
+INLINE floats f_load_bf16(const uint16_t *p) {
+    ints wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)p));
+    return _mm512_castsi512_ps(_mm512_slli_epi32(wide, 16));
+}
 
 #else
 
@@ -91,6 +102,13 @@ INLINE floats f_load_bytes(const int8_t *p) {
     __m128i bytes = _mm_loadu_si128((const __m128i *)p);
     ints whole = {_mm256_cvtepi8_epi32(bytes), _mm256_cvtepi8_epi32(_mm_srli_si128(bytes, 8))};
     return f_of(whole);
+}
+INLINE __m256 f_load_bf16_8(const uint16_t *p) {
+    __m256i wide = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p));
+    return _mm256_castsi256_ps(_mm256_slli_epi32(wide, 16));
+}
+INLINE floats f_load_bf16(const uint16_t *p) {
+    return (floats){f_load_bf16_8(p), f_load_bf16_8(p + 8)};
 }
 
 #if defined(LEVEL_AVXVNNI)

@@ -6,7 +6,7 @@
  *     supers   [group of 256 channels][ROWS] halves: what the scales of 8 groups are multiplied by, and
  *              [ROWS] more for the minimums
  *     scales   [group of 32][of the group's numbers][ROWS], then minimums alike: bytes if there are
- *              supers, else halves
+ *              supers, else halves; MXFP4's powers of two as bfloat16, whose range is theirs
  *     numbers  [group of 32][words][ROWS][4 bytes]: the low bits' words, then the high bits'
  *
  * so that 16 rows are a register's lanes, and 4 channels of each what an instruction multiplies. Nothing
@@ -30,30 +30,33 @@ enum {
     LINE = 64  /* bytes that come from memory at once; a panel begins with one */
 };
 
+enum table { NO_TABLE, QUARTILES, FOUR_BIT_FLOATS };
+
 struct layout {
     int low, high;      /* bits of a number: those that lie together, and those above them */
     int less;           /* is taken off a number */
     int scales;         /* of a group: 1, or 2 for 16 channels each */
     int has_minimum;    /* for each scale, one */
     int has_super;      /* scales and minimums are bytes with a sign */
-    int is_table;       /* a number is a place in VALUES */
+    enum table table;   /* in which a number is a place */
     int bytes, numbers; /* of a block in the file */
 };
 
 INLINE struct layout layout_of(const enum format format) {
     switch (format) {
-    case Q4_0: return (struct layout){4, 0, 8, 1, 0, 0, 0, 18, 32};
-    case Q4_1: return (struct layout){4, 0, 0, 1, 1, 0, 0, 20, 32};
-    case Q5_0: return (struct layout){4, 1, 16, 1, 0, 0, 0, 22, 32};
-    case Q5_1: return (struct layout){4, 1, 0, 1, 1, 0, 0, 24, 32};
-    case Q8_0: return (struct layout){8, 0, 128, 1, 0, 0, 0, 34, 32};
-    case Q4_K: return (struct layout){4, 0, 0, 1, 1, 1, 0, 144, 256};
-    case Q5_K: return (struct layout){4, 1, 0, 1, 1, 1, 0, 176, 256};
-    case Q6_K: return (struct layout){4, 2, 32, 2, 0, 1, 0, 210, 256};
-    case Q2_K: return (struct layout){2, 0, 0, 2, 1, 1, 0, 84, 256};
-    case Q3_K: return (struct layout){2, 1, 4, 2, 0, 1, 0, 110, 256};
-    case IQ4_NL: return (struct layout){4, 0, 128, 1, 0, 0, 1, 18, 32};
-    case IQ4_XS: return (struct layout){4, 0, 128, 1, 0, 1, 1, 136, 256};
+    case Q4_0: return (struct layout){4, 0, 8, 1, 0, 0, NO_TABLE, 18, 32};
+    case Q4_1: return (struct layout){4, 0, 0, 1, 1, 0, NO_TABLE, 20, 32};
+    case Q5_0: return (struct layout){4, 1, 16, 1, 0, 0, NO_TABLE, 22, 32};
+    case Q5_1: return (struct layout){4, 1, 0, 1, 1, 0, NO_TABLE, 24, 32};
+    case Q8_0: return (struct layout){8, 0, 128, 1, 0, 0, NO_TABLE, 34, 32};
+    case Q4_K: return (struct layout){4, 0, 0, 1, 1, 1, NO_TABLE, 144, 256};
+    case Q5_K: return (struct layout){4, 1, 0, 1, 1, 1, NO_TABLE, 176, 256};
+    case Q6_K: return (struct layout){4, 2, 32, 2, 0, 1, NO_TABLE, 210, 256};
+    case Q2_K: return (struct layout){2, 0, 0, 2, 1, 1, NO_TABLE, 84, 256};
+    case Q3_K: return (struct layout){2, 1, 4, 2, 0, 1, NO_TABLE, 110, 256};
+    case IQ4_NL: return (struct layout){4, 0, 128, 1, 0, 0, QUARTILES, 18, 32};
+    case IQ4_XS: return (struct layout){4, 0, 128, 1, 0, 1, QUARTILES, 136, 256};
+    case MXFP4: return (struct layout){4, 0, 128, 1, 0, 0, FOUR_BIT_FLOATS, 17, 32};
     }
     __builtin_unreachable();
 }

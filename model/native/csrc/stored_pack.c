@@ -5,7 +5,7 @@
 /* A group of 32 as any format has it: whole numbers without a sign, and the bits of scales. */
 struct group {
     int32_t q[GROUP];
-    uint16_t scales[2], minimums[2]; /* halves; or under a super, whole numbers with a sign */
+    uint16_t scales[2], minimums[2]; /* of 16 bits; or under a super, whole numbers with a sign */
     uint16_t super, super_minimum;
 };
 
@@ -66,6 +66,12 @@ static void iq4_xs_group(const uint8_t *b, int index, struct group *g) {
     split_16(b + 8 + index * 16, 0, 0, g->q);
 }
 
+/* 2^(e - 128), the half of the file's scale, as its numbers are doubled. */
+static void mxfp4_group(const uint8_t *b, struct group *g) {
+    g->scales[0] = (uint16_t)(b[0] < 2 ? 0x20 << b[0] : (b[0] - 1) << 7);
+    split_16(b + 1, 0, 0, g->q);
+}
+
 INLINE void read_group(const enum format format, const uint8_t *b, int index, struct group *g) {
     switch (format) {
     case Q8_0: q8_0_group(b, g); break;
@@ -75,6 +81,7 @@ INLINE void read_group(const enum format format, const uint8_t *b, int index, st
     case Q2_K: q2_k_group(b, index, g); break;
     case Q3_K: q3_k_group(b, index, g); break;
     case IQ4_XS: iq4_xs_group(b, index, g); break;
+    case MXFP4: mxfp4_group(b, g); break;
     default: small_group(b, layout_of(format), g);
     }
 }

@@ -14,9 +14,12 @@ enum {
 /* And of its tiles: as many as the registers can sum up; the others come afterwards. */
 INLINE int at_once(int tokens) { return REGISTERS == 32 || tokens <= FEW ? TILES : 1; }
 
-/* What IQ4_NL's and IQ4_XS's numbers stand for, 128 added. */
-static const int8_t VALUES[16] = {1,   24,  45,  63,  79,  93,  106, 118,
-                                  -127, -115, -103, -90, -75, -59, -39, -15};
+/* What numbers stand for, 128 added: IQ4_NL's and IQ4_XS's, and twice MXFP4's. */
+static const int8_t VALUES[][16] = {
+    [QUARTILES] = {1, 24, 45, 63, 79, 93, 106, 118, -127, -115, -103, -90, -75, -59, -39, -15},
+    [FOUR_BIT_FLOATS] = {-128, -127, -126, -125, -124, -122, -120, -116,
+                         -128, 127, 126, 125, 124, 122, 120, 116},
+};
 
 /* A group of a panel from one of its tiles on, and of the first of some tokens. */
 struct place {
@@ -32,7 +35,7 @@ INLINE ints numbers_at(const struct layout l, const uint8_t *numbers, int step) 
         if (step >= l.low) q = i_down(q, step / l.low * l.low);
         q = i_and(q, i_all(0x01010101 * ((1 << l.low) - 1)));
     }
-    if (l.is_table) return i_look_up(VALUES, q);
+    if (l.table) return i_look_up(VALUES[l.table], q);
     if (!l.high) return q;
     ints above = i_load_raw(numbers + (l.low + step % l.high) * STEP * ROWS);
     int from = step / l.high * l.high, up = l.low - from;
@@ -45,13 +48,14 @@ INLINE floats scales_at(const struct layout l, const uint8_t *scales, int index,
                         floats super) {
     size_t place = (size_t)index * ROWS + tile * WIDTH;
     if (l.has_super) return f_mul(super, f_load_bytes((const int8_t *)scales + place));
-    return f_load_half((const uint16_t *)scales + place, WIDTH);
+    const uint16_t *own = (const uint16_t *)scales + place;
+    return l.table == FOUR_BIT_FLOATS ? f_load_bf16(own) : f_load_half(own, WIDTH);
 }
 
 /* Sums of the products of 16 channels. */
 INLINE void dot(const struct layout l, const struct place *p, const int half, const int tokens,
                 ints whole[TOKENS][TILES]) {
-    const int steps = STEPS / 2, is_wide = l.low == 8 || l.is_table;
+    const int steps = STEPS / 2, is_wide = l.low == 8 || l.table;
     const int fits = is_wide ? steps : most_added(l.low + l.high), most = fits < steps ? fits : steps;
     for (int t = 0; t < tokens; t++) {
         int32_t start = -l.less * p->rounded[t * p->groups].sums[half];
@@ -225,10 +229,12 @@ OF_FORMAT(Q2_K)
 OF_FORMAT(Q3_K)
 OF_FORMAT(IQ4_NL)
 OF_FORMAT(IQ4_XS)
+OF_FORMAT(MXFP4)
 
 static void (*const MULTIPLY[])(const struct stored_linear_args *, const struct segment *, int, int) = {
     multiply_Q4_0, multiply_Q4_1, multiply_Q5_0, multiply_Q5_1, multiply_Q8_0,   multiply_Q4_K,
-    multiply_Q5_K, multiply_Q6_K, multiply_Q2_K, multiply_Q3_K, multiply_IQ4_NL, multiply_IQ4_XS};
+    multiply_Q5_K, multiply_Q6_K, multiply_Q2_K, multiply_Q3_K, multiply_IQ4_NL, multiply_IQ4_XS,
+    multiply_MXFP4};
 
 static int panels_of(const struct segment *segment) { return ceil_div(segment->num_rows, ROWS); }
 

@@ -59,9 +59,12 @@ class DeltaNet(StateMixer):
         seen = self._silu(causal_conv(qkv, taps.weight, taps.bias, conv, plan))
         b, a = gates.float().chunk(2, dim=-1)
         decay = (self.heads.decay * softplus(a + self.heads.shift)).exp()
-        said = delta_rule(seen, decay, sigmoid(b), self.spec, delta, plan)
-        normed = self.norm(said.to(qkvz.dtype)).flatten(1)
-        return (normed * self._silu(z.float())).to(qkvz.dtype)
+        return self.gated(delta_rule(seen, decay, sigmoid(b), self.spec, delta, plan), z)
+
+    def gated(self, said: Tensor, z: Tensor) -> Tensor:
+        """[T, value heads, value_size] float32, z's -> normed head by head, times silu(z)."""
+        normed = self.norm(said.to(z.dtype)).flatten(1)
+        return (normed * self._silu(z.float())).to(z.dtype)
 
 
 class NativeDeltaNet(DeltaNet):

@@ -77,15 +77,18 @@ class Mamba2(StateMixer):
         seen = self._silu(causal_conv(convolved, taps.weight, taps.bias, conv, plan))
         steps = softplus(dt.float() + heads.shift)
         read = selective_scan(seen, steps, heads.decay, heads.skip, spec, ssm, plan)
-        return self._gated(read.flatten(1), self._silu(z.float())).to(projected.dtype)
+        return self.gated(read, z)
 
-    def _gated(self, read: Tensor, gate: Tensor) -> Tensor:
+    def gated(self, read: Tensor, z: Tensor) -> Tensor:
+        """[T, heads, head_size] float32, z's -> times silu(z), and normed before or behind."""
+        read, gate = read.flatten(1), self._silu(z.float())
         if self.norm is None:
-            return read * gate
-        if self.spec.gates_first:
-            normed: Tensor = self.norm(read * gate)
-            return normed
-        return gate * self.norm(read)
+            gated = read * gate
+        elif self.spec.gates_first:
+            gated = self.norm(read * gate)
+        else:
+            gated = gate * self.norm(read)
+        return gated.to(z.dtype)
 
 
 class NativeMamba2(Mamba2):

@@ -2,10 +2,15 @@
 
 from collections.abc import Collection
 
-# Names that are near to none of ours -> what to use here, the first that is a field there.
+# Names that mean something elsewhere -> what to use here, the first that is a field there. They are
+# no misspellings, so where none is, none is suggested.
 _MEANT: dict[str, tuple[str, ...]] = {
     "chat_template_kwargs": ("reasoning", "thinking", "think"),
+    "context": (),
     "enable_thinking": ("reasoning", "thinking", "think"),
+    "image": (),
+    "images": (),
+    "include": (),
     "input": ("messages", "prompt"),
     "instructions": ("system", "messages"),
     "json_schema": ("format", "text", "output_config"),
@@ -14,33 +19,56 @@ _MEANT: dict[str, tuple[str, ...]] = {
     "max_output_tokens": ("max_completion_tokens", "max_tokens", "num_predict"),
     "max_tokens": ("max_output_tokens", "num_predict"),
     "messages": ("input", "prompt"),
+    "min_tokens": (),
     "model_name": ("model",),
+    "models": ("model",),
+    "n_keep": ("num_keep",),
     "n_predict": ("max_output_tokens", "max_tokens", "num_predict"),
+    "num_keep": ("n_keep",),
     "num_predict": ("max_output_tokens", "max_tokens"),
     "prompt": ("messages", "input"),
     "reasoning_effort": ("reasoning", "output_config", "think"),
     "repetition_penalty": ("repeat_penalty",),
     "response_format": ("text", "output_config", "format"),
+    "seed": (),
+    "speed": (),
+    "steps": (),
     "stop": ("stop_sequences",),
     "stop_sequences": ("stop",),
+    "store": (),
     "system": ("instructions", "messages"),
     "think": ("reasoning", "thinking"),
+    "tools": (),
+    "top_a": (),
     "top_n_tokens": ("top_logprobs",),
+    "truncate": ("truncate_prompt_tokens",),
+    "typ_p": (),
+    "user": ("user_id",),
+    "user_id": (),
 }
 
 
-def suggestion(name: str, known: Collection[str]) -> str:
-    """`, did you mean 'top_p'?`, or `.` where no known name is within two edits. Of a short name
-    fewer may differ: half of it has to be right."""
-    for other in _MEANT.get(name, ()):
-        if other in known:
-            return f", did you mean '{other}'?"
+def suggestion(name: str, known: Collection[str], options: Collection[str] = ()) -> str:
+    """`, did you mean 'top_p'?`, or `.` where there is none. `options` are names that belong into
+    an object `options` beside this one."""
+    if found := _meant_by(name, known):
+        return f", did you mean '{found}'?"
+    if found := _meant_by(name, options):
+        return f", did you mean 'options.{found}'?"
+    return "."
+
+
+def _meant_by(name: str, known: Collection[str]) -> str:
+    """The known name that is meant: the same, one of that meaning, or one within two edits. Of a
+    short name fewer may differ: half of it has to be right."""
+    if name in known or name in _MEANT:
+        return next((each for each in (name, *_MEANT.get(name, ())) if each in known), "")
     if len(name) > 40 or not known:
-        return "."
+        return ""
     if begun := _begun_by(name, known):
-        return f", did you mean '{begun}'?"
+        return begun
     distance, closest = min((edit_distance(name, other), other) for other in known)
-    return f", did you mean '{closest}'?" if distance <= min(2, len(name) // 2) else "."
+    return closest if distance <= min(2, len(name) // 2) else ""
 
 
 def _begun_by(name: str, known: Collection[str]) -> str:

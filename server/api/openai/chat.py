@@ -96,8 +96,10 @@ def check_continuation(body: ChatRequest | TokenizeRequest, messages: Sequence[M
     """Either a new message is begun, or the assistant's last one goes on."""
     if not continues(body, messages):
         return
-    is_prefix = not body.continue_final_message
-    param = f"messages[{len(messages) - 1}].prefix" if is_prefix else "continue_final_message"
+    param = "continue_final_message"
+    if not body.continue_final_message:
+        word = "partial" if "partial" in messages[-1].model_fields_set else "prefix"
+        param = f"messages[{len(messages) - 1}].{word}"
     if "add_generation_prompt" in body.model_fields_set and body.add_generation_prompt:
         raise refuse(param, "cannot go with 'add_generation_prompt': true.")
     if messages[-1].role != "assistant":
@@ -105,9 +107,12 @@ def check_continuation(body: ChatRequest | TokenizeRequest, messages: Sequence[M
 
 
 def continues(body: ChatRequest | TokenizeRequest, messages: Sequence[Message]) -> bool:
-    """Whether the last message goes on, by vLLM's word for it or by Mistral's and DeepSeek's."""
+    """Whether the last message goes on, by vLLM's word for it, Mistral's and DeepSeek's, or
+    Moonshot's and Qwen's."""
     last = messages[-1]
-    return body.continue_final_message or (isinstance(last, AssistantMessage) and last.prefix)
+    if body.continue_final_message:
+        return True
+    return isinstance(last, AssistantMessage) and (last.prefix or last.partial)
 
 
 async def plan_chat(

@@ -161,6 +161,7 @@ class AssistantMessage(SentThoughts, SentMessage):
     annotations: list[object] | None = None
     phase: str | None = None
     prefix: bool = False  # of the last message: the answer goes on with it
+    partial: bool = False  # Moonshot's and Qwen's word for that
     audio: None = None
     function_call: CalledFunction | None = None  # the older form of one call
     tool_calls: list[SentCall] = Field(default_factory=list, max_length=MAX_TOOL_CALLS)

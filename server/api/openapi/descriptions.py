@@ -17,7 +17,7 @@ SHARED: dict[str, str] = {
     "chat_template_kwargs": "Variables of the chat template, by the names that it reads.",
     "continue_final_message": (
         "The answer goes on with the last message, an assistant's; it holds the new text alone. "
-        "'prefix: true' in that message says the same."
+        "'prefix: true' or 'partial: true' in that message says the same."
     ),
     "dimensions": "Only the model's own width: its hidden states cannot be shortened.",
     "ebnf": "SGLang's name of 'grammar'.",

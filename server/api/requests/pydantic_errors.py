@@ -120,7 +120,8 @@ def _path(location: Location) -> str:
 
 
 def _unknown(path: str, tagged: Location, model: type[Strict]) -> InvalidRequest:
-    hint = suggestion(str(tagged[-1]), names_at(model, tagged[:-1]))
+    options = names_at(model, ("options",)) if len(tagged) == 1 else ()
+    hint = suggestion(str(tagged[-1]), names_at(model, tagged[:-1]), options)
     return _bad(path, "unknown_parameter", f"Unknown parameter '{path}'{hint}")
 
 

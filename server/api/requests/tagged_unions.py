@@ -11,12 +11,16 @@ puts them into the paths of errors, and `thirdeye.server.api.requests.pydantic_e
 out again.
 """
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from pydantic import BeforeValidator, Discriminator
 
 from thirdeye.server.api.field_rules.nothing import is_empty
 from thirdeye.server.api.requests.value_readers import fail, mapping
+
+NO_WORDS: Mapping[str, str] = MappingProxyType({})
 
 
 def kinds(
@@ -45,8 +49,9 @@ def of_kind(
     default: str | None = None,
     code: str = "invalid_value",
     names_object: bool = False,
+    instead: Mapping[str, str] = NO_WORDS,
 ) -> BeforeValidator:
-    """An object whose kind is a known one; see `kinds`."""
+    """An object whose kind is a known one; see `kinds`. `instead`: what to say of other ones."""
     names = ", ".join(f"'{name}'" for name in known)
 
     def check(value: object) -> object:
@@ -55,7 +60,7 @@ def of_kind(
         if kind is None:
             fail("missing_required_parameter", "is missing.", f".{key}")
         if kind not in known:
-            rule = f"must be {'one of ' if len(known) > 1 else ''}{names}."
+            rule = instead.get(str(kind), f"must be {'one of ' if len(known) > 1 else ''}{names}.")
             fail(code, rule, "" if names_object else f".{key}")
         return value
 

@@ -137,6 +137,10 @@ Item = Annotated[
         *LEFT_OUT_ITEMS,
         default="message",
         code="unsupported_value",
+        instead={
+            "item_reference": "cannot be 'item_reference': this server stores nothing, send the "
+            "item itself (programs do with 'store': false).",
+        },
     ),
 ]
 Items = Annotated[list[Item], Field(min_length=1, max_length=MAX_MESSAGES)]

@@ -39,6 +39,7 @@ class ModelDesign(Struct, frozen=True, kw_only=True):
     gated_heads: bool = False  # what a head gathers is let through as the token that looks says
     sinks: bool = False  # a row of weights may add up to less than 1
     windows: list[int | None] = []  # keys that a query of each layer sees; none: all, in all layers
+    chunks: list[int | None] = []  # likewise: it sees those of its own stretch of so many positions
     head_dims: list[int] = []  # of each layer; none: all are alike, as in the two below
     kv_heads: list[int] = []
     rope_dims: list[int] = []
@@ -49,4 +50,6 @@ class ModelDesign(Struct, frozen=True, kw_only=True):
     tie_word_embeddings: bool = False
     experts: ExpertsDesign | None = None
     state_layers: list[int] = []  # which have no heads that look: they keep a state, or are an MLP
+    lone_mlps: list[int] = []  # which are an MLP alone; where there are such, the others have none
+    state_beside: bool = False  # each layer keeps a state beside its heads
     tensor_format: str = ""  # what most of the weights are stored in

@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from msgspec.structs import replace
@@ -30,6 +31,7 @@ from thirdeye.server.engine.cache.grouped_blocks import GroupedBlocks
 from thirdeye.server.engine.drafting.worth import GuessAccount, TextRate
 from thirdeye.server.engine.execution.model_runner import Runner
 from thirdeye.server.engine.interface.engine_config import EngineConfig
+from thirdeye.server.engine.interface.step_result import StepResult
 from thirdeye.server.engine.interface.types import EngineDead, Request
 from thirdeye.server.engine.scheduling.prefixes import Prefixes
 from thirdeye.server.engine.scheduling.sequence import Sequence, SequenceStatus
@@ -42,6 +44,7 @@ from thirdeye.server.engine.scheduling.speculation.proposer import (
 )
 from thirdeye.server.engine.scheduling.step_plan import PlanRow, StepPlan
 
+T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 CATCH_UP = 256  # tokens of texts in one step: as long as a prompt's chunk may be
@@ -56,6 +59,11 @@ class Shadow:
     rate: TextRate
     num_known: int = 0  # tokens of the text; behind them are guesses
     num_wanted: int = 0  # guesses in this step
+
+    @property
+    def end(self) -> int:
+        """Tokens up to here can be computed now."""
+        return self.num_known
 
     @property
     def guesses(self) -> list[int]:
@@ -104,33 +112,38 @@ class DraftModel:
         num_cheap = min(room.num_cheap, room.num_all)
         if num_cheap <= 0 or self._has_failed or not self._account.may_guess(len(asks)):
             return nothing
+        return self.guarded(lambda: self._guess(asks, num_cheap), nothing)
+
+    def guarded(self, work: Callable[[], T], otherwise: T) -> T:
+        """Do something that takes time and may fail: nobody needs a guess."""
         started = self._clock()
         try:
-            guesses = self._guess(asks, num_cheap)
+            return work()
         except (torch.AcceleratorError, EngineDead):
             raise
-        except Exception:  # nobody needs a guess
+        except Exception:
             logger.exception("the draft model failed: nothing is guessed any more")
             self._has_failed = True
-            return nothing
-        self._seconds += self._clock() - started
-        return guesses
+            return otherwise
+        finally:
+            self._seconds += self._clock() - started
 
     def release(self, sequence: Sequence) -> None:
-        shadow: Shadow | None = sequence.drafter
+        shadow: Shadow | None = sequence.drafters.pop(self, None)
         if shadow is not None:
             self._blocks.free(shadow.sequence.blocks)
-            sequence.drafter = None
 
     def judge(self, sequence: Sequence, num_right: int, num_guesses: int) -> None:
-        shadow: Shadow | None = sequence.drafter
+        shadow: Shadow | None = sequence.drafters.get(self)
         if shadow is not None:
             shadow.rate.judge(num_right, num_guesses)
         self._account.judge(num_right, num_guesses, self._num_texts)
 
-    def stepped(self, seconds: float, num_tokens: int, num_texts: int) -> None:
-        self._num_texts = num_texts
-        self._account.step(seconds, num_tokens)
+    def stepped(self, plan: StepPlan, result: StepResult) -> None:
+        if all(row.num_scheduled_tokens == row.num_samples for row in plan.rows):
+            self._num_texts = len(plan.rows)
+            seconds = result.forward_seconds + result.sample_seconds
+            self._account.step(seconds, plan.num_scheduled_tokens)
 
     def counts(self) -> ProposerCounts:
         return ProposerCounts(self._seconds, self._has_failed or self._account.is_off)
@@ -151,8 +164,12 @@ class DraftModel:
         while rows:
             round_started = self._clock()
             due = self._run(rows)
+            seconds = self._clock() - round_started
             if all(row.num_scheduled_tokens <= FEW_BEHIND for _, row in rows):
-                rounds.append(self._clock() - round_started)
+                rounds.append(seconds)
+            else:
+                num_tokens = sum(row.num_scheduled_tokens for _, row in rows)
+                self._account.caught_up(seconds, num_tokens)
             rows = [(shadow, next_row(shadow.sequence)) for shadow in due]
         round_seconds = sum(rounds) / len(rounds) if rounds else 0.0
         self._account.guessed(self._clock() - started, round_seconds)
@@ -160,13 +177,19 @@ class DraftModel:
 
     def _ready(self, sequence: Sequence, limit: int, cost: float) -> Shadow | None:
         """The shadow of a text, if guesses are worth it and there is room for them."""
-        shadow: Shadow | None = sequence.drafter
+        shadow: Shadow | None = sequence.drafters.get(self)
         if shadow is None:
-            shadow = sequence.drafter = Shadow(make_shadow(sequence), self._account.new_text())
+            shadow = Shadow(make_shadow(sequence), self._account.new_text())
+            sequence.drafters[self] = shadow
         shadow.follow(sequence.token_ids)
         shadow.num_wanted = min(limit, shadow.rate.num_wanted(shadow.num_known, cost))
         own, num_tokens = shadow.sequence, shadow.num_known + shadow.num_wanted
         if not shadow.num_wanted or num_tokens > self._config.max_model_len:
+            return None
+        num_behind = shadow.num_known - own.num_computed_tokens
+        num_left = sequence.max_tokens - sequence.num_generated_tokens
+        rate = shadow.rate.rate
+        if num_behind > FEW_BEHIND and not self._account.pays(rate, num_behind, num_left):
             return None
         if not own.blocks.tables:
             prefix = self._prefixes.find(own)
@@ -183,7 +206,7 @@ class DraftModel:
         for shadow in shadows:
             own = shadow.sequence
             start = own.num_computed_tokens
-            end = min(shadow.num_known, start + left)
+            end = min(shadow.end, start + left)
             left -= end - start
             if end > start:
                 is_there = end == shadow.num_known
@@ -198,23 +221,26 @@ class DraftModel:
             own = shadow.sequence
             own.num_computed_tokens = row.end
             if row.end <= shadow.num_known:
-                self._prefixes.publish(row)
+                self._publish(shadow, row)
             if not row.is_sampled or found.error is not None:
                 continue
-            if self._ends(own.request, found.token_ids):
+            if self._is_end(own.request, found.token_ids):
                 continue
             own.token_ids += found.token_ids
             if len(shadow.guesses) < shadow.num_wanted and not found.is_complete:
                 still.append(shadow)
         return still
 
-    def _ends(self, request: Request, token_ids: list[int]) -> bool:
+    def _publish(self, shadow: Shadow, row: PlanRow) -> None:  # noqa: ARG002  # a head's are its own
+        self._prefixes.publish(row)
+
+    def _is_end(self, request: Request, token_ids: list[int]) -> bool:
         """Behind the last token of an answer nothing is of use, and so it is itself."""
         return token_ids[0] in self._eos and not request.sampling.ignore_eos
 
     def check_integrity(self, running: Seq[Sequence]) -> None:
         """Every block is accounted for by the shadows of the running sequences alone."""
-        shadows: list[Shadow | None] = [sequence.drafter for sequence in running]
+        shadows: list[Shadow | None] = [sequence.drafters.get(self) for sequence in running]
         self._blocks.check_integrity(s.sequence.blocks for s in shadows if s is not None)
 
 
@@ -224,12 +250,12 @@ def next_row(sequence: Sequence) -> PlanRow:
     return PlanRow(sequence, end - 1, end, end - 1, end - 1, is_sampled=True)
 
 
-def make_shadow(sequence: Sequence) -> Sequence:
+def make_shadow(sequence: Sequence, adapter: int = 0) -> Sequence:
     """Without what is asked for beside tokens."""
     request = sequence.request
     sampling = replace(request.sampling, logprobs=None, prompt_logprobs=None)
     shadow = Sequence(
-        request=replace(request, sampling=sampling, adapter=0),
+        request=replace(request, sampling=sampling, adapter=adapter),
         max_tokens=sequence.max_tokens,
         arrival=sequence.arrival,
         timings=SequenceTimings(arrived_at=0.0),

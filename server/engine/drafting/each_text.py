@@ -35,9 +35,9 @@ class EachText(FreeGuesses):
                 proposed.append([])
                 continue
             few = max(0, min(limit, room.num_cheap - num_taken))
-            drafter: Drafter | None = sequence.drafter
+            drafter: Drafter | None = sequence.drafters.get(self)
             if drafter is None:
-                drafter = sequence.drafter = self._make_drafter()
+                drafter = sequence.drafters[self] = self._make_drafter()
             prompt_end = sequence.num_prompt_tokens
             guesses = drafter.propose(sequence.token_ids, prompt_end, few, limit)
             num_taken += len(guesses)

@@ -61,8 +61,12 @@ class ModelRunner:
         device: torch.device | str,
         sampler: Sampler = sample,
         adapter_slots: Mapping[int, int] = NO_SLOTS,
+        *,
+        tells_hidden: bool = False,
     ) -> None:
-        """`adapter_slots`: where the model's adapters lie, of those that are loaded now."""
+        """`adapter_slots`: where the model's adapters lie, of those that are loaded now.
+        `tells_hidden`: results have the final hidden states."""
+        self._tells_hidden = tells_hidden
         self._forward: Callable[[ForwardBatch], Tensor] = lambda batch: model(batch, kv_cache)
         self._forward_hidden: Callable[[ForwardBatch], tuple[Tensor, Tensor]] = lambda batch: (
             model.with_hidden(batch, kv_cache)
@@ -79,17 +83,19 @@ class ModelRunner:
             logits, hidden = self._compute(plan)
             computed = time.perf_counter()
             result = self._read(logits, make_spans(plan.rows))
-            if hidden is not None:
+            if hidden is not None and has_embedding(plan):
                 result = with_sums(result, plan.rows, hidden)
+            if self._tells_hidden:
+                result = replace(result, hidden=hidden)
         sampled = time.perf_counter()
         return replace(
             result, forward_seconds=computed - started, sample_seconds=sampled - computed
         )
 
     def _compute(self, plan: StepPlan) -> tuple[Tensor, Tensor | None]:
-        """Logits [S, vocab_size], and hidden states [T, hidden_size] if a row is an embedding."""
+        """Logits [S, vocab_size], and hidden states [T, hidden_size] if anybody asks for them."""
         batch = build_batch(plan, self._block_size, self._device, self._adapter_slots)
-        if True not in [row.is_embedding for row in plan.rows]:
+        if not (self._tells_hidden or has_embedding(plan)):
             return self._forward(batch).float(), None
         logits, hidden = self._forward_hidden(batch)
         return logits.float(), hidden
@@ -110,6 +116,10 @@ class ModelRunner:
             else:
                 results.append(make_result(span, own, token_ids, logprobs))
         return StepResult(results)
+
+
+def has_embedding(plan: StepPlan) -> bool:
+    return True in [row.is_embedding for row in plan.rows]
 
 
 def score(

@@ -1,6 +1,7 @@
 """What a step gives back, row by row in the order of its plan."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from thirdeye.server.engine.interface.types import ErrorCode, TokenLogprobs
 
@@ -29,3 +30,4 @@ class StepResult:
     rows: list[RowResult]
     forward_seconds: float = 0.0
     sample_seconds: float = 0.0
+    hidden: Any = None  # tensor [T, hidden_size]: final hidden states, where a proposer reads them

@@ -330,7 +330,7 @@ class Scheduler:
     def update(self, plan: StepPlan, result: StepResult) -> list[StepOutput]:
         """Take in what a step computed; what each request has to be told about it."""
         outputs: list[StepOutput] = []
-        self._speculator.stepped(plan, result.forward_seconds + result.sample_seconds)
+        self._speculator.stepped(plan, result)
         for row, row_result in zip(plan.rows, result.rows, strict=True):
             if row.sequence.status is SequenceStatus.FINISHED:
                 self._states.drop(row)

@@ -67,7 +67,7 @@ class Sequence:
         default_factory=list
     )  # of tokens 1.., as they come
     hidden_sums: list[int] = field(default_factory=list)  # of an embedding, up to what is computed
-    drafter: Any = None  # what a `Proposer` keeps of it, once it has decoded in a small batch
+    drafters: dict[Any, Any] = field(default_factory=dict)  # what each `Proposer` keeps of it
     matcher: Matcher | None = None  # of its grammar, once it is ready
     num_preemptions: int = 0
 

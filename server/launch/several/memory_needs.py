@@ -15,6 +15,7 @@ from thirdeye.server.launch.opened_model import OpenedModel
 from thirdeye.server.launch.several.model_specs import ModelsUnclear
 from thirdeye.server.settings.engine_settings import GIB
 from thirdeye.server.settings.settings import Settings
+from thirdeye.weights.architectures.common.guessing_head import head_config
 from thirdeye.weights.checkpoint import open_checkpoint
 from thirdeye.weights.resolve import resolve_model
 
@@ -58,6 +59,8 @@ def needed_bytes(settings: Settings, opened: OpenedModel) -> int:
     if settings.speculation.draft is not None:
         config = open_checkpoint(resolve_model(settings.speculation.draft)).config
         weights += max(row.weights for row in _rows(settings, config))
+    if settings.speculation.speculation == "mtp":
+        weights += max(row.weights for row in _rows(settings, head_config(opened.config)))
     besides = GPU_BYTES if is_on_gpu(settings) else PROCESS_BYTES
     return weights + kv + besides * ranks
 

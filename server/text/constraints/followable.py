@@ -22,8 +22,9 @@ from thirdeye.server.text.constraints.json_schema import (
     subschemas,
     subschemas_of,
 )
-from thirdeye.server.text.constraints.number_caps import cap_numbers, narrow
-from thirdeye.server.text.constraints.open_values import OpenValues
+from thirdeye.server.text.constraints.rewrites.counted_properties import list_sets
+from thirdeye.server.text.constraints.rewrites.number_caps import cap_numbers, narrow
+from thirdeye.server.text.constraints.rewrites.open_values import OpenValues
 from thirdeye.server.text.constraints.schema_keywords import ANNOTATIONS, FORMATS, RULES
 from thirdeye.server.text.constraints.string_terminals import FORMAT_PATTERNS
 
@@ -103,6 +104,7 @@ class _Rewriter:
         if self._closes and not is_part and _may_be_closed(node):
             node["additionalProperties"] = False
         if self.open_values is not None:
+            list_sets(node)
             if not is_part:
                 self.open_values.cap(node)
             cap_numbers(node)

@@ -5,10 +5,15 @@ Most take the arguments as an object and an empty content beside a call. Some pu
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-_NAME = "canary"
+from thirdeye.server.text.events import ToolCallDelta
+from thirdeye.server.text.tools.families.call_form import CallForm, CallIds
+from thirdeye.server.text.tools.families.form_parser import FormParser, new_id
+from thirdeye.server.text.tools.families.form_table import HARMONY_CALLS
+
+_NAME, _ID = "canary", "call00000"
 _OBJECT = {_NAME: _NAME}
 _TEXT = f'{{"{_NAME}": "{_NAME}"}}'
 _AS_PYTHON = f"{{'{_NAME}'"  # an object that was written as if it were a text
@@ -35,6 +40,14 @@ class SampleCalls:
         made = [text for text in self._made.values() if text is not None and _NAME in text]
         return not made or any(_HERMES.search(text) for text in made)
 
+    def find_form(self, forms: Iterable[CallForm]) -> CallForm | None:
+        """The first of them by which the template's own calls are read; the first one of all where
+        it writes none."""
+        if not self.are_written:
+            return next(iter(forms), None)
+        made = [text for form, text in self._made.items() if text and self._is_good(*form)]
+        return next((f for f in forms if any(_reads(f, text) for text in made)), None)
+
     @property
     def want_text(self) -> bool:
         """Whether arguments have to be given as JSON text."""
@@ -56,11 +69,28 @@ class SampleCalls:
         return content is not None or "None" not in text
 
 
+def _reads(form: CallForm, text: str) -> bool:
+    """Whether a call of the sample's tool is found in a prompt. Where a call is a whole answer, one
+    may begin wherever its first character stands."""
+    if form is HARMONY_CALLS:
+        return True
+    if form.ids is CallIds.COUNTED:
+        text = text.replace(_ID, new_id(form.ids, _NAME, 0))
+    firsts = {start.lstrip()[0] for start in form.starts}
+    places = [i for i, char in enumerate(text) if char in firsts and form.only_first]
+    return any(_is_called(form, text[place:]) for place in places or [0])
+
+
+def _is_called(form: CallForm, text: str) -> bool:
+    pieces = FormParser(form, {}).feed(text)
+    return any(isinstance(piece, ToolCallDelta) and piece.name == _NAME for piece in pieces)
+
+
 def _messages(content: str | None, arguments: object) -> list[dict[str, Any]]:
     function = {"name": _NAME, "arguments": arguments}
-    call = {"id": "call00000", "type": "function", "index": 0, "function": function}
+    call = {"id": _ID, "type": "function", "index": 0, "function": function}
     return [
         {"role": "user", "content": "Hi"},
         {"role": "assistant", "content": content, "tool_calls": [call]},
-        {"role": "tool", "content": "1", "name": "tool", "tool_call_id": "call00000"},
+        {"role": "tool", "content": "1", "name": "tool", "tool_call_id": _ID},
     ]

@@ -4,10 +4,12 @@ import string
 
 from thirdeye.server.text.tools.definitions import MAX_NAME_CHARS, NAME_CHARS
 
+_ALPHANUMERIC = string.ascii_letters + string.digits
+
 
 class Frame:
     """Compares characters with a pattern: a space is any white space or none, `*` a name, `#`
-    digits or none, all else is itself."""
+    digits or none, `@` letters and digits or none, all else is itself."""
 
     def __init__(self, pattern: str) -> None:
         self.pattern = pattern
@@ -27,6 +29,9 @@ class Frame:
                     return True
             elif wanted == "#":
                 if char in string.digits:
+                    return True
+            elif wanted == "@":
+                if char in _ALPHANUMERIC:
                     return True
             elif wanted == "*":
                 if char in NAME_CHARS and len(self.name) < MAX_NAME_CHARS:

@@ -3,11 +3,11 @@
 // asks for the rest, and the server goes on with the very tokens it would have drawn.
 import { cardOf, post, server, stream } from "../api.js";
 import { bodyOf } from "./request.js";
-import { find, save } from "./store.js";
+import { find, isGone, save } from "./store.js";
 
 const SAVE_EVERY = 1000; // ms
 
-const running = new Map(); // chat id -> {chat, controller, isReading, timer}
+const running = new Map(); // chat id -> {chat, message, controller, isReading, timer}
 let isLeaving = false;
 
 addEventListener("pagehide", () => {
@@ -26,14 +26,20 @@ export function stop(chat) {
   running.get(chat.id)?.controller.abort();
 }
 
+/** Another tab has written a chat (its text), or deleted it (null): what is stopped there, or gone, ends here. */
+export function heed(id, text) {
+  const own = running.get(id);
+  if (own && (text === null || JSON.parse(text).messages?.[own.message.id]?.state === "stopped")) stop(own.chat);
+}
+
 /** Reads `message` of `chat` to its end. `changed(chat, message)` is told of all that comes, and last
  * of the end. Where another tab reads it, this one waits, and goes on if that tab is closed. */
 export async function readAnswer(chat, message, changed) {
-  const own = { chat, controller: new AbortController(), isReading: false, timer: null };
+  const own = { chat, message, controller: new AbortController(), isReading: false, timer: null };
   running.set(chat.id, own);
   const read = async () => {
-    const latest = find(chat.id)?.messages[message.id];
-    if (latest?.at > message.at) Object.assign(message, latest);
+    catchUp(chat, message);
+    if (isGone(chat.id)) message.state = "stopped";
     if (message.state !== "streaming") return; // the other tab came to its end
     own.isReading = true;
     await receiveAll(chat, message, changed, own.controller.signal);
@@ -41,11 +47,27 @@ export async function readAnswer(chat, message, changed) {
   try {
     await alone(`thirdeye.answer.${message.id}`, own.controller.signal, read);
   } catch (error) {
-    if (error.name !== "AbortError") throw error; // stopped waiting for another tab
+    if (error.name !== "AbortError") throw error;
+    endWaiting(chat, message);
   } finally {
     running.delete(chat.id);
     changed(chat, message);
   }
+}
+
+/** With what another tab kept of it last. */
+function catchUp(chat, message) {
+  const latest = find(chat.id)?.messages[message.id];
+  if (latest?.at > message.at) Object.assign(message, latest);
+}
+
+/** Who waited for the tab that reads has stopped: so that one stops, too. */
+function endWaiting(chat, message) {
+  catchUp(chat, message);
+  if (message.state !== "streaming") return;
+  message.state = "stopped";
+  message.at = Date.now();
+  if (find(chat.id)) save(chat, false);
 }
 
 /** Runs `act` in one tab at a time. Over plain HTTP there are no locks: two tabs then read the same. */
@@ -96,7 +118,8 @@ function saveSoon(chat) {
   const own = running.get(chat.id);
   own.timer ??= setTimeout(() => {
     own.timer = null;
-    if (own.isReading) save(chat, false);
+    if (isGone(chat.id)) own.controller.abort(); // another tab deleted it: it is not brought back
+    else if (own.isReading) save(chat, false);
   }, SAVE_EVERY);
 }
 

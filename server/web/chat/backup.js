@@ -56,7 +56,8 @@ function takeNew(own, chat) {
 
 function asChat(chat) {
   if (Array.isArray(chat?.messages)) {
-    const made = fromList(chat.messages.filter(Boolean), { title: text(chat.title), updated: Date.now() });
+    const title = text(chat.title);
+    const made = fromList(chat.messages.filter(Boolean), { title, named: title !== "", updated: Date.now() });
     return pathOf(made).length ? made : null;
   }
   return chat?.messages && typeof chat.messages === "object" ? cleaned(chat) : null;

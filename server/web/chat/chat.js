@@ -1,7 +1,7 @@
 // The chat on screen: one path through its tree of messages, and what can be done with each of them.
 import { server } from "../api.js";
 import { $, el } from "../dom.js";
-import { isBusy, isReadHere, readAnswer, stop } from "./answers.js";
+import { heed, isBusy, isReadHere, readAnswer, stop } from "./answers.js";
 import * as composer from "./composer.js";
 import * as drawer from "./drawer.js";
 import { drawInto, messageNode } from "./message.js";
@@ -26,7 +26,7 @@ export function mount(look) {
   $("stop").addEventListener("click", () => stop(chat));
   $("log").addEventListener("grown", () => scroll());
   document.addEventListener("keydown", (event) => event.key === "Escape" && stop(chat));
-  addEventListener("storage", ({ key }) => followOthers(idOf(key)));
+  addEventListener("storage", ({ key, newValue }) => followOthers(idOf(key), newValue));
   addEventListener("storage-failed", () => tell("This browser keeps no more chats: it is full, or set to keep nothing. Export them, and delete some."));
   const last = sessionStorage.getItem(OPEN);
   open((last === "new" ? null : find(last) ?? chats()[0]) ?? fresh(), false);
@@ -52,9 +52,10 @@ function open(next, focus = true) {
   if (server.model) goOnReading();
 }
 
-/** Another tab has changed a chat. */
-function followOthers(id) {
+/** Another tab has changed a chat, or deleted it. */
+function followOthers(id, text) {
   if (!id) return;
+  heed(id, text);
   const isShown = id === chat.id && find(id) && !isReadHere(id);
   if (isShown && !$("log").querySelector(".editor")) drawAll();
   else drawer.draw();

@@ -51,6 +51,9 @@ function titleOf(chat) {
   return (first?.content || first?.files?.[0]?.name || "").trim().split("\n")[0].slice(0, 60);
 }
 
+/** Whether a chat that was kept is deleted, here or in another tab. */
+export const isGone = (id) => known.has(PREFIX + id) && readRaw(PREFIX + id) === null;
+
 export function forget(id) {
   remove(PREFIX + id);
   known.delete(PREFIX + id);

@@ -56,8 +56,12 @@ export function layerNorm(x, eps = 0) {
   return Array.from(x, (value) => (value - middle) / Math.sqrt(std ** 2 + eps));
 }
 
-/** Whether a query sees a key: not what comes later, and not what has left a window. */
-export const sees = (query, key, window) => key <= query && (!window || query - key < window);
+/** Whether a query sees a key: not what comes later, nor what has left a window, nor what is of a stretch before.
+ * `band`: {size, isChunk} or null. */
+export function sees(query, key, band) {
+  if (key > query || !band) return key <= query;
+  return band.isChunk ? Math.floor(key / band.size) === Math.floor(query / band.size) : query - key < band.size;
+}
 
 /** How far each pair of channels turns from one token to the next: measured on a vector before and after. */
 export function turns(before, after, position, dim) {

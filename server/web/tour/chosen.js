@@ -2,16 +2,18 @@
 import { el, visible } from "../dom.js";
 import { row } from "./arithmetic.js";
 import { inspect } from "./look.js";
+import { hasMlp } from "./model.js";
 
 const MAX_TRIED = 4; // heads whose patterns are looked at
 
 /** A head to begin with: of those that look most at the token before, with random tokens, the one that does so most
  * for the token that asks here. Where heads have no scores, the first head of the first layer that attends. */
 export async function startingHead(model, { query, key }, ids, signal) {
-  const first = Array.from({ length: model.num_layers }, (_, layer) => layer).find((layer) => !model.design.state_layers.includes(layer)) ?? 0;
+  const looks = (layer) => !model.design.state_layers.includes(layer);
+  const first = Array.from({ length: model.num_layers }, (_, layer) => layer).find(looks) ?? 0;
   try {
     const { previous_token: shares } = (await headScores(model, signal)).kinds;
-    const every = shares.flatMap((heads, layer) => heads.map((share, head) => ({ layer, head, share: share ?? 0 })));
+    const every = shares.flatMap((heads, layer) => heads.map((share, head) => ({ layer, head, share: share ?? 0 }))).filter(({ layer }) => looks(layer));
     const most = every.sort((a, b) => b.share - a.share).slice(0, MAX_TRIED).filter(({ share }) => share >= every[0].share / 2);
     const [layers, heads] = ["layer", "head"].map((name) => [...new Set(most.map((one) => one[name]))]);
     const found = await inspect(ids, { include: ["pattern"], layers, heads, positions: [query] }, signal);
@@ -41,13 +43,13 @@ export function choices(names, tour, model) {
   const tokens = tour.tokens.map(({ token }, i) => [i, `${i}: ${visible(token)}`]);
   const offered = {
     layer: ["Layer", numbers(model.num_layers).filter(([i]) => !model.design.state_layers.includes(i))],
-    anyLayer: ["Layer", numbers(model.num_layers)],
+    mlpLayer: ["Layer", numbers(model.num_layers).filter(([i]) => hasMlp(model, i))],
     head: ["Head", numbers(model.num_heads)],
     query: ["Token that asks", tokens],
     token: ["Token", tokens],
     key: ["Token looked at", tokens.slice(0, tour.chosen.query + 1)],
   };
-  const fields = { anyLayer: "layer", token: "query" };
+  const fields = { token: "query" };
   return names.map((name) => {
     const [label, options] = offered[name];
     const field = fields[name] ?? name;
@@ -57,8 +59,19 @@ export function choices(names, tour, model) {
   });
 }
 
-/** No token looks ahead: with the one that asks the other comes back too. */
+/** No token looks ahead: with the one that asks the other comes back too. Steps about heads and those about MLPs look
+ * at one layer, if that has both. */
 function change(field, value, tour) {
-  const key = field === "query" ? { key: Math.min(tour.chosen.key, value) } : {};
-  tour.choose({ [field]: value, ...key });
+  const { model, chosen } = tour;
+  const changes = { [field]: value };
+  if (field === "query") changes.key = Math.min(chosen.key, value);
+  if (field === "mlpLayer" && !model.design.state_layers.includes(value)) changes.layer = value;
+  tour.choose(changes);
+}
+
+/** Of a step about MLPs: that of the head, or the next one that has any. */
+export function mlpLayerOf(model, { layer, mlpLayer }) {
+  if (mlpLayer !== undefined) return mlpLayer;
+  const having = Array.from({ length: model.num_layers }, (_, i) => i).filter((i) => hasMlp(model, i));
+  return having.find((i) => i >= layer) ?? having.at(-1) ?? layer;
 }

@@ -9,7 +9,7 @@ export const FIGURES = {
   "sink": 0.757,
   "fried before layer 0": 1.0, "fried before layer 5": 0.971, "fried at the end": 0.938,
   "loss of the first half": 14.0, "loss of the second half": 3.08,
-  "heads": 270, "heads above 0.1": 5, "L0H1 zero": 1.35, "L0H1 mean": 0.0496,
+  "heads": 270, "heads above the noise": 270, "heads above 0.1": 5, "L0H1 zero": 1.35, "L0H1 mean": 0.0496,
   "layer 15 mean": 0.0562, "layer 15 rms": 7.93, "layer 15 std": 7.93,
   "first token before layer 0": 2.18, "first token at its longest": 24600, "last token before layer 12": 173,
   "attention in the layers": 0.25, "attention in all": 0.197,

@@ -15,7 +15,7 @@ function partsOf({ design, isKnown }) {
     [["tokens", "tokens"], ["embedding", "embeddings"], ...(isRotary ? [] : [["position", positions]])],
     [
       ...before, ["qkv", design.qk_norm ? "Q, K normed, V" : "Q, K, V"], ...(isRotary ? [["position", positions]] : []),
-      ["scores", "scores of pairs"], ["mask", design.windows?.length ? "mask, window" : "mask"], ["softmax", "softmax"],
+      ["scores", "scores of pairs"], ["mask", design.windows?.length ? "mask, window" : design.chunks?.length ? "mask, stretches" : "mask"], ["softmax", "softmax"],
       ["values", "sum of values"], ["heads", "heads together"], ...behind, ["add", "+ to the stream"], ...before, ...mlp, ...behind, ["add", "+ to the stream"],
     ],
     [["norm", "norm"], ["next", "next token"]],
@@ -42,7 +42,8 @@ export function map(model, lit) {
   const bottom = y + 2;
   y += 12;
   groups[2].forEach((part) => box(part, 0));
-  const times = model.isKnown ? `× ${model.num_layers} layers` : "× layers";
+  const { num_layers: count, design: { state_layers: others } } = model; // a block of those that have heads
+  const times = model.isKnown ? `× ${others.length ? `${count - others.length} of ` : ""}${count} layers` : "× layers";
   const isLit = (name) => (lit.includes(name) ? " lit" : "");
   picture.setAttribute("viewBox", `0 0 ${WIDTH} ${y}`);
   picture.append(

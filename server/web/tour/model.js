@@ -1,15 +1,22 @@
 // What the served model is, in words. It comes with the first look; until then nothing is claimed of it.
 import { counted } from "./draw.js";
 
-const NO_DESIGN = { norm: "", positions: "", windows: [], experts: null, state_layers: [], kv_heads: [], rope_dims: [] };
+const NO_DESIGN = { norm: "", positions: "", windows: [], chunks: [], experts: null, state_layers: [], lone_mlps: [], kv_heads: [], rope_dims: [] };
 
 export const UNKNOWN = { isKnown: false, design: NO_DESIGN, num_layers: 0, num_heads: 0, num_kv_heads: 0 };
 
 export const NORMS = { rms_norm: "RMSNorm", layer_norm: "LayerNorm" };
 export const POSITIONS = { rotary: "rotary positions", learned: "added positions", alibi: "ALiBi", none: "no positions" };
 
-/** The window of a layer, if it has one. */
-export const windowOf = ({ design }, layer) => design.windows[layer] ?? null;
+/** What a layer's tokens see besides the causal mask: the last so many, or those of their own stretch; null: all. */
+export function bandOf({ design }, layer) {
+  const [window, chunk] = [design.windows[layer], design.chunks[layer]];
+  if (chunk) return { size: chunk, isChunk: true };
+  return window ? { size: window, isChunk: false } : null;
+}
+
+/** Whether a layer has an MLP: in some models each is one thing alone. */
+export const hasMlp = ({ design }, layer) => !design.lone_mlps.length || design.lone_mlps.includes(layer);
 
 /** How many numbers of a head a layer turns. */
 export const turnedOf = ({ design }, layer) => design.rope_dims[layer] ?? design.rope_dim;
@@ -31,21 +38,41 @@ export function mlpName({ design }) {
   return design.gated_mlp ? `gated MLP (${design.activation})` : `MLP (${design.activation})`;
 }
 
+/** So many of a model's layers, in words. */
+export function amongLayers({ num_layers: all }, count) {
+  return `${count === all ? "each" : count} of ${counted(all, "layer")}`;
+}
+
 /** One line: this model beside the one that texts describe. */
 export function strip(model) {
   if (!model.isKnown) return "";
   const { design } = model;
-  const heads = isGrouped(model)
-    ? `${model.num_heads} query heads on ${groupsOf(model)} in each of ${counted(model.num_layers, "layer")}`
-    : `${counted(model.num_heads, "head")} in each of ${counted(model.num_layers, "layer")}`;
+  const where = amongLayers(model, model.num_layers - design.state_layers.length);
+  const heads = isGrouped(model) ? `${model.num_heads} query heads on ${groupsOf(model)} in ${where}` : `${counted(model.num_heads, "head")} in ${where}`;
   const facts = [
     NORMS[design.norm], POSITIONS[design.positions], heads, design.latent && `keys and values made of a latent of ${design.latent.size} numbers`, design.qk_norm && "normed queries and keys",
-    windowsOf(design), design.state_layers.length && `a state in place of heads in ${counted(design.state_layers.length, "layer")}`, mlpName(model), design.tensor_format && `weights as ${design.tensor_format}`,
+    ...bandsOf(design), ...othersOf(design), mlpName(model), design.tensor_format && `weights as ${design.tensor_format}`,
   ];
   return `Here: ${facts.filter(Boolean).join(", ")}. The text describes GPT-3: LayerNorm, added positions, 96 heads in each of 96 layers, MLP (gelu).`;
 }
 
-function windowsOf({ windows }) {
-  const sizes = [...new Set(windows.filter(Boolean))];
-  return sizes.length ? `a window of ${sizes.join(" or ")} tokens in ${counted(windows.filter(Boolean).length, "layer")}` : "";
+function bandsOf({ windows, chunks }) {
+  const told = (all, what) => {
+    const sizes = [...new Set(all.filter(Boolean))].map((size) => size.toLocaleString("en"));
+    return sizes.length ? `${what} of ${sizes.join(" or ")} tokens in ${counted(all.filter(Boolean).length, "layer")}` : "";
+  };
+  return [told(windows, "a window"), told(chunks, "stretches")];
+}
+
+/** How many layers keep a state in place of heads. */
+export const statesOf = ({ state_layers: headless, lone_mlps: alone }) => headless.length - alone.length;
+
+/** What layers have in place of heads, or beside them. */
+function othersOf(design) {
+  const { lone_mlps: alone, state_beside: isBeside } = design;
+  const states = statesOf(design);
+  return [
+    states > 0 && `a state in place of heads in ${counted(states, "layer")}`, isBeside && "a state beside the heads",
+    alone.length && `an MLP alone in ${counted(alone.length, "layer")}, and none in the others`,
+  ];
 }

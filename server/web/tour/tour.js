@@ -2,7 +2,7 @@
 import { el, visible } from "../dom.js";
 import { server } from "../api.js";
 import { formula } from "../markdown/math.js";
-import { choices, startingHead } from "./chosen.js";
+import { choices, mlpLayerOf, startingHead } from "./chosen.js";
 import * as looking from "./look.js";
 import { map } from "./map.js";
 import { strip, UNKNOWN } from "./model.js";
@@ -105,7 +105,7 @@ async function run() {
     await new Promise((done) => setTimeout(done, PAUSE));
     signal.throwIfAborted();
     await prepare(step, signal);
-    const tour = context(signal);
+    const tour = context(signal, step);
     offer(step, tour);
     const found = await step.ask(tour);
     signal.throwIfAborted();
@@ -185,15 +185,16 @@ async function learn(step, signal) {
 }
 
 /** What a step works with. */
-function context(signal) {
+function context(signal, { controls = [] }) {
+  const ofMlp = controls.includes("mlpLayer") && { mlpLayer: mlpLayerOf(model, chosen) };
   return {
-    model, signal, chosen, text, ids: tokens.ids, tokens: tokens.list, next: tokens.next,
+    model, signal, chosen: ofMlp ? { ...chosen, ...ofMlp, layer: ofMlp.mlpLayer } : chosen, text, ids: tokens.ids, tokens: tokens.list, next: tokens.next,
     numTokens: tokens.ids.length + tokens.numCut,
     name: (position) => `“${visible(tokens.list[position].token)}”`,
     look: (options, prompt = tokens.ids) => looking.inspect(prompt, options, signal),
     tell: (says) => (parts.says.textContent = says),
     choose: (changes) => {
-      Object.assign(chosen, changes);
+      Object.assign(chosen, "layer" in changes && { mlpLayer: undefined }, changes); // steps about MLPs follow the head's
       run();
     },
     add: (token) => {

@@ -258,6 +258,12 @@ ROWS: list[tuple[dict[str, Any], str | None, str | None, str]] = [
         {"input": [ITEM, {"type": "item_reference"}]},
         "input[1].type",
         "unsupported_value",
+        "send the item itself",
+    ),
+    (
+        {"input": [ITEM, {"type": "item"}]},
+        "input[1].type",
+        "unsupported_value",
         "'message'",
     ),
     (

@@ -278,13 +278,14 @@ def test_special_literals_are_tokens_in_prompts_and_text_in_messages() -> None:
     assert EOS not in engine.requests[1].prompt_token_ids
 
 
-def test_template_switches() -> None:
+@pytest.mark.parametrize("word", ["prefix", "partial"])
+def test_template_switches(word: str) -> None:
     engine = fake_engine()
     history = [*CHAT["messages"], {"role": "assistant", "content": "I am"}]
     post(CHAT_URL, CHAT | {"messages": history, "continue_final_message": True}, engine)
     post(CHAT_URL, CHAT | {"add_generation_prompt": False}, engine)
     post(CHAT_URL, CHAT | {"add_special_tokens": True}, engine)
-    prefixed = [*CHAT["messages"], history[-1] | {"prefix": True}]
+    prefixed = [*CHAT["messages"], history[-1] | {word: True}]
     post(CHAT_URL, CHAT | {"messages": prefixed}, engine)
     post(CHAT_URL, CHAT | {"messages": [*prefixed, *CHAT["messages"]]}, engine)
     asked = [request.prompt_token_ids for request in engine.requests]

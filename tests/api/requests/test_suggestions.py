@@ -18,8 +18,9 @@ from tests.api.requests.client_requests import (
     TEXT_URL,
     tool,
 )
+from tests.api.requests.rule_table import DIALECTS
 from tests.api.support import client_of, fake_engine, ready_state
-from thirdeye.server.api.field_rules.suggestions import suggestion
+from thirdeye.server.api.field_rules.suggestions import _MEANT, suggestion
 from thirdeye.server.launch.asgi_app import create_app
 
 OLLAMA_URL, GENERATE_URL = "/api/chat", "/api/generate"
@@ -60,7 +61,17 @@ SUGGESTED: list[tuple[str, dict[str, Any], str, str]] = [
           ("max_tokens", "num_predict"), ("repetition_penalty", "repeat_penalty"),
           ("topk", "top_k"), ("nump", "num_predict"), ("numPredict", "num_predict"))),
     (CHAT_URL, {"frequencypenalty": 1}, "frequencypenalty", "frequency_penalty"),
+    *((url, {name: 1}, name, f"options.{meant}")
+      for url in (OLLAMA_URL, GENERATE_URL) for name, meant in (
+          ("temperature", "temperature"), ("max_tokens", "num_predict"), ("seed", "seed"),
+          ("stop", "stop"), ("topk", "top_k"), ("n_predict", "num_predict"))),
 ]  # fmt: skip
+ELSEWHERE = {
+    name
+    for models in DIALECTS.values()
+    for model in models
+    for name in (*model.model_fields, *model.refused)
+}
 APP = create_app(ready_state(fake_engine(), max_model_len=2048))
 
 
@@ -100,3 +111,21 @@ def test_a_name_like_none_is_refused_without(path: str, change: dict[str, Any]) 
 def test_half_of_a_name_has_to_be_right() -> None:
     assert suggestion("no", {"n"}) == ", did you mean 'n'?"
     assert suggestion("xy", {"n"}) == "."
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_a_field_of_another_dialect_is_no_misspelling(dialect: str) -> None:
+    """What is suggested in its place has its meaning."""
+    for model in DIALECTS[dialect]:
+        names = {*model.model_fields, *model.refused, *model.other_names}
+        for field in sorted(ELSEWHERE - names):
+            meant = suggestion(field, {*model.model_fields, *model.refused})
+            assert meant == "." or meant.split("'")[1] in _MEANT[field]
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [(MESSAGES_URL, "seed"), (EMBED_URL, "stop"), (TEXT_URL, "tools"), (CHAT_URL, "steps")],
+)
+def test_none_is_suggested_for_it_by_its_letters(path: str, name: str) -> None:
+    assert message_for(path, BODIES[path] | {name: 1}) == f"Unknown parameter '{name}'."

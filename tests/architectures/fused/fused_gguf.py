@@ -1,6 +1,7 @@
 """A GGUF file as `convert_hf_to_gguf.py --fuse-qkv --fuse-gate-up-exps` writes it: what is read
 together lies in one tensor."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import gguf
@@ -30,14 +31,20 @@ def fused(path: Path, to: Path) -> int:
     return made
 
 
-def write(reader: gguf.GGUFReader, tensors: dict[str, np.ndarray], to: Path) -> None:
+def write(
+    reader: gguf.GGUFReader,
+    tensors: dict[str, np.ndarray],
+    to: Path,
+    types: Mapping[str, gguf.GGMLQuantizationType] | None = None,
+) -> None:
+    """`types`: of those that are no numbers but blocks."""
     writer = gguf.GGUFWriter(to, str(reader.fields["general.architecture"].contents()))
     for name, found in reader.fields.items():
         if not name.startswith("GGUF.") and name != "general.architecture":
             kind = found.types[-1] if found.types[0] == gguf.GGUFValueType.ARRAY else None
             writer.add_key_value(name, found.contents(), found.types[0], kind)
     for name, tensor in tensors.items():
-        writer.add_tensor(name, np.ascontiguousarray(tensor))
+        writer.add_tensor(name, np.ascontiguousarray(tensor), raw_dtype=(types or {}).get(name))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

@@ -41,6 +41,14 @@ def test_both_forms_of_heads() -> None:
     assert read().kv_shapes == ((2, 16), (2, 512)) * 2
 
 
+def test_layers_are_numbered_with_as_many_digits_as_the_last() -> None:
+    """As transformers writes them, of ten layers on."""
+    kinds = ["sliding_attention", "full_attention"] * 6
+    own = {"per_layer_config": {f"{layer:02}": OWN for layer in range(1, 12, 2)}}
+    sizes = {"num_hidden_layers": 12, "layer_types": kinds}
+    assert read(**sizes, **own).kv_shapes == ((2, 16), (3, 24)) * 6
+
+
 def test_the_last_layer_sees_all_keys() -> None:
     """Whatever the file says, as in transformers."""
     kinds = ["full_attention", "sliding_attention"] * 2
@@ -54,6 +62,8 @@ def test_the_last_layer_sees_all_keys() -> None:
         ({"rope_theta": 1e4}, "rope_theta"),
         ({"per_layer_config": {"1": OWN}}, "per_layer_config"),
         ({"per_layer_config": {"1": OWN, "3": OWN, "4": OWN}}, "per_layer_config.4"),
+        ({"per_layer_config": {"1": OWN, "3": OWN, "03": OWN}}, "per_layer_config.03"),
+        ({"per_layer_config": {"1": OWN, "3": OWN, "-1": OWN}}, "per_layer_config.-1"),
         ({"per_layer_config": {"1": {"sliding_window": 3}}}, "per_layer_config.1.sliding_window"),
         ({"per_layer_config": {"1": {"head_dim": 7}}}, "per_layer_config.1.head_dim"),
         ({"global_head_dim": 7}, "global_head_dim"),

@@ -12,6 +12,7 @@ PRECISION = "of rounding: we take softmax in 32 bits whatever it says"
 HARMLESS = {
     "attention_dropout": TRAINING, "attn_pdrop": TRAINING, "embd_pdrop": TRAINING,
     "resid_pdrop": TRAINING, "hidden_dropout": TRAINING, "residual_dropout": TRAINING,
+    "resid_dropout": TRAINING, "embed_dropout": TRAINING,
     "embedding_dropout": TRAINING, "dropout": TRAINING, "layerdrop": TRAINING,
     "initializer_range": TRAINING, "init_std": TRAINING,
     "bos_token_id": TOKENS, "eos_token_id": TOKENS, "pad_token_id": TOKENS, "eod_token_id": TOKENS,
@@ -48,6 +49,7 @@ HARMLESS_IN = {  # one class
     "hunyuan_v1_dense": {"rope_parameters.factor": "`alpha` is the whole scaling"},
     "gpt_bigcode": {"num_key_value_heads": "`multi_query` says it"},
     "mpt": {
+        "attn_config.attn_impl": "of who computes",
         "emb_pdrop": TRAINING,
         "embedding_fraction": TRAINING,
         "init_device": TRAINING,
@@ -74,8 +76,8 @@ HARMLESS_IN = {  # one class
         "use_mamba_kernels": "of who computes",
         "moe_shared_expert_overlap": "of what is computed at the same time",
         "n_shared_experts": "transformers has one whatever it says, as wide as its own setting",
-        "num_nextn_predict_layers": "of layers that guess more tokens, which are not read",
-        "mtp_layers_block_type": "of layers that guess more tokens, which are not read",
+        "num_nextn_predict_layers": "of layers that guess more tokens, which change no answer",
+        "mtp_layers_block_type": "of layers that guess more tokens, which change no answer",
     },
     "smollm3": {"sliding_window": "of `use_sliding_window`, which is refused"},
 }

@@ -1,7 +1,8 @@
 """What a draft model is worth on this machine: nothing, prompt lookup and the draft, in turns.
 
-    python -m tests.bench.engine.bench_drafts MODEL DRAFT [--draft-quantize q4_0] [--rounds 2]
-                                        [--max-tokens 96] [--threads 1] [--always] [--only chat]
+    python -m tests.bench.engine.bench_drafts MODEL DRAFT [--quantize none]
+                                        [--draft-quantize q4_0] [--rounds 2] [--max-tokens 96]
+                                        [--threads 1] [--always] [--only chat]
 
 Engines as `thirdeye serve` builds them, processor time of this process, whole answers. For each
 prompt the ratio to the time without guesses; above 1 is a gain. `--always` takes the switch away
@@ -54,6 +55,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("model")
     parser.add_argument("draft")
+    parser.add_argument("--quantize", default="auto", help="of the model; the draft has its own")
     parser.add_argument("--draft-quantize", default="same")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--max-tokens", type=int, default=96)
@@ -64,10 +66,11 @@ def main() -> None:
     if args.always:
         GuessAccount.may_guess = lambda self, num_texts: True  # type: ignore[method-assign]  # a bench's
         TextRate.num_wanted = lambda self, num_tokens, cost: 3  # type: ignore[method-assign]
-    drafting = {"draft": args.draft, "draft_quantize": args.draft_quantize}
+    own = {"quantize": args.quantize}
+    drafting = own | {"draft": args.draft, "draft_quantize": args.draft_quantize}
     engines = {
-        "off": make_engine(args.model, args.threads, speculation="off"),
-        "lookup": make_engine(args.model, args.threads),
+        "off": make_engine(args.model, args.threads, speculation="off", **own),
+        "lookup": make_engine(args.model, args.threads, **own),
         "draft": make_engine(args.model, args.threads, **drafting),
     }
     greedy = SamplingParams(max_tokens=args.max_tokens, temperature=0.0)

@@ -75,7 +75,7 @@ def test_files_of_others_and_files_that_lie(browser: Any, shared: Served, tmp_pa
             "1 chat came in",
         ),
         "parts.json": (
-            json.dumps({"messages": [{"role": "user", "content": [
+            json.dumps({"title": "Of parts", "messages": [{"role": "user", "content": [
                 {"type": "text", "text": "Two"}, {"type": "image_url", "image_url": {"url": "x"}},
                 "parts"]}, {"role": "assistant", "content": {"text": 5}, "reasoning": [{}]}]}),
             "1 chat came in",
@@ -98,7 +98,7 @@ def test_files_of_others_and_files_that_lie(browser: Any, shared: Served, tmp_pa
             page.wait_for_selector(f"#notice:has-text('{says_so}')")
         page.click(f"{PICKS}:has-text('Hi')")
         assert texts(page) == ["Hi", "<b>Hello</b>"]
-        page.click(f"{PICKS}:has-text('Two')")
+        page.click(f"{PICKS}:has-text('Of parts')")
         assert texts(page) == ["Two\n\nparts", ""]
         page.click(f"{PICKS} >> nth=0")
         page.click(f"{PICKS} >> nth=1")

@@ -12,6 +12,7 @@ from tests.browser.conftest import (
     ask,
     connected,
     ended,
+    happens,
     send,
     texts,
     until,
@@ -94,6 +95,52 @@ def test_two_tabs_read_an_answer_once(browser: Any, shared: Served) -> None:
         seen.page.close()
         ended(other, "Once, and for all.")
         assert len(engine.requests) == 1
+
+
+def test_an_answer_is_stopped_from_another_tab(browser: Any, shared: Served) -> None:
+    """One that waits for it; both keep what came."""
+    stuck = shared.use(fake_engine(says("Stop this one."), hang_after=4))
+    with visit(browser, shared.url) as seen:
+        page = seen.page
+        send(page, "Read by two")
+        until(page, f"{KEPT}.includes('Stop')")
+        other = page.context.new_page()
+        other.goto(shared.url)
+        until(other, "document.querySelectorAll('.waiting').length === 1")
+        other.click("#stop")
+        for tab in (other, page):
+            until(tab, "document.querySelectorAll('.waiting').length === 0")
+            assert "stopped by you" in tab.inner_text(".assistant .note")
+            assert tab.inner_text(".assistant .body") == "Stop"
+        happens(page, lambda: shared.settled(stuck))
+
+
+def test_a_chat_deleted_in_one_tab_is_not_brought_back_by_another(
+    browser: Any, shared: Served
+) -> None:
+    """The tab that waited for its answer does not go on with it, nor does one that was reading."""
+    stuck = shared.use(fake_engine(says("Going on."), hang_after=4))
+    with visit(browser, shared.url, **WIDE) as seen:
+        page = seen.page
+        send(page, "Read by two")
+        until(page, "document.querySelector('.assistant .body').innerText.length >= 3")
+        other = page.context.new_page()
+        other.goto(shared.url)
+        until(other, "document.querySelectorAll('.waiting').length === 1")
+        page.click("[aria-label^='Delete']")
+        until(other, "document.querySelectorAll('.waiting').length === 0")
+        assert "stopped" in other.inner_text(".assistant .note")
+        assert len(stuck.requests) == 1
+        assert page.evaluate(KEPT) == ""
+        page.click("text=Undo")
+        page.click("text=Continue")
+        until(page, "document.querySelectorAll('.waiting').length === 1")
+        other.reload()
+        until(other, "document.querySelectorAll('.waiting').length === 1")
+        other.click("[aria-label^='Delete']")  # not by the one that reads
+        until(page, "document.querySelectorAll('.waiting').length === 0")
+        happens(page, lambda: shared.settled(stuck))
+        assert page.evaluate(KEPT) == ""
 
 
 def test_drafts_and_chats_of_version_1_are_kept(browser: Any, shared: Served) -> None:

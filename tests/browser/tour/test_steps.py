@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.api.support import Served, fake_engine, live, ready_state, served_model
-from tests.browser.conftest import connected, served, until, visit
+from tests.browser.conftest import connected, served, texts, until, visit
 from tests.browser.test_axe import violations
 from tests.browser.test_basics import CONTRAST, UNNAMED
 from tests.draws import also_at_night, is_night
@@ -194,3 +194,39 @@ def test_learned_positions_are_shown_without_their_tokens(browser: Any, shared: 
         assert "is added" in seen.page.inner_text("figcaption")
         (edit,) = engine.inspections[-1].edits
         assert (edit.at, edit.change) == ("embed", "zero")
+
+
+def test_layers_that_are_one_thing_alone_are_told_apart(browser: Any, shared: Served) -> None:
+    """A state, an MLP alone, heads that see their own stretch: the line about the model counts
+    them, steps about MLPs are of layers that have one, and steps about heads of those."""
+    design = ModelDesign(
+        positions="none", state_layers=[0, 1], lone_mlps=[1], chunks=[None, None, 4]
+    )
+    engine = shared.use(fake_engine(), info=replace(served_model().info, design=design))
+    with visit(browser, shared.url, "/#tour/6") as seen:
+        page = seen.page
+        at_step(page, 6)
+        strip = page.inner_text(".tour-strip")
+        for said in (
+            "in 1 of 3 layers", "a state in place of heads in 1 layer", "stretches of 4 tokens",
+            "an MLP alone in 1 layer, and none in the others",
+        ):  # fmt: skip
+            assert said in strip
+        assert "\N{MULTIPLICATION SIGN} 1 of 3 layers" in page.text_content(".tour-map")
+        caption = page.inner_text("figcaption")
+        assert "takes away 944 of 1024 scores, with those of other stretches of 4" in caption
+        go(page, 5)
+        assert "is of another stretch of 4 tokens" in page.inner_text("figcaption")
+        for number in (11, 12):
+            go(page, number)
+            assert texts(page, ".tour-controls select >> nth=0") == ["1"]
+            assert "layer 1" in page.inner_text("figcaption")
+        assert engine.inspections[-1].layers == [1]
+        go(page, 7)
+        assert engine.inspections[-1].layers == [2]
+        for number, said in (
+            (3, "layers that keep a state"), (9, "heads in 1 of 3 layers"),
+            (13, "or a state, and the MLP, whichever the layer is"), (14, "more than one shape"),
+        ):  # fmt: skip
+            go(page, number)
+            assert said in page.inner_text(".tour-words"), number

@@ -196,7 +196,7 @@ def keep_blocks_of_the_gone(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a preempted or finished sequence held of the draft model's cache stays taken."""
 
     def mutant(self: DraftModel, sequence: Sequence) -> None:
-        sequence.drafter = None
+        sequence.drafters.clear()
 
     monkeypatch.setattr(DraftModel, "release", mutant)
 

@@ -25,6 +25,8 @@ from tests.model.fused_twins import (
 )
 from tests.model.linear.quantized_twins import METHODS, check_product
 from tests.model.lora.addends_twin import check_addends
+from tests.model.state import state_twins
+from tests.model.state.state_cases import DELTA_NETS, MAMBAS
 from tests.model.steps import Row, make_batch, to_device
 from tests.model.tiny import LLAMA, change
 from thirdeye.model.attention.reference import ReferenceAttention
@@ -35,6 +37,7 @@ from thirdeye.model.linear.rounded import FP8, round_to_fp8
 from thirdeye.model.parts.rope import Rope
 from thirdeye.model.placement import Placement
 from thirdeye.model.state.kv_fp8 import Fp8KVCache
+from thirdeye.model.state_spec import DeltaNetSpec, Mamba2Spec
 from thirdeye.model.transformer import Transformer
 from thirdeye.server.engine.sampling import philox as noise
 
@@ -47,6 +50,7 @@ def checks() -> Iterator[tuple[str, Check]]:
         yield f"norm {dtype}", partial(norms, dtype=dtype)
         yield f"heads {dtype}", partial(heads, dtype=dtype)
         yield f"adapters {dtype}", partial(adapters, dtype=dtype)
+        yield f"states {dtype}", partial(states, dtype=dtype)
     for name in METHODS:
         for rows in (1, 8, 16, 17, 70, 300):
             yield f"{name} product of {rows} rows", partial(product, name=name, rows=rows)
@@ -77,6 +81,16 @@ def norms(device: torch.device, dtype: torch.dtype) -> None:
 def adapters(device: torch.device, dtype: torch.dtype) -> None:
     for shape in ((5, 47), (300, 301), (576, 960)):
         check_addends(shape, Placement(dtype, device))
+
+
+def states(device: torch.device, dtype: torch.dtype) -> None:
+    """Small ones, and those of Qwen3-Next and Nemotron 3; `dtype` is that of LFM2's gates."""
+    state_twins.check_gated_convolution(dtype, device)
+    state_twins.check_convolution(4, 8192, device)
+    for delta in (*DELTA_NETS.values(), DeltaNetSpec(16, 32, 128, 128, 4)):
+        state_twins.check_delta_rule(delta, device)
+    for mamba in (*MAMBAS.values(), Mamba2Spec(64, 8, head_size=64, state_size=128, kernel=4)):
+        state_twins.check_scan(mamba, device)
 
 
 def heads(device: torch.device, dtype: torch.dtype) -> None:

@@ -22,6 +22,7 @@ CONFIGS = {
     "wide": change(LLAMA, hidden_size=80, intermediate_size=600, head_dim=20),
     "mixed": MIXED,
     "gpt2": GPT2,
+    "gated": change(LLAMA, attention_gate=True),
     "parallel": change(GPT2, is_parallel=True),
 }
 KERNELS = ("torch", "native")

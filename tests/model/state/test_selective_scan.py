@@ -7,27 +7,22 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.model.state.test_state_spans import CUT, NUM_STATES, NUM_TOKENS, WHOLE, random
+from tests.model.state.state_cases import (
+    CUT,
+    MAMBAS,
+    NUM_STATES,
+    NUM_TOKENS,
+    WHOLE,
+    numbers_of,
+    random,
+)
 from thirdeye.model.native.library import Library
 from thirdeye.model.native.states.mamba_kernel import SelectiveScanKernel
 from thirdeye.model.state.selective_scan import selective_scan
 from thirdeye.model.state_spec import Mamba2Spec
 
 EPS = 1e-5
-SPECS = {
-    "one group": Mamba2Spec(4, 1, head_size=16, state_size=12, kernel=4),
-    "groups": Mamba2Spec(6, 3, head_size=20, state_size=7, kernel=2),
-    "wide": Mamba2Spec(2, 2, head_size=130, state_size=24, kernel=4),
-    "norm first": Mamba2Spec(6, 2, head_size=20, state_size=9, kernel=3, gates_first=False),
-    "no norm": Mamba2Spec(3, 1, head_size=33, state_size=5, kernel=3, has_norm=False),
-}
-by_spec = pytest.mark.parametrize("name", SPECS)
-
-
-def numbers_of(spec: Mamba2Spec) -> tuple[Tensor, Tensor, Tensor]:
-    """Decay, shift and skip of each head."""
-    heads = spec.num_heads
-    return -random(heads, seed=4).exp(), random(heads, seed=5), random(heads, seed=6)
+by_spec = pytest.mark.parametrize("name", MAMBAS)
 
 
 def by_definition(seen: Tensor, steps: Tensor, spec: Mamba2Spec) -> Tensor:
@@ -52,7 +47,7 @@ def by_definition(seen: Tensor, steps: Tensor, spec: Mamba2Spec) -> Tensor:
 
 @by_spec
 def test_selective_scan(name: str) -> None:
-    spec = SPECS[name]
+    spec = MAMBAS[name]
     seen = random(NUM_TOKENS, spec.channels)
     steps = torch.nn.functional.softplus(random(NUM_TOKENS, spec.num_heads, seed=1))
     decay, _, skip = numbers_of(spec)
@@ -78,7 +73,7 @@ def gated(read: Tensor, z: Tensor, gain: Tensor, spec: Mamba2Spec) -> Tensor:
 @by_spec
 def test_selective_scan_in_c(name: str, native: Library) -> None:
     """Near the textbook, norm and gate included; and bit for bit the same however it is cut."""
-    spec = SPECS[name]
+    spec = MAMBAS[name]
     heads, channels, width = spec.num_heads, spec.channels, spec.width
     seen = random(NUM_TOKENS, channels, seed=8)  # of whose heads none cancels out
     projected = random(NUM_TOKENS, channels + width + heads)
@@ -107,7 +102,7 @@ def test_selective_scan_in_c(name: str, native: Library) -> None:
 
 def test_a_token_alone_is_one_in_a_batch(native: Library) -> None:
     """Sequences side by side, one token each, are what each is by itself."""
-    spec = SPECS["groups"]
+    spec = MAMBAS["groups"]
     width = spec.channels + spec.width + spec.num_heads
     seen, projected = random(5, spec.channels), random(5, width, seed=1)
     decay, shift, skip = numbers_of(spec)
@@ -139,4 +134,4 @@ def test_a_token_alone_is_one_in_a_batch(native: Library) -> None:
 )
 def test_what_a_state_cannot_be(changes: dict[str, int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        replace(SPECS["groups"], **changes)
+        replace(MAMBAS["groups"], **changes)

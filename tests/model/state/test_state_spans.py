@@ -6,6 +6,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.model.state.state_cases import (
+    CUT,
+    DELTA_NETS,
+    NUM_STATES,
+    NUM_TOKENS,
+    WHOLE,
+    random,
+)
 from tests.model.steps import Row, make_batch
 from thirdeye.model.native.library import Library
 from thirdeye.model.native.states.conv_kernel import CausalConvKernel
@@ -13,22 +21,8 @@ from thirdeye.model.native.states.delta_kernel import DeltaRuleKernel, SigmoidMu
 from thirdeye.model.parts.activations import multiply_by_sigmoid
 from thirdeye.model.state.causal_conv import causal_conv
 from thirdeye.model.state.delta_rule import delta_rule
-from thirdeye.model.state.state_cache import ZEROS, StateSpans, spans_in_order
+from thirdeye.model.state.state_cache import ZEROS, spans_in_order
 from thirdeye.model.state_spec import DeltaNetSpec
-
-NUM_TOKENS, NUM_STATES = 23, 7
-
-
-def spans_of(*rows: tuple[int, int, int, int]) -> StateSpans:
-    return StateSpans(torch.tensor(rows, dtype=torch.int32))
-
-
-WHOLE = spans_of((0, NUM_TOKENS, ZEROS, 0))
-CUT = spans_of((0, 5, ZEROS, 3), (5, 1, 3, 3), (6, 10, 3, 6), (16, 7, 6, 0))
-
-
-def random(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
 def conv_in_full(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -85,14 +79,6 @@ def pairs(tensors: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
     return list(zip(tensors[::2], tensors[1::2], strict=True))
 
 
-SPECS = {
-    "plain": DeltaNetSpec(2, 2, 16, 16, 4),
-    "shared": DeltaNetSpec(2, 6, 12, 20, 3),
-    "tiled": DeltaNetSpec(2, 6, 12, 20, 3, is_tiled=True),
-    "wide": DeltaNetSpec(1, 2, 24, 130, 4),
-}
-
-
 def by_definition(qkv: Tensor, decay: Tensor, beta: Tensor, spec: DeltaNetSpec) -> Tensor:
     """Head by head in 64 bits: the state is forgotten, asked and corrected as a matrix."""
     keys = spec.num_key_heads * spec.key_size
@@ -112,9 +98,9 @@ def by_definition(qkv: Tensor, decay: Tensor, beta: Tensor, spec: DeltaNetSpec) 
     return torch.stack(heads, dim=1).float()
 
 
-@pytest.mark.parametrize("name", SPECS)
+@pytest.mark.parametrize("name", DELTA_NETS)
 def test_delta_rule(name: str) -> None:
-    spec = SPECS[name]
+    spec = DELTA_NETS[name]
     qkv, heads = random(NUM_TOKENS, spec.channels), spec.num_value_heads
     decay, beta = (random(NUM_TOKENS, heads, seed=seed).sigmoid() for seed in (1, 2))
     caches = [torch.full((NUM_STATES, *spec.arrays["delta"]), torch.nan) for _ in range(2)]
@@ -125,10 +111,10 @@ def test_delta_rule(name: str) -> None:
     assert torch.equal(caches[0][0], caches[1][0])
 
 
-@pytest.mark.parametrize("name", SPECS)
+@pytest.mark.parametrize("name", DELTA_NETS)
 def test_delta_rule_in_c(name: str, native: Library) -> None:
     """Near the textbook, norm and gate included; and bit for bit the same however it is cut."""
-    spec, eps = SPECS[name], 1e-6
+    spec, eps = DELTA_NETS[name], 1e-6
     heads, width = spec.num_value_heads, spec.num_value_heads * spec.value_size
     qkv, mixed = random(NUM_TOKENS, spec.channels), random(NUM_TOKENS, spec.channels + width)
     gates = random(NUM_TOKENS, 2 * heads, seed=3) * 8  # softplus bent, and straight

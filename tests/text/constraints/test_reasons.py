@@ -15,6 +15,7 @@ from thirdeye.server.text.constraints.constraint import (
 from thirdeye.server.text.constraints.reasons.regex_rules import unfollowable_regex
 
 A = {"properties": {"a": {"type": "string"}, "b": {"type": "integer"}}}
+MANY = {"properties": {f"p{i}": {"type": "string"} for i in range(12)}}
 REASONS: list[tuple[dict[str, Any], str, str]] = [
     ({"type": "string", "pattern": "^(?=x)y"}, "pattern", "must have no look-around, as '(?=' is"),
     ({"type": "string", "pattern": "(?<!x)y"}, "pattern", "must have no look-around, as '(?<!' is"),
@@ -27,7 +28,7 @@ REASONS: list[tuple[dict[str, Any], str, str]] = [
     ({"type": "number", "multipleOf": 3, "minimum": 1, "maximum": 2}, "multipleOf", "wider bounds"),
     (A | {"type": "object", "maxProperties": 1, "additionalProperties": True}, "maxProperties",
      "list them in 'required', or leave it out"),
-    (A | {"type": "object", "minProperties": 2, "additionalProperties": False}, "minProperties",
+    (MANY | {"type": "object", "minProperties": 6, "additionalProperties": False}, "minProperties",
      "list them in 'required', or leave it out"),
     ({"type": "integer", "minimum": 5, "maximum": 3}, "minimum", "contradicts what stands beside"),
     ({"const": "a", "type": "integer"}, "const", "contradicts what stands beside it"),

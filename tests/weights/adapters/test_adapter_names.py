@@ -30,7 +30,7 @@ TOKEN_IDS = [3, 1, 4, 1, 5, 9, 2, 6]
 ALL = CASES | CLASSIC | EXPERTS | STATES | GEMMA4 | LATENTS
 # Each way in which a file's rows are not the model's: merged, transposed, turned otherwise.
 NAMES = ["gpt2", "llama", "qwen2", "gemma2", "phi3", "glm", "cohere", "gpt_neox", "falcon"]
-NAMES += ["mixtral", "deepseek_v2", "deepseek_v3"]
+NAMES += ["mixtral", "deepseek_v2", "deepseek_v3", "qwen3_5_text"]
 # A base's own form changes nothing of its adapters, whose names are transformers': three say so.
 FORMS = [*((name, "huggingface") for name in NAMES)]
 FORMS += [(name, "gguf") for name in ("gpt2", "llama", "cohere", "deepseek_v3")]
@@ -71,6 +71,8 @@ def check_as_if_merged(case: Case, form: str, tmp_path: Path) -> None:
 
     path = write("base")
     factors = taken(pairs, open_checkpoint(path).config, tmp_path / "one")
+    attending = {name for name in pairs if name.endswith(("q_proj", "query_key_value"))}
+    assert attending <= factors.keys()
     folder = write_adapter(tmp_path / "adapter", factors, lora_alpha=6)
     base = load(path, max_adapters=1)
     merge(model, factors, dict.fromkeys(factors, 6 / 4))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tokenizers
 import transformers
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from tests.draws import draws
@@ -124,6 +124,40 @@ def test_a_million_letters(ours: Tokenizer) -> None:
     assert len(b"".join(map(ours.token_bytes, ids))) in (1_000_000, 1_000_001)
 
 
+def normalized_by(*kinds: str) -> str:
+    """A tokenizer.json of Llama's family with these normalizers first, and tokens to be found in
+    normalized text and in text as it came."""
+    raw = json.loads(pipelines.train("llama"))
+    raw["normalizer"]["normalizers"][:0] = [{"type": kind} for kind in kinds]
+    theirs = tokenizers.Tokenizer.from_str(json.dumps(raw))
+    theirs.add_tokens([tokenizers.AddedToken("ÉTÉ", normalized=True)])
+    theirs.add_tokens([tokenizers.AddedToken("Àb", normalized=False)])
+    return str(theirs.to_str())
+
+
+CHANGING = [
+    ("Lowercase",), ("NFD", "StripAccents"), ("Nmt",),
+    ("Nmt", "NFKD", "StripAccents", "Lowercase"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("kinds", CHANGING, ids="+".join)
+def test_normalizers_that_change_letters(kinds: tuple[str, ...]) -> None:
+    """And take some away: accents, control characters. U+212A and U+0130 change their length."""
+    described = normalized_by(*kinds)
+    theirs = tokenizers.Tokenizer.from_str(described)
+    ours = build(json.loads(described), vocab_size=pipelines.VOCAB_SIZE + 2)
+    alphabet = st.text(st.sampled_from("aBéÉÀÅ\u212a\u0130\u0301\u200b\x00\x7f\u2028 ÉTÉ\n"))
+
+    @draws(30, 300)
+    @given(text=st.one_of(TEXTS, alphabet, st.sampled_from(["ÉTÉ", "été", "ete", "Àb", "àb a"])))
+    def equal(text: str) -> None:
+        assume(not any(literal in text for literal in pipelines.SPECIAL))
+        assert encode_or_refuse(ours, text) == theirs.encode(text, add_special_tokens=False).ids
+
+    equal()
+
+
 def changed(family: str, **change: object) -> dict[str, Any]:
     described: dict[str, Any] = json.loads(pipelines.train(family))
     model = change.pop("model", {})
@@ -132,7 +166,7 @@ def changed(family: str, **change: object) -> dict[str, Any]:
 
 
 REFUSED = {
-    "a normalizer that drops": ({"normalizer": {"type": "StripAccents"}}, "StripAccents"),
+    "another normalizer": ({"normalizer": {"type": "BertNormalizer"}}, "BertNormalizer"),
     "nested too deep": ({"normalizer": 3}, "must be an object"),
     "a split that drops": (
         {"pre_tokenizer": {"type": "Split", "pattern": {"String": " "}, "behavior": "Removed"}},

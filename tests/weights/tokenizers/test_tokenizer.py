@@ -179,7 +179,7 @@ REFUSED = {
     "vocab id negative": {"model": {"vocab": {"a": -5}, "merges": []}},
     "one id twice": {"model": {"vocab": {"a": 7, "b": 7}, "merges": []}},
     "token not byte-level": {"model": {"vocab": {"▁the": 7}, "merges": []}},
-    "lowercasing": {"normalizer": {"type": "Lowercase"}},
+    "another normalizer": {"normalizer": {"type": "BertNormalizer"}},
     "metaspace": {"pre_tokenizer": {"type": "Metaspace"}},
     "no pre-tokenizer": {"pre_tokenizer": None},
     "sequence of nothing": {"pre_tokenizer": {"type": "Sequence", "pretokenizers": 3}},

@@ -14,8 +14,9 @@ from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PreTrainedModel
 from tests.architectures.running import load, logits
 from tests.weights.tiny import save
 from tests.weights.wrappers.wholes import TEXT, VARIANTS, WHOLES, make
+from thirdeye.weights.architectures.refused import REFUSED
 from thirdeye.weights.architectures.registry import ARCHITECTURES
-from thirdeye.weights.architectures.wrappers.table import REFUSED, WRAPPERS
+from thirdeye.weights.architectures.wrappers.table import WRAPPERS
 from thirdeye.weights.architectures.wrappers.text_part import text_part
 from thirdeye.weights.checkpoint import open_checkpoint
 from thirdeye.weights.errors import ModelFormatError
@@ -23,7 +24,9 @@ from thirdeye.weights.formats.fields import Fields
 
 TOKENS = torch.randint(90, (30,), generator=torch.Generator().manual_seed(2)).tolist()
 THINKERS = {"qwen2_5_omni": "qwen2_5_omni_thinker", "qwen3_omni_moe": "qwen3_omni_moe_thinker"}
-WITHOUT_CLASS = {"fast_vlm": "qwen2", "perception_lm": "llama"}  # their eyes are another library's
+# Their eyes are another library's, or all of them is their authors' own code.
+WITHOUT_CLASS = {"fast_vlm": "qwen2", "perception_lm": "llama", "internvl_chat": "qwen2"}
+OWN_CODE = ("internvl_chat",)
 
 
 def check(path: Path, theirs: Tensor) -> None:
@@ -57,14 +60,20 @@ def test_every_one_is_tried() -> None:
 
 
 def test_none_is_served_and_refused() -> None:
-    """And what is called a text part's name is one that is read."""
+    """And what is called a text part's name, or what would work, is one that is read."""
     assert not REFUSED.keys() & WRAPPERS.keys()
     served = {name for row in ARCHITECTURES for name in row.model_types}
+    assert not REFUSED.keys() & served
+    for why in REFUSED.values():
+        named = set(re.findall(r"'(\w+)'", why))
+        assert named <= served | WRAPPERS.keys(), why
+        assert "what works is" in why or re.search("work '|with .* work ", why)
+        assert len(why) < 200
     for wrapper in WRAPPERS.values():
         assert wrapper.plain.get(wrapper.text, wrapper.text) in served
 
 
-@pytest.mark.parametrize("model_type", sorted(WRAPPERS.keys() - THINKERS.keys()))
+@pytest.mark.parametrize("model_type", sorted(WRAPPERS.keys() - {*THINKERS, *OWN_CODE}))
 def test_what_a_file_leaves_out_is_as_transformers_has_it(model_type: str) -> None:
     told = {"model_type": "exaone4"} if model_type == "exaone4_5" else {}  # which cannot do without
     made: Any = CONFIG_MAPPING[model_type]
@@ -125,14 +134,15 @@ def test_whose_eyes_are_another_librarys(tmp_path: Path, whole: str) -> None:
     text_class: Any = AutoModelForCausalLM
     model: PreTrainedModel = text_class.from_config(config(**TEXT, tie_word_embeddings=False))
     path = save(model, tmp_path)
-    rename(path, {"model.": "model.language_model."})
-    tensors = load_file(path / "model.safetensors") | {
-        "model.vision_tower.stem.weight": torch.ones(2),
-        "model.multi_modal_projector.linear_1.weight": torch.ones(2, 2),
-    }
+    is_own = whole in OWN_CODE
+    rename(path, {"": "language_model."} if is_own else {"model.": "model.language_model."})
+    tensors = load_file(path / "model.safetensors")
+    for other in WRAPPERS[whole].others:
+        tensors[f"{'' if is_own else 'model.'}{other}0.weight"] = torch.ones(2)
     save_file(tensors, path / "model.safetensors", {"format": "pt"})
     text = json.loads((path / "config.json").read_text())
-    (path / "config.json").write_text(json.dumps({"model_type": whole, "text_config": text}))
+    key = WRAPPERS[whole].text_key
+    (path / "config.json").write_text(json.dumps({"model_type": whole, key: text}))
     check(path, theirs_of(model))
 
 

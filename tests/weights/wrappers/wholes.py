@@ -82,6 +82,10 @@ GLM = {
     "n_routed_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16, "n_group": 1,
     "topk_group": 1, "head_dim": 8,
 }  # fmt: skip
+LATENT = {
+    "q_lora_rank": None, "kv_lora_rank": 16, "qk_nope_head_dim": 8, "qk_rope_head_dim": 8,
+    "v_head_dim": 8, "first_k_dense_replace": 1, "num_key_value_heads": 4,
+}  # fmt: skip
 NARROW = {"projector_hidden_size": 16}
 OMNI: dict[str, Settings] = {"audio_config": {"output_dim": 32}}
 WHOLES = {
@@ -178,6 +182,10 @@ WHOLES = {
     "minicpmv4_7": MINICPM,
     "minicpm_ocr": MINICPM,
     "nemotron_h_omni": Whole("nemotron_h", MAMBA, {EYES: {"video_temporal_patch_size": 2}}, NARROW),
+    "qianfan_ocr": Whole(
+        "qwen3", {"head_dim": 8}, {EYES: {"image_size": [28, 28], "patch_size": [14, 14]}}
+    ),
+    "kimi_k25": Whole("deepseek_v3", GLM | LATENT, {}, {"projection_hidden_size": 16}),
     "mllama": Whole(
         "mllama_text_model", {"num_hidden_layers": 5, "cross_attention_layers": [1, 3]}
     ),

@@ -101,7 +101,7 @@ class NameTable:
     prefixes: tuple[str, ...] = ()  # a checkpoint may have one of these before its names
     num_experts: int = 0
     ignored_prefixes: tuple[str, ...] = ()  # of names of parts that nobody asks for
-    ignored_layers: int = 0  # behind the last: they guess more tokens, which nobody asks them to
+    ignored_layers: int = 0  # behind the last: they guess more tokens (`GuessingHead`)
     layer_numbers: tuple[int, ...] = ()  # in the file, of the model's: nobody reads those between
 
     def place(self, name: str) -> list[TensorTarget] | None:

@@ -1,7 +1,7 @@
 """GLM-4.5 to 4.7: half of each head is turned, the first layers are dense, and a sigmoid router
 that chooses with a bias and within groups, as DeepSeek V3's.
 
-A layer behind the last guesses one more token (MTP); it is not read.
+A layer behind the last guesses one more token (MTP): `common/guessing_head.py`.
 """
 
 from dataclasses import replace
@@ -17,6 +17,7 @@ from thirdeye.weights.architectures.common.grouped_experts import (
     grouped_experts,
     with_dense_first,
 )
+from thirdeye.weights.architectures.common.guessing import BEHIND_THE_LAST
 from thirdeye.weights.architectures.common.name_table import NameTable, TensorTarget
 from thirdeye.weights.architectures.llama import llama_family, llama_names
 from thirdeye.weights.architectures.llama.llama_family import Defaults
@@ -88,4 +89,5 @@ GLM4_MOE = Architecture(
     huggingface_names=huggingface_names,
     gguf_config=gguf_config,
     gguf_names=gguf_names,
+    guessing_names=BEHIND_THE_LAST,
 )

@@ -35,17 +35,29 @@ def heads_of(
     found: dict[str, Heads] = {}
     by_layer = fields.nested("per_layer_config")
     assert by_layer is not None
+    named = _named_layers(by_layer, len(kinds))
     for layer, kind in enumerate(kinds):
-        own = by_layer.nested(str(layer))
+        own = by_layer.nested(named[layer]) if layer in named else None
         heads = usual if own is None else _heads(own, config, OF_A_LAYER, usual)
         if found.setdefault(kind, heads) != heads:
             raise fields.error(
                 "per_layer_config", f"must be the same for all layers of the kind '{kind}'."
             )
-    known = {f"{by_layer.prefix}{layer}" for layer in range(len(kinds))}
-    for name in set(by_layer.values) - known:
-        raise by_layer.error(name.removeprefix(by_layer.prefix), "is no layer of this model.")
     return {FULL: usual, SLIDING: usual} | found
+
+
+def _named_layers(by_layer: Fields, num_layers: int) -> dict[int, str]:
+    """What each layer is called: by its number, which may have zeros before it."""
+    found: dict[int, str] = {}
+    for name in by_layer.values:
+        key = name.removeprefix(by_layer.prefix)
+        layer = int(key) if key.isascii() and key.isdecimal() and len(key) < 9 else num_layers
+        if layer >= num_layers:
+            raise by_layer.error(key, f"is no layer of this model, which has {num_layers}.")
+        if layer in found:
+            raise by_layer.error(key, f"is the layer '{found[layer]}' again; keep one of them.")
+        found[layer] = key
+    return found
 
 
 def _global_heads(fields: Fields, config: ModelConfig, keys_are_values: bool) -> Heads:

@@ -2,7 +2,7 @@
 and values, the first layers dense, experts in groups.
 
 V2's router takes the best by softmax, of all or of the groups whose best is best. Layers behind the
-last guess more tokens (MTP); they are not read.
+last guess more tokens (MTP): the first is read by `weights/architectures/common/guessing_head.py`.
 """
 
 from dataclasses import replace
@@ -28,6 +28,7 @@ from thirdeye.weights.architectures.common.grouped_experts import (
     grouped_experts,
     with_dense_first,
 )
+from thirdeye.weights.architectures.common.guessing import BEHIND_THE_LAST
 from thirdeye.weights.architectures.common.name_table import NameTable
 from thirdeye.weights.architectures.latent import latent_family, latent_gguf, latent_names
 from thirdeye.weights.architectures.llama.llama_family import Defaults
@@ -156,4 +157,5 @@ DEEPSEEK_V3 = Architecture(
     gguf_config=gguf_config,
     gguf_names=gguf_names,
     other_types=("kimi_k2",),
+    guessing_names=BEHIND_THE_LAST,
 )

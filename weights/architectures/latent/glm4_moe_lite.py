@@ -8,6 +8,7 @@ from dataclasses import replace
 from thirdeye.model.config import ModelConfig
 from thirdeye.weights.architectures.architecture import Architecture
 from thirdeye.weights.architectures.common.grouped_experts import GroupedDefaults, grouped_experts
+from thirdeye.weights.architectures.common.guessing import BEHIND_THE_LAST
 from thirdeye.weights.architectures.latent import latent_family
 from thirdeye.weights.architectures.latent.deepseek import DEEPSEEK_V3, MAX_GUESSING
 from thirdeye.weights.architectures.latent.latent_family import LatentDefaults
@@ -61,4 +62,5 @@ GLM4_MOE_LITE = Architecture(
     gguf_architectures=(),
     huggingface_config=huggingface_config,
     huggingface_names=DEEPSEEK_V3.huggingface_names,
+    guessing_names=BEHIND_THE_LAST,
 )

@@ -26,7 +26,10 @@ from thirdeye.weights.formats.gguf.reader import GGUFFile
 Targets = dict[str, TensorTarget | tuple[TensorTarget, ...]]
 LINEAR = "linear_attention"
 ATTENTION = "blocks.{i}.attention"
-UNREAD = ("mtp.", "model.mtp.")  # it guesses more tokens, which nobody asks it to
+UNREAD = (
+    "mtp.",
+    "model.mtp.",
+)  # it guesses more tokens: `common/guessing_head.py`
 DECAY, SHIFT = TensorTarget(f"{ATTENTION}.heads.decay"), TensorTarget(f"{ATTENTION}.heads.shift")
 TAPS = TensorTarget(f"{ATTENTION}.conv.weight")
 GAIN = TensorTarget(f"{ATTENTION}.norm.weight")

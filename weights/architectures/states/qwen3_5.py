@@ -21,6 +21,7 @@ from thirdeye.weights.architectures.common.experts import (
     size,
     with_experts,
 )
+from thirdeye.weights.architectures.common.guessing import BESIDE_THE_MODEL
 from thirdeye.weights.architectures.common.name_table import NameTable, TensorTarget
 from thirdeye.weights.architectures.states import delta_net
 from thirdeye.weights.architectures.states.qwen3_next import DEFAULTS
@@ -110,6 +111,7 @@ QWEN3_5 = Architecture(
     huggingface_names=huggingface_names,
     gguf_config=gguf_config,
     gguf_names=gguf_names,
+    guessing_names=BESIDE_THE_MODEL,
 )
 QWEN3_5_MOE = Architecture(
     models="Qwen3.5 and Qwen3.6 with experts (their text)",
@@ -119,4 +121,5 @@ QWEN3_5_MOE = Architecture(
     huggingface_names=huggingface_names,
     gguf_config=gguf_moe_config,
     gguf_names=gguf_names,
+    guessing_names=BESIDE_THE_MODEL,
 )

@@ -15,6 +15,7 @@ from thirdeye.weights.architectures.common.experts import (
     sparse_layers,
     with_experts,
 )
+from thirdeye.weights.architectures.common.guessing import BESIDE_THE_MODEL
 from thirdeye.weights.architectures.common.name_table import NameTable, TensorTarget
 from thirdeye.weights.architectures.llama.llama_family import Defaults
 from thirdeye.weights.architectures.states import delta_net
@@ -100,4 +101,5 @@ QWEN3_NEXT = Architecture(
     huggingface_names=huggingface_names,
     gguf_config=gguf_config,
     gguf_names=gguf_names,
+    guessing_names=BESIDE_THE_MODEL,
 )

@@ -71,6 +71,19 @@ def with_stacked_experts(part: ServedPart) -> ServedPart:
     return replace(part, names=names)
 
 
+def layers_also(called: str) -> Callable[[ServedPart], ServedPart]:
+    """Of wholes for whose layers transformers 5 writes another name than it reads: its rule for the
+    eyes' layers holds for all."""
+
+    def names(table: NameTable) -> NameTable:
+        start = "layers."
+        layers = {key: at for key, at in table.names.items() if key.startswith(start)}
+        also = {called + key.removeprefix(start): at for key, at in layers.items()}
+        return replace(within(table), names={**table.names, **also})
+
+    return lambda part: replace(part, names=names)
+
+
 def without_cross_attention(part: ServedPart) -> ServedPart:
     """Llama 3.2 with eyes: layers that attend to a picture alone, and do nothing without one, stand
     between the others."""

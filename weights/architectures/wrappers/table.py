@@ -4,6 +4,7 @@ by the names that transformers gives its parts; what the whole would do with a p
 
 from thirdeye.weights.architectures.wrappers.rebuilt import (
     behind,
+    layers_also,
     with_even_heads,
     with_stacked_experts,
     without_biases,
@@ -210,6 +211,15 @@ SEEING = {
     "minicpmv4_6": Wrapper("qwen3_5_text", False, MINICPM),
     "minicpmv4_7": Wrapper("qwen3_5_text", False, MINICPM),
     "minicpm_ocr": Wrapper("qwen3_5_text", True, MINICPM),
+    "qianfan_ocr": Wrapper(
+        *("qwen3", False, ("vision_model.", "mlp1.", *EYES)), rebuild=layers_also("encoder.layers.")
+    ),
+    "internvl_chat": Wrapper(  # InternVL's own code; transformers has it as `internvl`
+        *("qwen2", None, ("vision_model.", "mlp1.")), text_key="llm_config"
+    ),
+    "kimi_k25": Wrapper(
+        *("deepseek_v3", True, ("vision_tower.", "mm_projector.")), rebuild=layers_also("blocks.")
+    ),
     "nemotron_h_omni": Wrapper(
         *("nemotron_h", None), ("vision_model.", "mlp1.", "sound_encoder.", "sound_projection.")
     ),
@@ -235,11 +245,3 @@ HEARING = {
     ),
 }
 WRAPPERS = SEEING | HEARING
-PICTURES = "it answers to pictures alone"
-REFUSED = {  # why, and what would work
-    "paligemma": "it reads its prompt in both directions; what works is a 'gemma2' or a 'gemma3'",
-    "gemma3n": "its layers carry several streams; what works is a 'gemma3' or a 'gemma4'",
-    "blip-2": f"{PICTURES}; what works is its text model, an 'opt'",
-    "instructblip": f"{PICTURES}; what works is its text model, an 'opt' or a 'llama'",
-    "instructblipvideo": f"{PICTURES}; what works is its text model, an 'opt' or a 'llama'",
-}

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from thirdeye.weights.architectures.wrappers.table import REFUSED, WRAPPERS
+from thirdeye.weights.architectures.refused import REFUSED
+from thirdeye.weights.architectures.wrappers.table import WRAPPERS
 from thirdeye.weights.architectures.wrappers.wrapper import ServedPart, Wrapper, within
 from thirdeye.weights.formats.fields import Fields
 
@@ -47,9 +48,9 @@ def _text(fields: Fields, wrapper: Wrapper) -> Fields:
         if within is None:
             raise fields.error(wrapper.within, "is required and missing.")
         whole = within
-    text = whole.nested("text_config")
+    text = whole.nested(wrapper.text_key)
     if text is None and not wrapper.is_flat:
-        raise whole.error("text_config", "is required and missing.")
+        raise whole.error(wrapper.text_key, "is required and missing.")
     return text or replace(fields, values={**fields.values, "model_type": wrapper.text})
 
 

@@ -53,6 +53,7 @@ class Wrapper:
     defaults: Mapping[str, Any] = field(default_factory=dict)  # of these, where they differ
     is_flat: bool = False  # older files have the text part's settings beside all others
     within: str | None = None  # the part of the whole that has the text part in it
+    text_key: str = "text_config"  # and where its settings are there
     rebuild: Rebuild | None = None  # what no setting can say
 
     @property

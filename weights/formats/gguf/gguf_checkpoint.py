@@ -19,6 +19,7 @@ from thirdeye.weights.formats.gguf.gguf_vocabulary import read_vocabulary
 from thirdeye.weights.formats.gguf.metadata_keys import Noted, refuse_unread
 from thirdeye.weights.formats.gguf.reader import GGUFFile
 from thirdeye.weights.formats.gguf.split import open_gguf, without_number
+from thirdeye.weights.formats.gguf.tensor_scales import TensorScales
 from thirdeye.weights.formats.suggested_sampling import GGUF_PREFIX, SuggestedSampling, of_gguf
 from thirdeye.weights.tokenizers.tokenizer import Tokenizer
 
@@ -47,6 +48,7 @@ class GGUFCheckpoint:
         self.config: ModelConfig = architecture.gguf_config(prefixed, self._file, vocab_size)
         refuse_unread(prefixed, noted)
         self._names = architecture.gguf_names(self.config)
+        self._scales = TensorScales(self._file, lambda name: bool(self._names.place(name)))
         self._vectors = dict(architecture.gguf_vectors(self._file, self.config))
         self.chat_template = fields.optional_text("tokenizer.chat_template")
         self.tool_template = fields.optional_text("tokenizer.chat_template.tool_use")
@@ -58,7 +60,7 @@ class GGUFCheckpoint:
         return fingerprint(descriptions, [file.path for file in files])
 
     def targets(self, name: str) -> list[TensorTarget] | None:
-        return self._names.place(name)
+        return [] if name in self._scales.names else self._names.place(name)
 
     def tensor_sizes(self) -> dict[str, int]:
         vectors = {name: vector.nbytes for name, vector in self._vectors.items()}
@@ -70,6 +72,9 @@ class GGUFCheckpoint:
     def _stored(self) -> list[str]:
         return [name for name in self._file.tensors if self.targets(name) != []]
 
+    def guessing_head(self) -> None:
+        """Such layers are not read from GGUF files yet."""
+
     def suggested_sampling(self) -> SuggestedSampling:
         fields = Fields(self.path, self._file.metadata, GGUF_PREFIX)
         return of_gguf(fields, self.config.vocab_size)
@@ -79,7 +84,10 @@ class GGUFCheckpoint:
 
         for name in self._stored():
             info, raw = self._file.tensors[name], self._file.tensor_bytes(name)
-            if info.type.block_size > 1 and len(info.shape) > 1:
+            if name in self._scales:
+                numbers = dequantize(raw, info.type, info.shape)
+                yield name, torch.from_numpy(self._scales.scale(name, numbers))
+            elif info.type.block_size > 1 and len(info.shape) > 1:
                 yield name, stored_tensor(raw, info.type, info.shape)
             else:
                 yield name, torch.from_numpy(dequantize(raw, info.type, info.shape))

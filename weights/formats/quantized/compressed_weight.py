@@ -29,7 +29,7 @@ from thirdeye.weights.formats.quantized.decode.scaled_blocks import (
     check_scales,
 )
 from thirdeye.weights.formats.quantized.fp8 import decode_scaled
-from thirdeye.weights.formats.quantized.gptq import checked_groups
+from thirdeye.weights.formats.quantized.packed.gptq import checked_groups
 from thirdeye.weights.formats.quantized.quantized_weight import Parts, QuantizedWeight
 from thirdeye.weights.formats.safetensors import FLOATS
 

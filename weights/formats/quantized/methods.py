@@ -12,13 +12,14 @@ from functools import partial
 from thirdeye.weights.errors import ModelFormatError
 from thirdeye.weights.formats.directory import Directory
 from thirdeye.weights.formats.fields import Fields
-from thirdeye.weights.formats.quantized.awq import read_awq
 from thirdeye.weights.formats.quantized.bitsandbytes import read_bitsandbytes
 from thirdeye.weights.formats.quantized.compressed_tensors import read_compressed_tensors
 from thirdeye.weights.formats.quantized.fp8 import read_fp8
-from thirdeye.weights.formats.quantized.gptq import read_gptq
 from thirdeye.weights.formats.quantized.modelopt import read_modelopt
 from thirdeye.weights.formats.quantized.mxfp4 import read_mxfp4
+from thirdeye.weights.formats.quantized.packed.auto_round import read_auto_round
+from thirdeye.weights.formats.quantized.packed.awq import read_awq
+from thirdeye.weights.formats.quantized.packed.gptq import read_gptq
 from thirdeye.weights.formats.quantized.quantized_weight import Method
 
 logger = logging.getLogger(__name__)
@@ -36,6 +37,9 @@ METHODS: Mapping[str, MethodReader] = {
         "2, 3, 4 and 8 bits, versions 1 and 2, with activation order, `dynamic`",
     ),
     "awq": MethodReader(read_awq, "4 bits in the GEMM layout"),
+    "auto-round": MethodReader(
+        read_auto_round, "in GPTQ's and AWQ's layouts, with modules packed each its own way"
+    ),
     "compressed-tensors": MethodReader(
         read_compressed_tensors,
         "packed integers (W4A16 and others), int8, fp8, NVFP4, MXFP4, by groups of modules",
@@ -57,12 +61,14 @@ FILES = {
 }
 
 
-def read_method(directory: Directory, config: Fields) -> Method | None:
-    """None for a checkpoint that is not quantized. Raises `ModelFormatError`."""
+def read_method(directory: Directory, config: Fields, text: Fields) -> Method | None:
+    """None for a checkpoint that is not quantized. `text`: the settings of its text part, where
+    some wholes have it. Raises `ModelFormatError`."""
     _refuse_mlx(config)
-    for key in KEYS:
-        if (fields := config.nested(key)) is not None:
-            return _named(fields, fields.text("quant_method", _unnamed(fields)))
+    for part in (config, text):
+        for key in KEYS:
+            if (fields := part.nested(key)) is not None:
+                return _named(fields, fields.text("quant_method", _unnamed(fields)))
     for name, method in FILES.items():
         if (fields := directory.fields(name)) is not None:
             return _read(method, fields)
@@ -73,7 +79,9 @@ def _refuse_mlx(config: Fields) -> None:
     """Its settings stand under a key of its own, and name no method."""
     settings = config.nested("quantization")
     if settings is not None and "bits" in settings and "group_size" in settings:
-        raise config.error("quantization", f"is MLX's, which is not supported; use {OTHERWISE}.")
+        raise config.error(
+            "quantization", f"is MLX's, which is not supported; what works is {OTHERWISE}."
+        )
 
 
 def _unnamed(fields: Fields) -> str:
@@ -93,7 +101,7 @@ def _named(fields: Fields, name: str) -> Method:
     if name not in METHODS:
         raise fields.error(
             "quant_method",
-            f"'{name:.60}' is not supported; supported are {', '.join(METHODS)}, {OTHERWISE}.",
+            f"'{name:.60}' is not supported; supported are {', '.join(METHODS)}. {WAY_OUT}",
         )
     return _read(name, fields)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import numpy as np
 
+from thirdeye.model.declare.stored import StoredTensor
 from thirdeye.weights.errors import ModelFormatError
 from thirdeye.weights.formats.safetensors import FLOATS, ShardEntry
 
@@ -29,10 +30,18 @@ class QuantizedWeight:
     parts: Mapping[str, ShardEntry]
     decode: "Callable[[Mapping[str, Tensor], slice], Tensor]"
     rows_at_once: int = ROWS
+    # The same as blocks [..., out, in], where there are some that say no less.
+    keep: "Callable[[Mapping[str, Tensor]], StoredTensor | None] | None" = None
 
     @property
     def num_bytes(self) -> int:
         return sum(part.num_bytes for part in self.parts.values())
+
+    def stored(self) -> StoredTensor | None:
+        """As blocks, which a layer may multiply by; None where `read` alone can say it."""
+        if self.keep is None:
+            return None
+        return self.keep({key: part.read() for key, part in self.parts.items()})
 
     def read(self) -> "Tensor":
         """float32 of `shape`; what it takes beside is the stored parts and a few MB."""

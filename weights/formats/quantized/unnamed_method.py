@@ -30,7 +30,10 @@ def without_settings(entry: ShardEntry, tensors: Mapping[str, ShardEntry]) -> st
     if entry.is_float or method is None:
         return ""
     if method == "MLX":
-        return "It looks like MLX's, which is not supported."
+        return (
+            "It looks like MLX's, which is not supported; what works is an unquantized checkpoint "
+            "of the same model, or a GGUF file of it."
+        )
     where = WHERE.get(method, SETTINGS)
     return (
         f"It looks quantized ({method}), but {where} is missing: copy it from where the model "

@@ -30,6 +30,7 @@ PARTS: Mapping[str, Mapping[str, set[str]]] = {
         "NFKD": {"type"}, "Replace": {"type", "pattern", "content"}, "Prepend": {"type", "prepend"},
         "Strip": {"type", "strip_left", "strip_right"},
         "Precompiled": {"type", "precompiled_charsmap"},
+        "Lowercase": {"type"}, "StripAccents": {"type"}, "Nmt": {"type"},
     },
     "pre_tokenizer": {
         "Sequence": {"type", "pretokenizers"}, "Metaspace": METASPACE, "ByteLevel": BYTE_LEVEL,

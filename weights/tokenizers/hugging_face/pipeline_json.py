@@ -9,7 +9,9 @@ from thirdeye.weights.tokenizers.pipeline import Pipeline
 from thirdeye.weights.tokenizers.sentencepiece.pieces import SPACE, spells_a_byte
 from thirdeye.weights.tokenizers.vocabulary import merges_of_text
 
-SHRINKING = frozenset(["NFC", "NFKC", "Replace", "Strip", "Precompiled"])
+SHRINKING = frozenset(
+    ["NFC", "NFKC", "Replace", "Strip", "Precompiled", "Lowercase", "StripAccents", "Nmt"]
+)
 MAX_EXPRESSION = 4096
 BYTE_PIECES = [f"<0x{byte:02X}>" for byte in range(256)]
 

@@ -8,7 +8,9 @@ from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from thirdeye.server.engine.interface.step_result import StepResult
 from thirdeye.server.engine.scheduling.sequence import Sequence
+from thirdeye.server.engine.scheduling.step_plan import StepPlan
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,7 @@ class ProposerCounts(NamedTuple):
 
 
 class Proposer(Protocol):
-    """It may keep in `Sequence.drafter` what it likes; nobody else looks at it."""
+    """It may keep in `Sequence.drafters[self]` what it likes; nobody else looks at that."""
 
     def propose(self, asks: Seq[DraftAsk], room: DraftRoom) -> list[list[int]]:
         """Tokens that may follow each of these texts, in order; none where none is worth it.
@@ -50,9 +52,8 @@ class Proposer(Protocol):
     def judge(self, sequence: Sequence, num_right: int, num_guesses: int) -> None:
         """Of those that were computed for a sequence in a step, the first so many were right."""
 
-    def stepped(self, seconds: float, num_tokens: int, num_texts: int) -> None:
-        """A step took so long that gave each of its texts tokens, and held no prompt. Told before
-        the step's guesses are judged."""
+    def stepped(self, plan: StepPlan, result: StepResult) -> None:
+        """A step was computed. Told before anything else is made of it."""
 
     def counts(self) -> "ProposerCounts":
         """For whoever watches."""
@@ -65,7 +66,7 @@ class FreeGuesses:
 
     def judge(self, sequence: Sequence, num_right: int, num_guesses: int) -> None: ...
 
-    def stepped(self, seconds: float, num_tokens: int, num_texts: int) -> None: ...
+    def stepped(self, plan: StepPlan, result: StepResult) -> None: ...
 
     def counts(self) -> ProposerCounts:
         return ProposerCounts()

@@ -19,6 +19,7 @@ from thirdeye.server.engine.cache.block_pool import BlockPool
 from thirdeye.server.engine.cache.grouped_blocks import GroupedBlocks
 from thirdeye.server.engine.interface.engine_config import EngineConfig
 from thirdeye.server.engine.interface.grammar_protocol import Matcher
+from thirdeye.server.engine.interface.step_result import StepResult
 from thirdeye.server.engine.interface.types import Request
 from thirdeye.server.engine.scheduling.sequence import Sequence
 from thirdeye.server.engine.scheduling.sequence_states import States
@@ -87,11 +88,9 @@ class Speculator:
         self._blocks.extend(blocks, num_tokens + num_drafts)
         return min(num_drafts, self._blocks.num_held_tokens(blocks) - num_tokens)
 
-    def stepped(self, plan: StepPlan, seconds: float) -> None:
+    def stepped(self, plan: StepPlan, result: StepResult) -> None:
         """A step is computed, whose drafts are not judged yet."""
-        rows = plan.rows
-        if all(row.num_scheduled_tokens == row.num_samples for row in rows):
-            self._proposer.stepped(seconds, plan.num_scheduled_tokens, len(rows))
+        self._proposer.stepped(plan, result)
 
     def stats(self) -> dict[str, Any]:
         """The fields of `EngineStats` that are counted here."""

@@ -16,8 +16,8 @@ _CONTRADICTS = (
     "contradicts what stands beside it: nothing satisfies both. Widen one of them, or leave it out."
 )
 _COUNTED = (
-    "can be counted where all of 'properties' are required, or none are listed: list them in "
-    "'required', or leave it out."
+    "can be counted where all of 'properties' are required, none are listed, or few sets of them "
+    "fit a closed object: list them in 'required', or leave it out."
 )
 _NO_REGEX = "is no regular expression of the syntax that is read here, which is Rust's."
 _FRAME = {"$defs", "definitions", "type"}

@@ -36,7 +36,7 @@ class CallForm:
     arguments: Arguments
     starts: tuple[str, ...]  # up to the arguments of the first call, anywhere in the text
     only_first: bool = False  # a start counts at the beginning of an answer alone
-    again: str = ""  # up to the arguments of another call, behind one's tail
+    again: tuple[str, ...] = ()  # up to the arguments of another call, behind one's tail
     tail: str = ""  # behind the arguments
     close: str = ""  # behind the last tail
     open_text: str = ""  # in front of the first call

@@ -123,7 +123,7 @@ class FormParser:
 
     def _expect_more(self) -> None:
         self._is_behind_call = True
-        self._frames = [(Frame(self._form.again), self._begin_call)]
+        self._frames = [(Frame(again), self._begin_call) for again in self._form.again]
         if self._form.close:
             self._frames.append((Frame(self._form.close), lambda _: self._expect_none()))
 

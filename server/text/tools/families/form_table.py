@@ -4,9 +4,10 @@
     seed       the same between <seed:tool_call> and </seed:tool_call>
     glm        <tool_call>f <arg_key>a</arg_key> <arg_value>1</arg_value> </tool_call>
     mistral    [TOOL_CALLS][{"name": "f", "arguments": {"a": 1}}]
-    mistral11  [TOOL_CALLS]f[ARGS]{"a": 1}
+    mistral11  [TOOL_CALLS]f[ARGS]{"a": 1}              perhaps with [CALL_ID]123456789 in between
     llama      {"name": "f", "parameters": {"a": 1}}     the whole answer, perhaps after a tag
     pythonic   [f(a=1), g(b="x")]                        the whole answer
+    functionary <function=f>{"a": 1}</function>
     deepseek   a name behind `function` and a separator, JSON in a fence
     deepseek31 a name, a separator, JSON
     deepseek32 <｜DSML｜function_calls> <｜DSML｜invoke name="f"> <｜DSML｜parameter name="a"
@@ -18,8 +19,10 @@
     harmony    <|channel|>commentary to=functions.f <|constrain|>json<|message|>{...}<|call|>
 
 Hermes' form has its own parser and grammar, and harmony's calls are read with its channels. In a
-pattern (`frame.py`) a space is any white space, `*` the name, `#` digits.
+pattern (`frame.py`) a space is any white space, `*` the name, `#` digits, `@` an id.
 """
+
+from collections.abc import Iterator
 
 from thirdeye.server.text.tools.families.call_form import Arguments, CallForm, CallIds
 from thirdeye.server.text.tools.families.deepseek_forms import DEEPSEEK_FORMS, DEEPSEEK_MARKUP
@@ -42,7 +45,7 @@ CALL_FORMS = {
             signs=("<|tool_call>",),
             arguments=Arguments.GEMMA,
             starts=("<|tool_call>call:*{",),
-            again=" <|tool_call>call:*{",
+            again=(" <|tool_call>call:*{",),
             tail=" <tool_call|>",
             open_text="<|tool_call>",
             head_text="call:NAME{",
@@ -54,7 +57,7 @@ CALL_FORMS = {
             signs=("<|tool_calls_section_begin|>",),
             arguments=Arguments.JSON,
             starts=("<|tool_calls_section_begin|>" + _KIMI_HEAD,),
-            again=_KIMI_HEAD,
+            again=(_KIMI_HEAD,),
             tail=" <|tool_call_end|>",
             close=" <|tool_calls_section_end|>",
             open_text="<|tool_calls_section_begin|>",
@@ -68,8 +71,8 @@ CALL_FORMS = {
             name="mistral11",
             signs=("[ARGS]",),
             arguments=Arguments.JSON,
-            starts=("[TOOL_CALLS] *[ARGS] {",),
-            again=" [TOOL_CALLS] *[ARGS] {",
+            starts=("[TOOL_CALLS] *[ARGS] {", "[TOOL_CALLS] *[CALL_ID]@[ARGS] {"),
+            again=(" [TOOL_CALLS] *[ARGS] {", " [TOOL_CALLS] *[CALL_ID]@[ARGS] {"),
             open_text="[TOOL_CALLS]",
             head_text="NAME[ARGS]",
             between_text="[TOOL_CALLS]",
@@ -80,7 +83,7 @@ CALL_FORMS = {
             signs=("[TOOL_CALLS]",),
             arguments=Arguments.JSON,
             starts=('[TOOL_CALLS] [ { "name" : "*" , "arguments" : {',),
-            again=' , { "name" : "*" , "arguments" : {',
+            again=(' , { "name" : "*" , "arguments" : {',),
             tail=" }",
             close=" ]",
             open_text="[TOOL_CALLS][",
@@ -99,7 +102,7 @@ CALL_FORMS = {
                 '<tool_call> [ { "name" : "*" , "arguments" : {',
                 '<|tool_call|> { "name" : "*" , "arguments" : {',
             ),
-            again=' , { "name" : "*" , "arguments" : {',
+            again=(' , { "name" : "*" , "arguments" : {',),
             tail=" }",
             close=" ]",
             open_text="<|tool_call|>[",
@@ -113,7 +116,7 @@ CALL_FORMS = {
             signs=("<arg_key>",),
             arguments=Arguments.PAIRS,
             starts=("<tool_call> * <",),
-            again=" <tool_call> * <",
+            again=(" <tool_call> * <",),
             open_text="<tool_call>",
             head_text="NAME\n",
             between_text="\n<tool_call>",
@@ -123,7 +126,7 @@ CALL_FORMS = {
             signs=("<seed:tool_call>",),
             arguments=Arguments.XML,
             starts=("<seed:tool_call> <function=*>",),
-            again=" <seed:tool_call> <function=*>",
+            again=(" <seed:tool_call> <function=*>",),
             tail=" </seed:tool_call>",
             open_text="<seed:tool_call>\n",
             head_text="<function=NAME>\n",
@@ -136,7 +139,7 @@ CALL_FORMS = {
             also="<parameter=",
             arguments=Arguments.XML,
             starts=("<tool_call> <function=*>", "<function=*>"),
-            again=" <tool_call> <function=*>",
+            again=(" <tool_call> <function=*>",),
             tail=" </tool_call>",
             open_text="<tool_call>\n",
             head_text="<function=NAME>\n",
@@ -144,12 +147,24 @@ CALL_FORMS = {
             between_text="\n<tool_call>\n",
         ),
         CallForm(
+            name="functionary",
+            signs=("</function>",),
+            arguments=Arguments.JSON,
+            starts=("<function=*> {",),
+            again=(" <function=*> {",),
+            tail=" </function>",
+            open_text="<function=",
+            head_text="NAME>",
+            tail_text="</function>",
+            between_text="<function=",
+        ),
+        CallForm(
             name="pythonic",
             signs=("[func_name1(", "[function_name(", "func_name1("),
             arguments=Arguments.PYTHON,
             starts=(" [ *(", "<|python_start|> [ *("),
             only_first=True,
-            again=" , *(",
+            again=(" , *(",),
             close=" ]",
             open_text="[",
             head_text="NAME(",
@@ -164,10 +179,15 @@ CALL_FORMS = {
             starts=(
                 ' { "name" : "*" , "parameters" : {',
                 '<|python_tag|> { "name" : "*" , "parameters" : {',
+                '<|python_start|> <|python_end|> { "name" : "*" , "parameters" : {',
+                '<|python_start|> { "name" : "*" , "parameters" : {',
                 ' { "type" : "function" , "name" : "*" , "parameters" : {',
             ),
             only_first=True,
-            again=' ; { "name" : "*" , "parameters" : {',
+            again=(
+                ' ; { "name" : "*" , "parameters" : {',
+                ' { "name" : "*" , "parameters" : {',
+            ),
             tail=" }",
             head_text='{"name": "NAME", "parameters": ',
             tail_text="}",
@@ -179,7 +199,14 @@ CALL_FORMS = {
 CALL_MARKUP = frozenset(
     {
         *("<|tool_call>", "<tool_call|>", '<|"|>', "<arg_key>", "</arg_key>", "<arg_value>"),
-        *("</arg_value>", "[TOOL_CALLS]", "[ARGS]", "<|python_tag|>", "<|python_start|>"),
+        *(
+            "</arg_value>",
+            "[TOOL_CALLS]",
+            "[ARGS]",
+            "[CALL_ID]",
+            "<|python_tag|>",
+            "<|python_start|>",
+        ),
         *("<|tool_call|>", "<seed:tool_call>", *DEEPSEEK_MARKUP),
         *("</seed:tool_call>", "<|tool_calls_section_begin|>", "<|tool_calls_section_end|>"),
         *("<|tool_call_begin|>", "<|tool_call_end|>", "<|tool_call_argument_begin|>"),
@@ -187,10 +214,9 @@ CALL_MARKUP = frozenset(
 )  # tokens of the above, which are text to whoever reads an answer or keeps it to a grammar
 
 
-def find_call_form(source: str) -> CallForm | None:
-    """The form of a template's model: the first row of which it has a sign. None for Hermes' and
-    for none."""
+def signed_forms(source: str) -> Iterator[CallForm]:
+    """The forms of which a template has a sign, the likeliest first; none for Hermes' and for
+    none."""
     for form in CALL_FORMS.values():
         if form.also in source and any(sign in source for sign in form.signs):
-            return form
-    return None
+            yield form

@@ -5,6 +5,7 @@ import { headScores } from "../chosen.js";
 import { counted, number, share } from "../draw.js";
 import { FIGURES } from "../figures.js";
 import { grid, maps } from "../heads.js";
+import { amongLayers } from "../model.js";
 
 const LEAST = 0.3; // of a head's weight, to be called by a kind
 const MAX_BYTES = 108_000; // of all heads' maps; with the scores a step stays under 120 KB
@@ -15,7 +16,7 @@ export const heads = {
   at: ["heads"],
   controls: ["layer", "head"],
   text: (model) => [
-    `All this happens many times side by side: ${model.isKnown ? `${model.num_heads} heads in each of ${counted(model.num_layers, "layer")}` : "in several heads"}, each with its own matrices, each with its own habit.`,
+    `All this happens many times side by side: ${model.isKnown ? `${model.num_heads} heads in ${amongLayers(model, model.num_layers - model.design.state_layers.length)}` : "in several heads"}, each with its own matrices, each with its own habit.`,
     "Habits show best on text without sense: random tokens, written twice. A head that always looks at the token before, at an earlier copy of the token, or behind such a copy (“induction”: what came next last time?) is found by where its weight lies.",
     "“Run it” lets the model read that text. Its first half cannot be guessed; the second can, by those who look behind the copy.",
   ],
@@ -68,7 +69,7 @@ export const heads = {
       node: el("div", {}, key, cells, el("h4", {}, layers.length > 1 ? "All heads' maps of this sentence" : `The maps of layer ${chosen.layer}`),
         maps(found, model, chosen, choose), el("p", { class: "tour-controls" }, run), out),
       caption: words,
-      alt: `A grid of ${model.num_layers * model.num_heads} heads, colored by what they look at with random tokens. ${words} ${counted(cellsOf(kinds), "head")} look there with at least ${share(LEAST)} of their weight.`,
+      alt: `A grid of ${(model.num_layers - model.design.state_layers.length) * model.num_heads} heads, colored by what they look at with random tokens. ${words} ${counted(cellsOf(kinds), "head")} look there with at least ${share(LEAST)} of their weight.`,
     };
   },
 };

@@ -24,7 +24,7 @@ export const off = {
   fold: () => ({
     says: "Each head finds one cue that the answer needs.",
     is: [
-      `Few single heads matter for a sentence, and what one does is often done by another as well. ${IN_DEFAULT} ${FIGURES["heads above 0.1"]} of ${FIGURES.heads} heads move the next token by more than 0.1 nats.`,
+      `Few single heads matter for a sentence, and what one does is often done by another as well. ${IN_DEFAULT} ${FIGURES["heads above 0.1"]} of ${FIGURES.heads} heads move the next token by more than 0.1 nats, and ${FIGURES["heads above the noise"]} by more than rounding does. In 8 bits rounding drowns many of those: The button that tries them all shows which.`,
       `Nothing in its place is a state the model has never seen, and can break it for that reason alone. Its mean over the text is the fairer test: what was constant stays, what was said about this token goes. Without head 1 of layer 0 the next token moves by ${FIGURES["L0H1 zero"]} nats, with its mean in its place by ${FIGURES["L0H1 mean"]}: its constant was missed, not its message.`,
     ],
   }),

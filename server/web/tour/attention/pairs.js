@@ -2,7 +2,7 @@
 import { el } from "../../dom.js";
 import { row, sees } from "../arithmetic.js";
 import { number, square } from "../draw.js";
-import { windowOf } from "../model.js";
+import { bandOf } from "../model.js";
 
 export const pairs = {
   title: "All pairs",
@@ -29,15 +29,15 @@ export const pairs = {
     (await look({ include: ["scores"], layers: [chosen.layer], heads: [chosen.head], masked_scores: true })).at(chosen.layer),
 
   draw({ scores }, { tokens, chosen, model, name, tell }) {
-    const window = windowOf(model, chosen.layer);
-    const seen = tokens.flatMap((_, query) => tokens.map((__, key) => [query, key]).filter(([, key]) => sees(query, key, window)));
+    const band = bandOf(model, chosen.layer);
+    const seen = tokens.flatMap((_, query) => tokens.map((__, key) => [query, key]).filter(([, key]) => sees(query, key, band)));
     const score = (query, key) => row(scores, 0, query)[key];
     const most = Math.max(1e-9, ...Array.from(scores.values, Math.abs));
-    const says = (query, key) => `${name(query)} asks ${name(key)}: score ${number(score(query, key))}${sees(query, key, window) ? "" : ", which the mask takes away"}.`;
+    const says = (query, key) => `${name(query)} asks ${name(key)}: score ${number(score(query, key))}${sees(query, key, band) ? "" : ", which the mask takes away"}.`;
     const { node } = square({
       tokens, label: `Scores of ${tokens.length} tokens, rows ask, columns are asked. Arrow keys move.`, marked: [chosen.query, chosen.key],
       tell: (query, key) => tell(says(query, key)),
-      cell: (query, key) => ({ value: score(query, key) / most, isHidden: !sees(query, key, window), text: says(query, key) }),
+      cell: (query, key) => ({ value: score(query, key) / most, isHidden: !sees(query, key, band), text: says(query, key) }),
     });
     const [low, high] = [Math.min, Math.max].map((pick) => pick(...seen.map(([query, key]) => score(query, key))));
     const words = `${tokens.length} × ${tokens.length} scores of layer ${chosen.layer}, head ${chosen.head}; those that count lie between ${number(low)} and ${number(high)}. ${says(chosen.query, chosen.key)}`;

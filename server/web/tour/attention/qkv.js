@@ -4,7 +4,7 @@ import { beside, row, scored, sees, sinkOf, sum } from "../arithmetic.js";
 import { bars, choice, counted, number, share } from "../draw.js";
 import { FIGURES, IN_DEFAULT } from "../figures.js";
 import { unturned } from "../look.js";
-import { groupsOf, isGrouped, windowOf } from "../model.js";
+import { bandOf, groupsOf, isGrouped } from "../model.js";
 
 const BUMP = 5;
 
@@ -50,11 +50,11 @@ export const qkv = {
       const [query, key] = [row(queries, 0, chosen.query), row(keys, 0, chosen.key)];
       return Array.from(query, (value, i) => value * key[i]);
     };
-    const window = windowOf(model, chosen.layer);
-    const scores = tokens.map((_, key) => row(at.scores, 0, chosen.query)[key]).filter((__, key) => sees(chosen.query, key, window));
+    const band = bandOf(model, chosen.layer);
+    const scores = tokens.map((_, key) => row(at.scores, 0, chosen.query)[key]).filter((__, key) => sees(chosen.query, key, band));
     const score = row(at.scores, 0, chosen.query)[chosen.key];
     const total = sum(of(true));
-    const isSeen = sees(chosen.query, chosen.key, window);
+    const isSeen = sees(chosen.query, chosen.key, band);
     const picture = el("div", {});
     const shown = { isSorted: false, isTurned: true };
     const redraw = () => {
@@ -67,11 +67,11 @@ export const qkv = {
     const first = chosen.query + 1 - scores.length;
     const given = Array.from(row(at.pattern, 0, chosen.query).subarray(first, chosen.query + 1));
     const weights = rowOf(scores, sinkOf(scores, given), tokens.slice(first));
-    const every = tokens.flatMap((_, query) => Array.from(row(at.scores, 0, query)).filter((__, key) => sees(query, key, window)));
+    const every = tokens.flatMap((_, query) => Array.from(row(at.scores, 0, query)).filter((__, key) => sees(query, key, band)));
     const negative = every.filter((value) => value < 0).length;
     const words = isSeen
       ? `${name(chosen.query)} asks ${name(chosen.key)}: ${of(true).length} products add up to ${number(total)}; ${reckoned(total, score, model)}.`
-      : `${name(chosen.key)} has left this layer's window of ${window} tokens: ${name(chosen.query)} does not ask it.`;
+      : `${name(chosen.key)} ${band.isChunk ? `is of another stretch of ${band.size} tokens in this layer` : `has left this layer's window of ${band.size} tokens`}: ${name(chosen.query)} does not ask it.`;
     return {
       node: el("div", {}, toggles, picture, weights),
       caption: `${words} Of this head's ${every.length} scores ${negative} are below zero.`,

@@ -3,7 +3,7 @@ import { el, visible } from "../../dom.js";
 import { beside, row, sees, sinkOf, sum } from "../arithmetic.js";
 import { bars, number, share, slider } from "../draw.js";
 import { FIGURES, IN_DEFAULT } from "../figures.js";
-import { windowOf } from "../model.js";
+import { bandOf } from "../model.js";
 
 export const weights = {
   title: "Softmax",
@@ -36,8 +36,8 @@ export const weights = {
   },
 
   draw({ scores, pattern }, { tokens, chosen, model, name }) {
-    const window = windowOf(model, chosen.layer);
-    const seen = tokens.map((_, key) => key).filter((key) => sees(chosen.query, key, window));
+    const band = bandOf(model, chosen.layer);
+    const seen = tokens.map((_, key) => key).filter((key) => sees(chosen.query, key, band));
     const own = seen.map((key) => row(pattern, 0, chosen.query)[key]);
     const at = (temperature) => {
       if (temperature === 1 || !scores) return own;

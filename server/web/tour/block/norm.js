@@ -8,7 +8,7 @@ import { NORMS } from "../model.js";
 export const norm = {
   title: "The norm",
   at: ["norm"],
-  controls: ["anyLayer", "token"],
+  controls: ["mlpLayer", "token"],
   text: (model) => [
     "A token's vector grows from layer to layer. Before attention or the MLP reads it, its numbers are divided by their usual size, so that each part always reads numbers of about one.",
     {

@@ -13,6 +13,7 @@ from thirdeye.weights.formats.gguf.format import TENSOR_TYPES, TensorType
 
 Array = npt.NDArray[Any]
 GROUP = 32
+E2M1 = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12]  # doubled
 IQ4 = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113]
 
 
@@ -131,6 +132,12 @@ def iq4_xs(block: bytes) -> list[Group]:
     return groups
 
 
+def mxfp4(block: bytes) -> list[Group]:
+    return [
+        Group([E2M1[q] for q in nibbles(block[1:])], [float(np.ldexp(1.0, block[0] - 128))], [])
+    ]
+
+
 READERS = {
     "Q4_0": lambda b: small(b, less=8, has_minimum=False, has_fifth=False),
     "Q4_1": lambda b: small(b, less=0, has_minimum=True, has_fifth=False),
@@ -144,6 +151,7 @@ READERS = {
     "Q3_K": q3_k,
     "IQ4_NL": iq4_nl,
     "IQ4_XS": iq4_xs,
+    "MXFP4": mxfp4,
 }
 
 

@@ -34,7 +34,9 @@ HALVES = {  # where a block has its numbers of 16 bits
     "Q6_K": (208,),
     "Q2_K": (80, 82),
     "Q3_K": (108,),
+    "MXFP4": (),
 }
+POWERS = (0, 1, 2, 60, 104, 118, 121, 127, 140)  # of a byte, where a block has one
 SCALES = (0.0, -0.0, 6e-8, -6e-8, 6e-5, 0.001, -0.001, 0.02, 1.0, -3.5, 65504.0)
 
 
@@ -45,6 +47,8 @@ def random_blocks(name: str, rows: int, width: int, seed: int, scales: tuple[flo
     for place in HALVES[name]:
         some = draw.choice(np.array(scales, "<f2"), blocks.shape[:2])
         blocks[:, :, place : place + 2] = some[..., None].view(np.uint8)
+    if name == "MXFP4":
+        blocks[:, :, 0] = draw.choice(np.array(POWERS, np.uint8), blocks.shape[:2])
     return blocks.reshape(rows, -1)
 
 
@@ -146,6 +150,8 @@ def test_the_largest_sums_are_exact(native: Library) -> None:
             blocks = np.full((3, 512 // kind.block_size, kind.block_bytes), byte, np.uint8)
             for place in HALVES[name]:
                 blocks[:, :, place : place + 2] = np.array([0.5], "<f2").view(np.uint8)
+            if name == "MXFP4":
+                blocks[:, :, 0] = POWERS[-1]
             stored = tensor_of(name, blocks.reshape(3, -1))
             assert_same_bits(layer_of(native, [stored])(x), product(x.numpy(), stored))
 

@@ -33,6 +33,15 @@ GLM = (
     "<arg_key>{{ k }}</arg_key>\n<arg_value>{{ v if v is string else v | tojson }}</arg_value>\n"
     "{% endfor %}</tool_call>{% endfor %}" + _PLAIN + _END
 )
+FUNCTIONARY = (
+    "{% if tools %}{{ tools | tojson }}\n<function=example_name>{{ '{' }}...}</function> or "
+    "<|python_tag|>\n{% endif %}"
+    + _LOOP
+    + "{% if m.role == 'tool' %}<|start_header_id|>ipython<|end_header_id|>\n{{ m.content }}<|im_end|>"
+    "{% elif m.tool_calls %}{{ m.content or '' }}{% for call in m.tool_calls %}"
+    "<function={{ call.function.name }}>{{ call.function.arguments | tojson }}</function>"
+    "{% endfor %}<|im_end|>" + _PLAIN + _END
+)
 LLAMA = (
     '{% if tools %}Respond with {"name": function name, "parameters": dictionary of argument name'
     " and its value}.\n{{ tools | tojson }}\n{% endif %}"
@@ -110,6 +119,7 @@ FAMILIES = {
     "gemma4": GEMMA4,
     "harmony": HARMONY,
     "seed": SEED,
+    "functionary": FUNCTIONARY,
     **MISTRAL_TEMPLATES,
     **DEEPSEEK_TEMPLATES,
     **OTHER_TEMPLATES,

@@ -92,6 +92,7 @@ CALL = {
     "mistral11": '[TOOL_CALLS]weather[ARGS]{"city": "P", "days": 3}',
     "llama": '{"name": "weather", "parameters": {"city": "P", "days": 3}}',
     "pythonic": '[weather(city="P", days=3)]',
+    "functionary": '<function=weather>{"city": "P", "days": 3}</function>',
     "gemma4": '<|tool_call>call:weather{city:<|"|>P<|"|>,days:3}<tool_call|>',
     "harmony": "<|channel|>commentary to=functions.weather <|constrain|>json<|message|>"
     '{"city": "P", "days": 3}',

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from tests.draws import draws
 from thirdeye.server.text.events import Piece
+from thirdeye.server.text.tools.families.call_form import CallForm
 from thirdeye.server.text.tools.families.form_parser import FormParser
 from thirdeye.server.text.tools.families.form_table import CALL_FORMS, HARMONY_CALLS
 
@@ -82,6 +83,11 @@ CALLS = {
     "kimi": "<|tool_calls_section_begin|><|tool_call_begin|>functions.weather:0"
     f"<|tool_call_argument_begin|>{J}<|tool_call_end|><|tool_call_begin|>functions.ns.now/utc:1"
     "<|tool_call_argument_begin|>{}<|tool_call_end|><|tool_calls_section_end|>",
+    "functionary": f"<function=weather>{J}</function><function=ns.now/utc>{{}}</function>",
+    "mistral11, Small 3.2": f"[TOOL_CALLS]weather[CALL_ID]a1B2c3D4e[ARGS]{J}"
+    "[TOOL_CALLS]ns.now/utc[CALL_ID]012345678[ARGS]{}",
+    "llama, 4": f'<|python_start|><|python_end|>{{"name": "weather", "parameters": {J}}}'
+    '{"name": "ns.now/utc", "parameters": {}}',
 }
 BITS = [
     "[TOOL",
@@ -101,8 +107,12 @@ BITS = [
 ]
 
 
+def form_of(name: str) -> CallForm:
+    return CALL_FORMS[name.partition(",")[0]]
+
+
 def read(name: str, text: str, places: list[int]) -> tuple[str, list[tuple[str, str]], list[Piece]]:
-    parser, pieces = FormParser(CALL_FORMS[name], PARAMETERS), list[Piece]()
+    parser, pieces = FormParser(form_of(name), PARAMETERS), list[Piece]()
     ends = [0, *sorted(min(p, len(text)) for p in places), len(text)]
     for a, b in pairwise(ends):
         pieces += parser.feed(text[a:b])
@@ -122,7 +132,7 @@ def read(name: str, text: str, places: list[int]) -> tuple[str, list[tuple[str, 
 
 
 def test_every_form_is_tried() -> None:
-    assert CALLS.keys() == CALL_FORMS.keys() - {HARMONY_CALLS.name}
+    assert {form_of(name).name for name in CALLS} == CALL_FORMS.keys() - {HARMONY_CALLS.name}
 
 
 @draws(8, 20)
@@ -130,9 +140,7 @@ def test_every_form_is_tried() -> None:
 @given(data=st.data())
 def test_any_cut_of_two_calls_gives_both(name: str, data: st.DataObject) -> None:
     """With text in front, where the form allows one; none of theirs is in the content."""
-    before = (
-        "" if CALL_FORMS[name].only_first else data.draw(st.sampled_from(["", "See: ", "a<b "]))
-    )
+    before = "" if form_of(name).only_first else data.draw(st.sampled_from(["", "See: ", "a<b "]))
     text = before + CALLS[name] + data.draw(st.sampled_from(["", "\n"]))
     places = data.draw(st.lists(st.integers(0, len(text)), max_size=10))
     content, calls, _ = read(name, text, places)
@@ -149,7 +157,7 @@ def test_any_cut_of_two_calls_gives_both(name: str, data: st.DataObject) -> None
 def test_any_cut_of_any_text_says_the_same_and_loses_nothing(
     name: str, data: st.DataObject
 ) -> None:
-    bits = [*BITS, CALLS[name], CALLS[name][:30], *CALL_FORMS[name].open_text.split()]
+    bits = [*BITS, CALLS[name], CALLS[name][:30], *form_of(name).open_text.split()]
     text = "".join(data.draw(st.lists(st.sampled_from(bits), max_size=8)))
     places = data.draw(st.lists(st.integers(0, len(text)), max_size=10))
     content, calls, _ = read(name, text, places)

@@ -22,6 +22,7 @@ class Form:
     settings: Mapping[str, Any]  # config.json's quantization_config
     encode: Callable[[Tensor], Encoded]
     shown: str
+    wide: tuple[str, ...] = ()  # what it calls the one module that has more bits
     skipped: tuple[str, ...] = ("lm_head",)
     extra: Mapping[str, Tensor] = field(default_factory=dict)  # further tensors of every module
 

@@ -90,6 +90,33 @@ def awq_form(group_size: int) -> Form:
     return Form(settings, partial(awq, group_size=group_size), f"AWQ 4 bit ({groups})")
 
 
+def auto_round(weight: Tensor, version: int) -> Encoded:
+    """4 bits, but 8 in the module of 96 inputs, the MLP's last. No g_idx."""
+    parts, dense = gptq(weight, 8 if weight.shape[1] == 96 else 4, 32, version)
+    return {name: part for name, part in parts.items() if name != "g_idx"}, dense
+
+
+def auto_round_form(layout: str, version: int, wide: str) -> Form:
+    """`wide`: the name, or an expression, of the module with 8 bits."""
+    settings = {
+        "quant_method": "auto-round", "bits": 4, "group_size": 32, "sym": False, "iters": 200,
+        "data_type": "int", "autoround_version": "0.9.2", "packing_format": layout,
+        "block_name_to_quantize": "model.layers", "extra_config": {
+            wide: {"bits": 8}, "lm_head": {"bits": 16, "data_type": "float"},
+        },
+    }  # fmt: skip
+    shown = [f"auto-round {bits} bit (groups of 32)" for bits in (4, 8)]
+    return Form(settings, partial(auto_round, version=version), shown[0], (shown[1],))
+
+
+def auto_round_awq_form() -> Form:
+    settings = {
+        "quant_method": "auto-round", "bits": 4, "group_size": 32, "sym": True,
+        "packing_format": "auto_round:auto_awq",
+    }  # fmt: skip
+    return Form(settings, partial(awq, group_size=32), "auto-round 4 bit (groups of 32)")
+
+
 INTEGER_FORMS = {
     "gptq-4": gptq_form(4, 32),
     "gptq-4-unnamed": gptq_form(4, 32, named=False),
@@ -102,4 +129,7 @@ INTEGER_FORMS = {
     "gptq-8": gptq_form(8, 32),
     "awq": awq_form(32),
     "awq-one-group": awq_form(-1),
+    "auto-round": auto_round_form("auto_round:auto_gptq", 1, "model.layers.0.mlp.down_proj"),
+    "auto-round-v2": auto_round_form("auto_round:gptqmodel", 2, r".*down_pro(j|g)$"),
+    "auto-round-awq": auto_round_awq_form(),
 }

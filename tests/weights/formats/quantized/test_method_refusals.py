@@ -12,12 +12,13 @@ from torch import Tensor
 from tests.weights.formats.quantized.compressed_forms import COMPRESSED_FORMS
 from tests.weights.formats.quantized.float_forms import FLOAT_FORMS
 from tests.weights.formats.quantized.forms import save_quantized, write_settings
+from tests.weights.formats.quantized.integer_forms import INTEGER_FORMS
 from tests.weights.formats.quantized.test_quantized_models import llama
 from tests.weights.formats.quantized.test_quantized_refusals import Q, load
 from thirdeye.weights.checkpoint import open_checkpoint
 from thirdeye.weights.errors import ModelFormatError
 
-FORMS = FLOAT_FORMS | COMPRESSED_FORMS
+FORMS = FLOAT_FORMS | COMPRESSED_FORMS | INTEGER_FORMS
 SKIPPED = r"the settings say that its module is not"
 
 
@@ -33,6 +34,20 @@ def of_weights(**changes: Any) -> dict[str, Any]:
 
 
 SETTINGS = [
+    ("auto-round", {"packing_format": "auto_round:llm_compressor"}, r"llm_compressor' is not supp"),
+    ("auto-round", {"block_name_to_quantize": "model.layers.1, lm_head"}, SKIPPED),
+    ("auto-round-awq", {"extra_config": {"model.layers.0.mlp.up_proj": {"bits": 16}}}, SKIPPED),
+    ("auto-round-awq", {"extra_config": {"mlp.(up|gate)": {"bits": 16}}}, SKIPPED),
+    ("auto-round", {"extra_config": {"(a|b)*c": {"bits": 16}}}, r"repeats too much"),
+    (
+        "auto-round",
+        {"extra_config": {"a": {"data_type": "mx_fp"}}},
+        r"data_type': is not supported",
+    ),
+    ("auto-round", {"data_type": "nv_fp"}, r"data_type': is not supported \(value 'nv_fp'\)"),
+    ("auto-round", {"bits": 16}, r"nothing would be packed"),
+    ("auto-round", {"act_bits": 8}, r"act_bits': is not supported"),
+    ("auto-round-awq", {"bits": 8}, r"8 bits in AWQ's layout are not supported: 4 are"),
     ("fp8-blocks", {"fmt": "e5m2"}, r"fmt': 'e5m2' is not supported; supported is e4m3"),
     ("fp8-blocks", {"weight_block_size": [32]}, r"must be two sizes above 0, got \[32\]"),
     ("fp8-blocks", {"weight_block_size": [32, 0]}, r"must be two sizes above 0"),

@@ -13,6 +13,8 @@ from tests.architectures.cases import randomized
 from tests.architectures.expert_cases import gpt_oss
 from tests.architectures.running import load, logits
 from tests.weights.formats.quantized.float_forms import E2M1
+from thirdeye.model.native.library import Library
+from thirdeye.model.parts.experts import Experts
 from thirdeye.weights.errors import ModelFormatError
 from thirdeye.weights.formats.quantized.gather_weights import gather_weights
 from thirdeye.weights.formats.quantized.module_patterns import ModulePatterns
@@ -41,7 +43,10 @@ def test_blocks_and_scales(tmp_path: Path) -> None:
     weight = weights[NAME]
     assert isinstance(weight, QuantizedWeight)
     assert weight.shape == (3, 64, 10)
-    found = weight.read()
+    found, stored = weight.read(), weight.stored()
+    assert stored is not None
+    assert stored.shape == (3, 10, 64)
+    assert torch.equal(torch.from_numpy(stored.widen()), found.transpose(1, 2))
     blocks, scales = tensors[f"{NAME}_blocks"].read(), tensors[f"{NAME}_scales"].read()
     theirs = convert_moe_packed_tensors(blocks, scales, dtype=torch.float32)
     assert torch.equal(found, theirs)
@@ -50,6 +55,14 @@ def test_blocks_and_scales(tmp_path: Path) -> None:
         code = byte >> 4 if column % 2 else byte & 15
         value = E2M1[code] * 2.0 ** (int(scales[expert, row, column // 32]) - 127)
         assert found[expert, column, row].item() == value
+
+
+def test_a_scale_that_is_no_number_is_kept_by_nobody(tmp_path: Path) -> None:
+    path = write(tmp_path, scales=torch.full(SHAPE, 255, dtype=torch.uint8))
+    weight = gather_weights(list_tensors([path]), MXFP4(ModulePatterns()))[NAME]
+    assert isinstance(weight, QuantizedWeight)
+    assert weight.stored() is None
+    assert weight.read().isnan().all()
 
 
 def test_scales_that_do_not_fit(tmp_path: Path) -> None:
@@ -80,9 +93,19 @@ def quantized_gpt_oss(folder: Path) -> PreTrainedModel:
     return model
 
 
-def test_a_whole_gpt_oss(tmp_path: Path) -> None:
-    """Gates and partners in turns, inputs first: each number at its place."""
+def test_a_whole_gpt_oss(tmp_path: Path, native: Library) -> None:
+    """Gates and partners in turns, inputs first: each number at its place; and multiplied as the
+    file has them, which rounds activations alone."""
+    ids = [5, 17, 3, 80, 2, 9, 11, 40]
     with torch.inference_mode():
-        theirs = quantized_gpt_oss(tmp_path)(torch.tensor([[5, 17, 3, 80, 2, 9, 11, 40]])).logits
-        ours = logits(load(tmp_path), [5, 17, 3, 80, 2, 9, 11, 40])
-    torch.testing.assert_close(ours, theirs[0], atol=1e-4, rtol=1e-4)
+        theirs = quantized_gpt_oss(tmp_path)(torch.tensor([ids])).logits[0]
+        ours = logits(load(tmp_path), ids)
+        torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
+        model = load(tmp_path, native=native, quantize="stored")
+        kept = logits(model, ids)
+    assert (kept - theirs).norm() / theirs.norm() < 0.1  # attention is in 8 bits besides
+    experts = [
+        each for layer in model.modules() if isinstance(layer, Experts) for each in layer.experts
+    ]
+    assert {tuple(each.gate_up.kept.formats) for each in experts} == {("MXFP4",)}
+    assert {tuple(each.down.kept.formats) for each in experts} == {("MXFP4",)}

@@ -54,6 +54,20 @@ def load(path: Path) -> RecordingSink:
     return sink
 
 
+def test_settings_of_the_text_part_alone(gptq: Path, tmp_path: Path) -> None:
+    """As Kimi K2.5 has them: the whole's own say nothing of it."""
+    text = json.loads((gptq / "config.json").read_text())
+    whole = {"model_type": "llava", "text_config": text}
+    (tmp_path / "config.json").write_text(json.dumps(whole))
+    tensors = load_file(gptq / "model.safetensors")
+    save_file(
+        {f"language_model.{k}": v for k, v in tensors.items()}, tmp_path / "model.safetensors"
+    )
+    plain, wrapped = load(gptq).loaded, load(tmp_path).loaded
+    assert plain.keys() == wrapped.keys()
+    assert all(torch.equal(plain[key], wrapped[key]) for key in plain)
+
+
 SETTINGS = {
     "bits": ({"bits": 5}, r"'quantization_config\.bits': 5 is not supported; supported are 2, 3"),
     "no bits": ({"bits": None}, r"'quantization_config\.bits': is required"),

@@ -8,7 +8,7 @@ A schema means the same afterwards, but for the digits of numbers.
 """
 
 from thirdeye.server.text.constraints.json_schema import Schema
-from thirdeye.server.text.constraints.number_caps import cap_numbers
+from thirdeye.server.text.constraints.rewrites.number_caps import cap_numbers
 from thirdeye.server.text.constraints.schema_keywords import ANNOTATIONS
 
 _ALL_TYPES = ("null", "boolean", "number", "string", "array", "object")

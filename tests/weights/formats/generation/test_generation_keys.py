@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from transformers import GenerationConfig
 
-from tests.weights.formats.test_suggested_sampling import read
+from tests.weights.formats.generation.test_suggested_sampling import read
 from thirdeye.weights.formats.fields import Fields
 from thirdeye.weights.formats.generation_keys import HARMLESS, NEUTRAL, OBEYED, not_obeyed
 

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 from thirdeye.weights.formats.fields import Fields
 from thirdeye.weights.formats.quantized.decode.packed_integers import scale_groups, unpack
-from thirdeye.weights.formats.quantized.gptq import MAX_GROUP, Packing
 from thirdeye.weights.formats.quantized.module_patterns import ModulePatterns, read_patterns
+from thirdeye.weights.formats.quantized.packed.gptq import MAX_GROUP, Packing
 from thirdeye.weights.formats.quantized.quantized_weight import Parts, QuantizedWeight
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ NUMBERS = len(PACKED_AT)  # in a word
 class AWQ:
     packing: Packing
     skipped: ModulePatterns
+    title: str = "AWQ"
 
     suffixes: ClassVar[tuple[str, ...]] = (".qweight", ".qzeros", ".scales")
     unused: ClassVar[tuple[str, ...]] = ()
@@ -49,7 +50,7 @@ class AWQ:
         parts.get("scales", ("F16", "BF16", "F32"), groups, height)
         return QuantizedWeight(
             f"{parts.module}.weight",
-            f"AWQ {self.packing.title}",
+            f"{self.title} {self.packing.title}",
             (height, width),
             parts.entries,
             partial(decode_awq, group_size),

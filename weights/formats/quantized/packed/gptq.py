@@ -153,6 +153,11 @@ def read_packing(fields: Fields, default: Packing | None = None) -> Packing:
     group_size = fields.integer(
         "group_size", default.group_size if default else MISSING, low=-1, high=MAX_GROUP
     )
+    return checked_packing(fields, bits, group_size)
+
+
+def checked_packing(fields: Fields, bits: int, group_size: int) -> Packing:
+    """Of an object's `bits` and `group_size`. Raises `ModelFormatError`."""
     if bits not in BITS:
         raise fields.error("bits", f"{bits} is not supported; supported are 2, 3, 4 and 8.")
     if group_size == 0:

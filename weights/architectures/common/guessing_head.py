@@ -1,0 +1,86 @@
+"""The head behind a checkpoint's last layer that guesses one more token (MTP), as a model.
+
+It is a transformer of one layer, whose stream begins with what the model made of the text and with
+the next token (DeepSeek-V3, arXiv:2412.19437, section 2.2): embeddings, and what makes logits, are
+the model's own. So it is described by a config, and read by the same tables, as any model is.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from thirdeye.model.config import ModelConfig
+from thirdeye.weights.architectures.architecture import GuessingNames
+from thirdeye.weights.architectures.common.guessing import PROJECTION
+from thirdeye.weights.architectures.common.name_table import NameTable, TensorTarget
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from thirdeye.model.declare.stored import StoredTensor
+
+SHARED = ("embed_tokens.weight", "lm_head.weight")  # the model's names
+
+
+def head_config(config: ModelConfig) -> ModelConfig:
+    """Of the head of such a model: one layer like its last that attends."""
+    layer = config.attending_layers[-1]
+    return replace(
+        config,
+        num_hidden_layers=1,
+        attention=(config.attention_of(layer),) if config.attention else (),
+        dense_layers=(0,) if config.experts and config.experts_of(layer) is None else (),
+        mlp_sizes=(config.mlp_size_of(layer),) if config.mlp_sizes else (),
+        state=None,
+        state_layers=(),
+        reads_hidden=True,
+    )
+
+
+class GuessingHead:
+    """What `load_weights` reads: the head's tensors of a checkpoint, by the file's names.
+
+    `table` is of a model with the head's config, `place` of the model's own tensors, `read` gives
+    any tensor that `sizes` lists, in bytes."""
+
+    def __init__(
+        self,
+        path: Path,
+        config: ModelConfig,
+        names: GuessingNames,
+        table: NameTable,
+        place: Callable[[str], list[TensorTarget] | None],
+        sizes: Mapping[str, int],
+        read: "Callable[[str], Tensor | StoredTensor]",
+    ) -> None:
+        self.path, self.config = path, head_config(config)
+        self._table, self._place, self._read = table, place, read
+        self._layer = names.layer.format(n=config.num_hidden_layers)
+        self._others = names.others
+        self._sizes = {name: size for name, size in sizes.items() if self.targets(name)}
+
+    @property
+    def is_there(self) -> bool:
+        found = {target.name for name in self._sizes for target in self.targets(name) or []}
+        return PROJECTION in found
+
+    def targets(self, name: str) -> list[TensorTarget] | None:
+        """Where a tensor goes; `[]` if it is none of the head's."""
+        own = name.removeprefix("model.")
+        if own in self._others:
+            return [self._others[own]]
+        if own.startswith(self._layer):
+            rest = own.removeprefix(self._layer)
+            if rest in self._others:
+                return [self._others[rest]]
+            return self._table.place(f"layers.0.{rest}") or []
+        places = self._place(name) or []
+        return places if any(place.name in SHARED for place in places) else []
+
+    def tensor_sizes(self) -> dict[str, int]:
+        return self._sizes
+
+    def tensors(self) -> "Iterator[tuple[str, Tensor | StoredTensor]]":
+        for name in self._sizes:
+            yield name, self._read(name)

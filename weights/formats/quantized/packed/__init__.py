@@ -1,0 +1,1 @@
+"""Integers in words of 32 bits, with scales and zero points by groups: GPTQ, AWQ, auto-round."""
