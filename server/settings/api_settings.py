@@ -76,6 +76,7 @@ class CheckpointSettings:
             "mistral": "`[THINK]` to `[/THINK]`",
             "gemma4": "`<|channel>thought` to `<channel|>`",
             "granite": "sentences that say so",
+            "granite33": "`<think>` to `</think>`, the answer between `<response>` marks",
             "harmony": "the channels of gpt-oss",
         },
     )

@@ -55,7 +55,7 @@ def correction(model: Any) -> None:
     """What decides with the scores and is no parameter: in real checkpoints it is never zero."""
     generator = torch.Generator().manual_seed(2)
     for name, buffer in model.named_buffers():
-        if name.endswith("e_score_correction_bias"):
+        if name.endswith(("e_score_correction_bias", "expert_bias")):
             buffer.copy_(torch.randn(buffer.shape, generator=generator) * 0.3)
 
 

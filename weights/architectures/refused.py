@@ -75,8 +75,8 @@ REFUSED: Mapping[str, str] = {
         CHOSEN_KEYS,
     ),
     **_each(
-        ("minimax_m2", "minimax-m2", "dots1", "hunyuan_v1_moe", "hunyuan-moe", "lfm2_moe",
-         "lfm2moe", "exaone_moe", "exaone-moe", "solar_open", "afmoe", "bailing_moe",
+        ("minimax_m2", "minimax-m2", "dots1", "hunyuan_v1_moe", "hunyuan-moe",
+         "exaone_moe", "exaone-moe", "solar_open", "afmoe", "bailing_moe",
          "bailing_moe_v2", "bailingmoe", "bailingmoe2", "phimoe", "dbrx", "jetmoe", "longcat_flash",
          "step3p5", "step35", "mimo_v2_flash", "mimo2", "flex_olmo", "arctic", "grok", "grok-1",
          "granitemoeshared", "cohere2_moe", "smallthinker"),

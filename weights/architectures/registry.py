@@ -56,6 +56,7 @@ from thirdeye.weights.architectures.relatives.starcoder2 import STARCODER2
 from thirdeye.weights.architectures.states.falcon_h1 import FALCON_H1
 from thirdeye.weights.architectures.states.granite_hybrid import GRANITE_HYBRID
 from thirdeye.weights.architectures.states.lfm2 import LFM2
+from thirdeye.weights.architectures.states.lfm2_moe import LFM2_MOE
 from thirdeye.weights.architectures.states.nemotron_h import NEMOTRON_H
 from thirdeye.weights.architectures.states.qwen3_5 import QWEN3_5, QWEN3_5_MOE
 from thirdeye.weights.architectures.states.qwen3_next import QWEN3_NEXT
@@ -120,6 +121,7 @@ ARCHITECTURES = (
     MISTRAL4,
     LLAMA4,
     LFM2,
+    LFM2_MOE,
     QWEN3_NEXT,
     QWEN3_5,
     QWEN3_5_MOE,

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 from filelock import FileLock, Timeout
 
 from thirdeye.weights.errors import PullError
@@ -68,6 +69,7 @@ def pull_hub_model(
         partials.mkdir(exist_ok=True)
         with _alone(partials, name):
             missing = [file for file in chosen.files if not _is_whole(folder, file, progress)]
+            _forget_damaged(folder, missing)
             waiting = _waiting_bytes(partials, missing)
             check_room(folder, sum(file.size for file in missing) - waiting, str(name))
             _fetch_all(hub, listing.commit, missing, partials, progress)
@@ -82,6 +84,18 @@ def pull_hub_model(
     path = folder / chosen.entry if chosen.entry else folder
     fetched = sum(file.size for file in missing)
     return PulledModel(path, chosen.label, listing.commit, chosen.size, fetched)
+
+
+def _forget_damaged(folder: Path, missing: list[RepositoryFile]) -> None:
+    """What has not the hash that was recorded for it is no longer served, should the rest of the
+    pull fail. What was whole at another commit still is."""
+    record = read_record(folder)
+    if record is None:
+        return
+    damaged = {file.path for file in missing if record.files.get(file.path) == file}
+    if damaged:
+        kept = {path: file for path, file in record.files.items() if path not in damaged}
+        write_record(folder, msgspec.structs.replace(record, files=kept))
 
 
 def _fetch_all(

@@ -5,6 +5,7 @@
     mistral    [THINK]...[/THINK]
     gemma4     <|channel>thought\\n...<channel|>
     granite    Here is my thought process: ... Here is my response: ...
+    granite33  <think>...</think><response>...</response>
     harmony    <|channel|>analysis<|message|>...<|end|> gpt-oss; read by `HarmonyParser`
 
 Which one a model has, its template tells: the first row whose marks it writes. A template that says
@@ -38,6 +39,7 @@ class ReasoningForm:
     close: str
     sign: str
     answer: str = ""  # what may stand between the thinking and the answer, as a grammar's rule
+    around: tuple[str, str] | None = None  # marks around the answer behind it, which are no part
 
     @property
     def marks(self) -> tuple[str, str]:
@@ -70,6 +72,14 @@ REASONING_FORMS = {
             "Here is my thought process:",
             "Here is my response:",
             "Here is my thought process",
+        ),
+        ReasoningForm(
+            "granite33",
+            "<think>",
+            "</think>",
+            "<response></response>",
+            answer='"<response>"?',
+            around=("<response>", "</response>"),
         ),
         ReasoningForm("think", "<think>", "</think>", "think>"),
     )

@@ -10,6 +10,7 @@ answer or nowhere; what looks like a mark later on is text. It knows no tokens a
 """
 
 from thirdeye.server.text.events import Thought
+from thirdeye.server.text.reasoning.answer_marks import AnswerMarks, overlap
 from thirdeye.server.text.reasoning.reasoning_form import PromptState, ReasoningForm
 
 
@@ -22,10 +23,11 @@ class ThinkParser:
         self._state = state
         # Of the thought or of the answer: white space is dropped there.
         self._is_at_start = state is not PromptState.CLOSED
+        self._marks = AnswerMarks(form.around) if form.around else None
 
     @property
     def num_held(self) -> int:
-        return len(self._held)
+        return len(self._held) + (self._marks.num_held if self._marks else 0)
 
     @property
     def is_thinking(self) -> bool:
@@ -34,26 +36,38 @@ class ThinkParser:
     @property
     def is_over(self) -> bool:
         """Whether all that comes is the answer, as it is."""
-        return self._state is PromptState.CLOSED and not self._is_at_start
+        is_open = self._marks is not None and not self._marks.is_over
+        return self._state is PromptState.CLOSED and not self._is_at_start and not is_open
 
     def feed(self, text: str) -> list[str | Thought]:
         self._held += text
         pieces: list[str | Thought] = []
         while self._step(pieces):
             pass
-        return pieces
+        return self._without_marks(pieces)
 
     def end_thinking(self) -> list[str | Thought]:
         """What comes next is the answer's, though the closing mark is missing."""
         if not self.is_thinking:
             return []
-        pieces = self.flush()
+        pieces = self._rest()
         self._state, self._is_at_start = PromptState.CLOSED, True
         return pieces
 
     def flush(self) -> list[str | Thought]:
         """The end: what was held back is what it looks like. White space at it is dropped from a
         thought."""
+        pieces = self._without_marks(self._rest())
+        end = self._marks.flush() if self._marks else ""
+        return [*pieces, end] if end else pieces
+
+    def _without_marks(self, pieces: list[str | Thought]) -> list[str | Thought]:
+        if self._marks is None:
+            return pieces
+        read = [p if isinstance(p, Thought) else self._marks.feed(p) for p in pieces]
+        return [piece for piece in read if piece]
+
+    def _rest(self) -> list[str | Thought]:
         held, self._held = self._held, ""
         if self._state is PromptState.OPEN:
             held = held.rstrip()
@@ -93,15 +107,9 @@ class ThinkParser:
             self._held, self._state, self._is_at_start = rest, PromptState.CLOSED, True
             thought = thought.rstrip()
         else:
-            num_open = _overlap(thought, self._close)
+            num_open = overlap(thought, self._close)
             thought = thought[: len(thought) - num_open].rstrip()
             self._held = self._held[len(thought) :]
         if thought:
             pieces.append(Thought(thought))
         return bool(mark)
-
-
-def _overlap(text: str, mark: str) -> int:
-    """How much of `mark`'s beginning stands at the end of `text`."""
-    sizes = range(min(len(text), len(mark) - 1), 0, -1)
-    return next((size for size in sizes if text.endswith(mark[:size])), 0)

@@ -64,9 +64,13 @@ function bandsOf({ windows, chunks }) {
   return [told(windows, "a window"), told(chunks, "stretches")];
 }
 
+/** How many layers keep a state in place of heads. */
+export const statesOf = ({ state_layers: headless, lone_mlps: alone }) => headless.length - alone.length;
+
 /** What layers have in place of heads, or beside them. */
-function othersOf({ state_layers: headless, lone_mlps: alone, state_beside: isBeside }) {
-  const states = headless.length - alone.length;
+function othersOf(design) {
+  const { lone_mlps: alone, state_beside: isBeside } = design;
+  const states = statesOf(design);
   return [
     states > 0 && `a state in place of heads in ${counted(states, "layer")}`, isBeside && "a state beside the heads",
     alone.length && `an MLP alone in ${counted(alone.length, "layer")}, and none in the others`,

@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any
 
 from tests.architectures.cases import TIED, Case, relative
+from tests.architectures.expert_cases import correction
 from tests.architectures.states.state_gguf import lfm2_gguf, qwen_gguf
 from thirdeye.model.config import ModelConfig
 from thirdeye.model.state_spec import DeltaNetSpec
@@ -13,6 +14,11 @@ FULL, CONV, LINEAR = "full_attention", "conv", "linear_attention"
 lfm2 = partial(
     relative, "lfm2", gguf=lfm2_gguf, head_dim=8, num_hidden_layers=4, block_multiple_of=16,
     layer_types=[CONV, CONV, FULL, CONV],
+)  # fmt: skip
+lfm2_moe = partial(
+    relative, "lfm2_moe", gguf=lfm2_gguf, head_dim=8, num_hidden_layers=4, num_dense_layers=1,
+    layer_types=[CONV, CONV, FULL, CONV], num_experts=6, num_experts_per_tok=2,
+    moe_intermediate_size=36,
 )  # fmt: skip
 DELTA = {
     "num_hidden_layers": 4, "linear_num_key_heads": 2, "linear_num_value_heads": 4,
@@ -44,6 +50,15 @@ STATES: dict[str, Case] = {
     "lfm2": lfm2(**TIED),
     "lfm2-biases": lfm2(gguf=None, conv_bias=True, conv_L_cache=4, layer_types=[FULL, CONV] * 2),
     "lfm2-unadjusted": lfm2(block_auto_adjust_ff_dim=False, conv_L_cache=5),
+    "lfm2_moe": replace(lfm2_moe(**TIED), corrected=correction),
+    "lfm2_moe-plain": lfm2_moe(
+        gguf=None,
+        use_expert_bias=False,
+        norm_topk_prob=False,
+        routed_scaling_factor=1.5,
+        num_dense_layers=0,
+        layer_types=[FULL, CONV] * 2,
+    ),
     "qwen3_next": delta("qwen3_next", **FEW),
     "qwen3_next-dense-among": delta(
         "qwen3_next",

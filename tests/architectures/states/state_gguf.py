@@ -27,6 +27,7 @@ LFM2_NAMES = {
     "operator_norm": "attn_norm", "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k",
     "self_attn.v_proj": "attn_v", "self_attn.out_proj": "attn_output",
     "self_attn.q_layernorm": "attn_q_norm", "self_attn.k_layernorm": "attn_k_norm",
+    "feed_forward.gate": "ffn_gate_inp",
 }  # fmt: skip
 QWEN_NAMES = LLAMA_NAMES | {
     "post_attention_layernorm": "post_attention_norm", "linear_attn.conv1d": "ssm_conv1d",
@@ -52,7 +53,8 @@ def add_sizes(writer: gguf.GGUFWriter, config: Any, head_dim: int) -> None:
 
 def lfm2_gguf(model: PreTrainedModel, path: Path) -> Path:
     config = model.config
-    writer = gguf.GGUFWriter(path, "lfm2")
+    has_experts = config.model_type == "lfm2_moe"
+    writer = gguf.GGUFWriter(path, "lfm2moe" if has_experts else "lfm2")
     add_sizes(writer, config, config.head_dim)
     writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
     kv_heads = config.num_key_value_heads
@@ -62,8 +64,20 @@ def lfm2_gguf(model: PreTrainedModel, path: Path) -> Path:
     writer.add_layer_norm_rms_eps(config.norm_eps)
     tensors = model.state_dict()
     writer.add_feed_forward_length(len(tensors["model.layers.0.feed_forward.w1.weight"]))
+    if has_experts:
+        writer.add_expert_count(config.num_experts)
+        writer.add_expert_used_count(config.num_experts_per_tok)
+        writer.add_expert_feed_forward_length(config.moe_intermediate_size)
+        writer.add_leading_dense_block_count(config.num_dense_layers)
+        writer.add_expert_gating_func(gguf.ExpertGatingFuncType.SIGMOID)
     for name, tensor in tensors.items():
+        if found := STACKED.match(name):
+            add_stack(writer, f"blk.{found[1]}", found[2], tensor.numpy(), False, F32)
+            continue
         stem, leaf = name.rsplit(".", 1)
+        if leaf == "expert_bias":
+            writer.add_tensor(f"blk.{stem.split('.')[2]}.exp_probs_b.bias", tensor.numpy())
+            continue
         if stem == "lm_head" and config.tie_word_embeddings:
             continue
         values = tensor.numpy()

@@ -49,6 +49,7 @@ HARMLESS_IN = {  # one class
     "hunyuan_v1_dense": {"rope_parameters.factor": "`alpha` is the whole scaling"},
     "gpt_bigcode": {"num_key_value_heads": "`multi_query` says it"},
     "mpt": {
+        "attn_config.attn_impl": "of who computes",
         "emb_pdrop": TRAINING,
         "embedding_fraction": TRAINING,
         "init_device": TRAINING,

@@ -51,11 +51,12 @@ def variants(model_type: str) -> list[dict[str, Any]]:
 
 
 def flat(settings: dict[str, Any], prefix: str = "") -> Iterator[str]:
-    """Their names; those of rotations, which are objects, with their own."""
+    """Their names; those of objects, as of rotations, with their own."""
     for key, value in settings.items():
         yield prefix + key
-        if isinstance(value, dict) and key.startswith(("rope_", "full_", "sliding_att")):
-            yield from flat(value, f"{prefix}{key}.")
+        if isinstance(value, dict) and key not in HARMLESS:
+            own = {k: v for k, v in value.items() if k not in HARMLESS}
+            yield from flat(own, f"{prefix}{key}.")
 
 
 @pytest.mark.parametrize("model_type", READERS)

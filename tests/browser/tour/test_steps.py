@@ -200,7 +200,7 @@ def test_layers_that_are_one_thing_alone_are_told_apart(browser: Any, shared: Se
     """A state, an MLP alone, heads that see their own stretch: the line about the model counts
     them, steps about MLPs are of layers that have one, and steps about heads of those."""
     design = ModelDesign(
-        positions="rotary", state_layers=[0, 1], lone_mlps=[1], chunks=[None, None, 4]
+        positions="none", state_layers=[0, 1], lone_mlps=[1], chunks=[None, None, 4]
     )
     engine = shared.use(fake_engine(), info=replace(served_model().info, design=design))
     with visit(browser, shared.url, "/#tour/6") as seen:
@@ -224,5 +224,9 @@ def test_layers_that_are_one_thing_alone_are_told_apart(browser: Any, shared: Se
         assert engine.inspections[-1].layers == [1]
         go(page, 7)
         assert engine.inspections[-1].layers == [2]
-        go(page, 9)
-        assert "heads in 1 of 3 layers" in page.inner_text(".tour-words")
+        for number, said in (
+            (3, "layers that keep a state"), (9, "heads in 1 of 3 layers"),
+            (13, "or a state, and the MLP, whichever the layer is"), (14, "more than one shape"),
+        ):  # fmt: skip
+            go(page, number)
+            assert said in page.inner_text(".tour-words"), number

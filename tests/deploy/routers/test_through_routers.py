@@ -62,7 +62,7 @@ def test_many_streams_at_once_are_all_whole(router: RunningRouter, replicas: Rep
 
 
 def test_who_leaves_is_noticed_by_the_replica(router: RunningRouter, replicas: Replicas) -> None:
-    body = BODY | {"max_tokens": 4000}
+    body = BODY | {"max_tokens": 4000, "logprobs": True, "top_logprobs": 20}  # takes long
 
     def computed() -> float:
         return sum(total(s, "vllm:generation_tokens_total") for s in replicas.servers)
@@ -70,7 +70,6 @@ def test_who_leaves_is_noticed_by_the_replica(router: RunningRouter, replicas: R
     before = computed()
     with router.stream(body) as answer:
         next(answer.iter_text())
-        wait_for(lambda: sum(replicas.running()) == 1, "one answer under way")
     wait_for(lambda: sum(replicas.running()) == 0, "the answer was left, and nothing runs")
     assert computed() < before + 4000, "it was not computed to its end"
 

@@ -54,7 +54,7 @@ MODELS = {
     "beside": change(BESIDE, max_position_embeddings=CONTEXT),
     "gpt2-wide": change(GPT2, max_position_embeddings=CONTEXT, intermediate_size=1100),
 }
-EXAMPLES = {"whole": (3, 5), "chunks of 64": (3, 5), "chunks of 7": (1, 2), "chunks of 1": (1, 1)}
+EXAMPLES = {"whole": (2, 5), "chunks of 64": (2, 5), "chunks of 7": (1, 2), "chunks of 1": (1, 1)}
 THREADS = (1, 2) if is_night() else (2,)  # what is expected comes from one
 MIXES = mixes(vocab_size=97, max_prompt=CONTEXT - 8, max_tokens=8, max_requests=4)
 

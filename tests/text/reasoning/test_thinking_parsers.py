@@ -54,12 +54,21 @@ def oracle(form: ReasoningForm, state: PromptState, text: str) -> tuple[str, str
     begun = "" if state is PromptState.OPEN else rf"\s*{begin}"
     found = re.match(rf"(?s){begun}(.*?)(?:{end}\s*(.*))?\Z", text)
     if found is None or state is PromptState.CLOSED:
-        return "", text
-    return found[1].strip(), found[2] or ""
+        return "", without_marks(form, text)
+    return found[1].strip(), without_marks(form, found[2] or "")
+
+
+def without_marks(form: ReasoningForm, answer: str) -> str:
+    if form.around is None:
+        return answer
+    begin, end = map(re.escape, form.around)
+    found = re.match(rf"(?s)\s*{begin}(.*?)(?:{end}(.*))?\Z", answer)
+    return answer if found is None else found[1] + (found[2] or "")
 
 
 def fragments(form: ReasoningForm) -> st.SearchStrategy[str]:
     marks = [form.open.rstrip(), form.close, form.close[:-1], form.open[:3], form.close[:2]]
+    marks += [*form.around, form.around[1][:4]] if form.around else []
     return st.lists(st.sampled_from([*marks, "a", " ", "\n", "é", "<", "["]), max_size=9).map(
         "".join
     )
@@ -130,6 +139,7 @@ WITH_TOKENS = ByteTokenizer(["<|im_start|>", "<|im_end|>", "<think>", "</think>"
         ("<seed:think>", "seed"),
         ("Write 'Here is my thought process:' first", "granite"),
         ("{{ content.split('</think>')[-1] }}", "think"),
+        ("Think between <think></think>, answer between <response></response>", "granite33"),
         ("{{ message.content }}", None),
     ],
 )

@@ -190,6 +190,20 @@ def test_a_damaged_file_is_found_and_repaired(hub: FakeHub) -> None:
     assert path.read_bytes() == SMALL
 
 
+def test_a_damaged_file_is_not_served_when_the_repair_fails(hub: FakeHub) -> None:
+    """Nor said to be: the commit is the one that was recorded, so its bytes are known."""
+    path = pull_hub_model(FILES).path
+    other = pull_hub_model(replace(FILES, quantization="Q8_0")).path
+    path.write_bytes(SMALL[:-1] + b"?")
+    hub.spoilt = {"model-Q4_K_M.gguf"}
+    with pytest.raises(PullError, match="hash"):
+        pull_hub_model(FILES)
+    assert find_hub_model(replace(FILES, quantization="Q4_K_M")) is None
+    assert find_hub_model(replace(FILES, quantization="Q8_0")) == other
+    hub.spoilt = set()
+    assert pull_hub_model(FILES).path.read_bytes() == SMALL
+
+
 def test_a_failed_update_leaves_what_was_there(hub: FakeHub) -> None:
     path = pull_hub_model(FILES).path
     new = dict(GGUFS, **{"model-Q4_K_M.gguf": SMALL[::-1]})

@@ -41,6 +41,7 @@ def huggingface_config(fields: Fields) -> ModelConfig:
         ("alibi", True),
         ("prefix_lm", False),
         ("qk_ln", False),
+        ("attn_uses_sequence_id", False),
     ):
         settings.refuse(key, harmless)
     return _unbiased(

@@ -49,14 +49,24 @@ LAYER = {  # our names, without the layer's
 
 
 def huggingface_config(fields: Fields) -> ModelConfig:
-    for key in ("attention_bias", "mlp_bias"):  # no settings of this class
+    refuse_others(fields)
+    config = llama_family.huggingface_config(fields, "lfm2", DEFAULTS)
+    size = _intermediate_size(fields, config.intermediate_size)
+    return huggingface_convolutions(fields, replace(config, intermediate_size=size))
+
+
+def refuse_others(fields: Fields) -> None:
+    """What is no setting of these classes."""
+    for key in ("attention_bias", "mlp_bias"):
         fields.refuse(key, False)
     fields.refuse("hidden_act", "silu")
-    config = llama_family.huggingface_config(fields, "lfm2", DEFAULTS)
+
+
+def huggingface_convolutions(fields: Fields, config: ModelConfig) -> ModelConfig:
+    """`config`: as a Llama's."""
     config = replace(
         config,
         qk_norm=True,
-        intermediate_size=_intermediate_size(fields, config.intermediate_size),
         tie_word_embeddings=fields.boolean("tie_embedding", config.tie_word_embeddings),
     )
     kinds = _layer_types(fields, config.num_hidden_layers)
@@ -140,9 +150,16 @@ def huggingface_names(config: ModelConfig) -> NameTable:
 
 
 def gguf_config(fields: Fields, file: GGUFFile, vocab_size: int) -> ModelConfig:
-    """Layers without key-value heads are those that do not attend."""
+    fields.refuse("expert_count", 0)
+    return gguf_convolutions(fields, file, vocab_size, "lfm2")
+
+
+def gguf_convolutions(
+    fields: Fields, file: GGUFFile, vocab_size: int, architecture: str
+) -> ModelConfig:
+    """Layers without key-value heads are those that do not attend. Who has experts sees to them."""
     plain, short = stateless_layers(fields)
-    config = llama_family.gguf_config(plain, file, vocab_size, "lfm2")
+    config = llama_family.gguf_config(plain, file, vocab_size, architecture, has_experts=True)
     kernel = fields.integer("shortconv.l_cache", low=2, high=MAX_KERNEL)
     spec = ShortConvSpec(config.hidden_size, kernel)
     attending = next(layer for layer in range(config.num_hidden_layers) if layer not in short)

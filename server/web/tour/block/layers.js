@@ -10,7 +10,7 @@ export const layers = {
   title: "Layers",
   at: ["layers", "stream"],
   text: (model) => [
-    `All of this is one layer${model.isKnown ? `, and there are ${model.num_layers}` : ""}: the same shape each time, other weights. The stream runs through all of them.`,
+    `All of this is one layer${model.isKnown ? `, and there are ${model.num_layers}` : ""}: ${model.design.state_layers.length ? "of more than one shape here, as the line below counts them, and each with weights of its own" : "the same shape each time, other weights"}. The stream runs through all of them.`,
     "What if the model stopped early? Read the stream between two layers with the head that is made for the end: a logit lens. It shows when the answer becomes the best guess.",
     "It is a tool made for the last layer. Early rows often say something odd and seem sure of it; they are gray while the final answer is not among the first hundred guesses.",
   ],

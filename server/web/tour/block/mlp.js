@@ -41,7 +41,7 @@ export const mlp = {
 
   draw({ at }, tour) {
     const counts = shares(tour.model);
-    const weights = el("div", {}, el("h4", {}, "Where the weights are"), bars([[counts.hasStates ? "attention, states" : "attention", "attention"], ["MLP", "mlp"], ["embeddings", "embeddings"]].map(([name, kind]) => ({
+    const weights = el("div", {}, el("h4", {}, "Where the weights are"), bars([[counts.hasStates ? "heads, states" : "attention", "attention"], ["MLP", "mlp"], ["embeddings", "embeddings"]].map(([name, kind]) => ({
       name, kind, value: counts[kind], text: millions(counts[kind]),
     }))));
     const words = `${counts.hasStates ? "Attention and states have" : "Attention has"} ${share(counts.inLayers)} of the weights inside the layers, the MLPs have ${share(1 - counts.inLayers)}.`;

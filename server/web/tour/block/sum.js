@@ -3,6 +3,7 @@ import { el, visible } from "../../dom.js";
 import { sum } from "../arithmetic.js";
 import { bars, choice, number, quoted } from "../draw.js";
 import { FIGURES, IN_DEFAULT } from "../figures.js";
+import { statesOf } from "../model.js";
 
 const TINY = 1e-6; // rounding: no bar is drawn for it
 
@@ -11,8 +12,8 @@ let pair = null; // {of, ids}: two tokens that the reader chose
 export const streamSum = {
   title: "The stream as a sum",
   at: ["stream", "add"],
-  text: () => [
-    "Nothing is replaced on the way: embedding, attention and MLP of every layer each add a vector, and the sum runs on. This running sum is called the residual stream.",
+  text: ({ design }) => [
+    `Nothing is replaced on the way: the embedding adds a vector, and in every layer attention${statesOf(design) > 0 ? ", or a state," : design.state_beside ? ", a state" : ""} and the MLP${design.lone_mlps.length ? ", whichever the layer is," : ""} add theirs, and the sum runs on. This running sum is called the residual stream.`,
     "The last step, from stream to the score of a token (its logit), is linear once the final norm's divisor is known. So each part's own share of the score can be told: here, of the likeliest token's less the second's.",
     "A bar to the right speaks for the first, one to the left for the second. Click an attention bar to see its heads.",
   ],

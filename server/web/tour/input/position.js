@@ -3,7 +3,7 @@ import { el, svg } from "../../dom.js";
 import { cosine, length, mean, row, scored, stretched, sum, turnedProduct, turns } from "../arithmetic.js";
 import { counted, lines, number, slider, square } from "../draw.js";
 import { unturned } from "../look.js";
-import { keySize, turnedOf } from "../model.js";
+import { keySize, statesOf, turnedOf } from "../model.js";
 
 const MAX_DISTANCE = 64;
 
@@ -19,10 +19,22 @@ const TEXTS = {
   ],
   other: [
     "So far “dog bites man” and “man bites dog” are the same three rows. The model must be told the order.",
-    "This one adds no row for the position and turns nothing in this layer. What tells it the order: scores that fall with the distance (ALiBi), or the mask alone, by which the first token sees one token and the last one all.",
+    "This one adds no row for the position and turns nothing in this layer.",
     "The picture shows how much of a layer's weight goes how far back.",
   ],
 };
+
+/** What tells such a model the order. */
+function orderOf({ design }) {
+  if (design.positions === "alibi") return "What tells it the order: scores that fall with the distance (ALiBi).";
+  const mask = "the mask alone, by which the first token sees one token and the last one all";
+  return `What tells it the order: ${statesOf(design) > 0 ? `layers that keep a state, which read one token after the other, and in this one ${mask}` : mask}.`;
+}
+
+function textsOf(model) {
+  const [first, second, last] = TEXTS[kindOf(model)];
+  return kindOf(model) === "other" ? [first, `${second} ${orderOf(model)}`, last] : TEXTS[kindOf(model)];
+}
 
 const kindOf = ({ design }) => (TEXTS[design.positions] ? design.positions : "other");
 
@@ -30,7 +42,7 @@ export const position = {
   title: "Position",
   at: ["position"],
   controls: ["layer", "head", "query", "key"],
-  text: (model) => TEXTS[model.isKnown ? kindOf(model) : "rotary"],
+  text: (model) => (model.isKnown ? textsOf(model) : TEXTS.rotary),
   formula: (model) => [{
     rotary: { tex: String.raw`(R_m q) \cdot (R_n k) = q \cdot R_{n-m} \, k`, says: "A query turned by its position m, times a key turned by its position n, depends on n − m alone." },
     learned: { tex: String.raw`x_m = E_{t_m} + P_m`, says: "A token's row of the one table plus its position's row of the other." },
