@@ -126,6 +126,7 @@ class ChatTemplate:
         is_known = self.call_form is not None or (OPEN in source and calls.may_be_hermes)
         self.carries_tools = shows_tools and is_known
         self.carries_calls = is_known and (shows_tools or calls.are_written)
+        self.writes_calls = calls.are_written  # those of a history
         self.wants_argument_text = self.carries_calls and calls.want_text
         self.wants_null_content = self.carries_calls and calls.want_null
 
