@@ -34,7 +34,7 @@ def make_template(
     for_tools = None
     if tool_source is not None:
         for_tools = _tool_template(tool_source, tokenizer, tool_format)
-    return ChatTemplate(
+    template = ChatTemplate(
         source,
         tokenizer,
         for_tools=for_tools,
@@ -42,6 +42,13 @@ def make_template(
         tool_format=tool_format,
         **_tokens(tokenizer),
     )
+    if template.for_tools.carries_tools and not template.for_tools.writes_calls:
+        logger.warning(
+            "the chat template shows tools and cannot write a call of an earlier answer: a "
+            "conversation that has one loses it, or is refused with what the template ran into; "
+            "'--chat-template FILE' gives another"
+        )
+    return template
 
 
 class _Tokens(TypedDict):

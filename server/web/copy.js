@@ -2,6 +2,8 @@
 // refused too, the text is selected and the button says which keys copy it.
 import { el } from "./dom.js";
 
+const keys = () => (/Mac|iPhone|iPad/.test(navigator.platform) ? "⌘C" : "Ctrl+C");
+
 /** -> whether `text` is on the clipboard. */
 async function copied(text) {
   try {
@@ -35,7 +37,7 @@ export function copyButton(text, shown, name = "Copy") {
   button.addEventListener("click", async () => {
     const isDone = await copied(text());
     if (!isDone) getSelection().selectAllChildren(shown());
-    button.textContent = isDone ? "Copied" : "Not copied: selected, press Ctrl+C";
+    button.textContent = isDone ? "Copied" : `Not copied: selected, press ${keys()}`;
     setTimeout(() => (button.textContent = name), isDone ? 1200 : 5000);
   });
   return button;

@@ -11,5 +11,8 @@ def is_empty(value: object) -> bool:
 
 
 def or_nothing(schema: dict[str, Any]) -> dict[str, Any]:
-    """The JSON schema of a field that may be left out."""
-    return {"anyOf": [schema, NOTHING]}
+    """The JSON schema of a field that may be left out. A default of nothing is no value of what
+    the field is otherwise, so it stands beside both."""
+    own = {key: value for key, value in schema.items() if key != "default"}
+    default = {"default": schema["default"]} if "default" in schema else {}
+    return {"anyOf": [own, NOTHING]} | default

@@ -53,9 +53,9 @@ def documented(
     if media_type:
         content[media_type] = {"schema": schema if media_type == _JSON else {"type": "string"}}
     if streams:
-        content["text/event-stream"] = {"itemSchema": event_of(streams)}
+        content["text/event-stream"] = {"x-itemSchema": event_of(streams)}
     if lines:
-        content[NDJSON] = {"itemSchema": reference(lines)}
+        content[NDJSON] = {"x-itemSchema": reference(lines)}
     left_out = set(() if body else _BODY_STATUSES)
     extra: dict[str, Any] = {"requestBody": _request_body(body)} if body else {}
     if path_parameter:

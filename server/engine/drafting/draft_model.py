@@ -164,8 +164,12 @@ class DraftModel:
         while rows:
             round_started = self._clock()
             due = self._run(rows)
+            seconds = self._clock() - round_started
             if all(row.num_scheduled_tokens <= FEW_BEHIND for _, row in rows):
-                rounds.append(self._clock() - round_started)
+                rounds.append(seconds)
+            else:
+                num_tokens = sum(row.num_scheduled_tokens for _, row in rows)
+                self._account.caught_up(seconds, num_tokens)
             rows = [(shadow, next_row(shadow.sequence)) for shadow in due]
         round_seconds = sum(rounds) / len(rounds) if rounds else 0.0
         self._account.guessed(self._clock() - started, round_seconds)
@@ -181,6 +185,11 @@ class DraftModel:
         shadow.num_wanted = min(limit, shadow.rate.num_wanted(shadow.num_known, cost))
         own, num_tokens = shadow.sequence, shadow.num_known + shadow.num_wanted
         if not shadow.num_wanted or num_tokens > self._config.max_model_len:
+            return None
+        num_behind = shadow.num_known - own.num_computed_tokens
+        num_left = sequence.max_tokens - sequence.num_generated_tokens
+        rate = shadow.rate.rate
+        if num_behind > FEW_BEHIND and not self._account.pays(rate, num_behind, num_left):
             return None
         if not own.blocks.tables:
             prefix = self._prefixes.find(own)

@@ -19,6 +19,9 @@ FIRST_RATE = 0.7  # of guesses that are right, until some of all texts were judg
 TRIAL = 4  # guesses of a text after it has rested
 FEWEST_JUDGED = 32  # guesses before it is decided about all
 FEWEST_ROUNDS = 8  # that were timed before a model is found too slow for any guess
+FADING = 1023 / 1024  # of what was measured, each time that it forbids to measure it again
+LIKELY_LENGTH = 256  # tokens that an answer is likely to have, whatever it is allowed
+MOST_GUESSES = 15  # of one step
 REMEMBERED = 256  # guesses of the account; then all of it counts half
 SLOW = 1 / 16  # of the newest in an average of the engine
 
@@ -74,6 +77,13 @@ class TextRate:
         return TRIAL
 
 
+def gain_of(rate: float, cost: float) -> float:
+    """What each token of an answer saves, in steps: with k guesses a step gives 1 + rate + ... +
+    rate^k of them, and takes 1 + k * cost."""
+    num = min(num_worth_it(rate, cost), MOST_GUESSES)
+    return 1 - (1 + num * cost) / sum(rate**i for i in range(num + 1))
+
+
 class GuessAccount:
     """What guessing costs and saves, of all texts together."""
 
@@ -81,6 +91,7 @@ class GuessAccount:
         self._base = 0.0  # seconds of a step of one token; 0: none was measured
         self._round = 0.0  # seconds in which each of some texts gets one guess
         self._num_rounds = 0  # that were timed
+        self._each = 0.0  # seconds for a token that is caught up with
         self._rate = FIRST_RATE
         self._pause = Pause(256, 16384)
         self._spent = self._saved = 0.0
@@ -90,6 +101,19 @@ class GuessAccount:
     @property
     def is_off(self) -> bool:
         return self._is_off
+
+    def caught_up(self, seconds: float, num_tokens: int) -> None:
+        """So many tokens of texts were computed, for the sake of guesses to come."""
+        each = seconds / num_tokens
+        self._each += (SLOW if self._each else 1.0) * (each - self._each)
+
+    def pays(self, rate: float, num_behind: int, num_left: int) -> bool:
+        """Whether guesses for what is left of an answer are worth catching up with its text."""
+        gain = gain_of(rate, self.cost) * min(num_left, LIKELY_LENGTH) * self._base
+        if num_behind * self._each <= gain:
+            return True
+        self._each *= FADING  # else one slow moment would decide for ever
+        return False
 
     @property
     def cost(self) -> float:

@@ -11,7 +11,7 @@ from pathlib import Path
 from thirdeye.model.config import ModelConfig
 from thirdeye.model.declare.stored import MULTIPLIED
 from thirdeye.model.memory_estimate import MemoryEstimate, memory_estimates
-from thirdeye.server.launch.opened_model import OpenedModel
+from thirdeye.server.launch.opened_model import OpenedModel, model_info
 from thirdeye.server.launch.several.model_specs import ModelsUnclear
 from thirdeye.server.settings.engine_settings import GIB
 from thirdeye.server.settings.settings import Settings
@@ -50,23 +50,31 @@ def with_kv_memory(settings: Settings, config: ModelConfig) -> Settings:
 def needed_bytes(settings: Settings, opened: OpenedModel) -> int:
     """All that one model takes while it is loaded, of all its ranks together; its settings say how
     large the cache is."""
-    ranks = settings.placement.tensor_parallel
+    ranks, guesses = settings.placement.tensor_parallel, settings.speculation
     kv = (settings.cache.kv_memory_bytes or 0) * ranks
-    weights = max(row.weights for row in _rows(settings, opened.config))
-    if settings.placement.quantize in ("auto", "stored") and is_stored(opened):
-        table = opened.config.vocab_size * opened.config.hidden_size * 4
-        weights = max(weights, opened.info.num_bytes + table)
-    if settings.speculation.draft is not None:
-        config = open_checkpoint(resolve_model(settings.speculation.draft)).config
-        weights += max(row.weights for row in _rows(settings, config))
-    if settings.speculation.speculation == "mtp":
+    info = opened.info
+    weights = _weights(settings, opened.config, info.tensor_format, info.num_bytes)
+    if guesses.draft is not None:
+        own = settings.placement
+        if guesses.draft_quantize != "same":
+            own = replace(own, quantize=guesses.draft_quantize)
+        draft = open_checkpoint(resolve_model(guesses.draft))
+        info = model_info(draft)
+        as_draft = replace(settings, placement=own)
+        weights += _weights(as_draft, draft.config, info.tensor_format, info.num_bytes)
+    if guesses.speculation == "mtp":
         weights += max(row.weights for row in _rows(settings, head_config(opened.config)))
     besides = GPU_BYTES if is_on_gpu(settings) else PROCESS_BYTES
     return weights + kv + besides * ranks
 
 
-def is_stored(opened: OpenedModel) -> bool:
-    return opened.info.tensor_format in MULTIPLIED
+def _weights(settings: Settings, config: ModelConfig, tensor_format: str, num_bytes: int) -> int:
+    """At most, in the form that these settings ask for; of a file with so many bytes of tensors,
+    most of them in this format."""
+    weights = max(row.weights for row in _rows(settings, config))
+    if settings.placement.quantize in ("auto", "stored") and tensor_format in MULTIPLIED:
+        weights = max(weights, num_bytes + config.vocab_size * config.hidden_size * 4)
+    return weights
 
 
 def _rows(settings: Settings, config: ModelConfig) -> list[MemoryEstimate]:

@@ -26,6 +26,11 @@ from thirdeye.server.text.reasoning.reasoning_form import (
     find_reasoning_form,
 )
 from thirdeye.server.text.templates.completion_prompt import PromptTooLong, fewest_tokens
+from thirdeye.server.text.templates.content_parts import (
+    THOUGHT_NAMES,
+    in_parts,
+    with_thought_part,
+)
 from thirdeye.server.text.templates.continued_message import cut_at_mark, mark_end
 from thirdeye.server.text.templates.sample_calls import SampleCalls
 from thirdeye.server.text.templates.sandbox import TemplateRefusal, TemplateSandbox
@@ -39,7 +44,6 @@ from thirdeye.server.text.tools.form import OPEN
 ROLES = ("developer", "system", "user", "assistant", "tool")
 MAX_REFUSAL_CHARS = 200
 _CANARY = "canary"
-_THOUGHT_NAMES = frozenset({"reasoning_content", "reasoning", "thinking"})  # in templates' messages
 _OURS = frozenset({"messages", "tools", "add_generation_prompt", "bos_token", "eos_token"})
 
 Message = Mapping[str, Any]  # role, content, and what the model's template knows besides
@@ -105,15 +109,16 @@ class ChatTemplate:
         variables = meta.find_undeclared_variables(tree) - self._sandbox.globals.keys()
         self.variables = frozenset(variables) - _OURS  # which a request may set
         self.reasoning_form = _reasoning_form(reasoning_format, source, tokenizer)
-        self._thought_names = _THOUGHT_NAMES & _attributes(tree)
+        self._thought_names = THOUGHT_NAMES & _attributes(tree)
         self.for_tools = for_tools or self
-        self._wants_parts = False
+        self._wants_parts = self._wants_thought_parts = False
         failure = self._show_user(example_tools)
         if failure is not None:
             self._wants_parts = True
             if self._show_user(example_tools) is not None:
                 raise failure
         self.takes_system = self._shows_system()
+        self._wants_thought_parts = self._shows_thought_part()
         shows_tools = "tools" in variables
         calls = SampleCalls(self._written)
         has_calls = shows_tools or calls.are_written
@@ -121,6 +126,7 @@ class ChatTemplate:
         is_known = self.call_form is not None or (OPEN in source and calls.may_be_hermes)
         self.carries_tools = shows_tools and is_known
         self.carries_calls = is_known and (shows_tools or calls.are_written)
+        self.writes_calls = calls.are_written  # those of a history
         self.wants_argument_text = self.carries_calls and calls.want_text
         self.wants_null_content = self.carries_calls and calls.want_null
 
@@ -146,6 +152,15 @@ class ChatTemplate:
             return _CANARY in self.render(messages)
         except ChatTemplateError:
             return False
+
+    def _shows_thought_part(self) -> bool:
+        """Whether an answer's thoughts are a part of its content, as in Mistral's templates."""
+        if self.reasoning_form is None or "thinking" not in self._thought_names:
+            return False
+        parts = [{"type": "thinking", "thinking": _CANARY}]
+        user = {"role": "user", "content": "Hi"}
+        messages: list[Message] = [user, {"role": "assistant", "content": parts}]
+        return f"{self.reasoning_form.open}{_CANARY}" in (self._written(messages) or "")
 
     def _written(self, messages: Sequence[Message]) -> str | None:
         try:
@@ -211,9 +226,11 @@ class ChatTemplate:
             raise ChatTemplateError(
                 "'continue_final_message' needs a last message of role assistant with text content."
             )
+        if self._wants_thought_parts:
+            marked = [with_thought_part(message) for message in marked]
         rendered = self._run_with(
             None if tools is None else [self._specials.mark(dict(tool)) for tool in tools],
-            messages=[_in_parts(each) for each in marked] if self._wants_parts else marked,
+            messages=[in_parts(each) for each in marked] if self._wants_parts else marked,
             add_generation_prompt=add_generation_prompt and not continue_final_message,
             **{**self._constants, **self._specials.mark_variables(variables or {})},
         )
@@ -284,11 +301,3 @@ def _attributes(tree: nodes.Template) -> set[str]:
 def _literal(tokenizer: TokenizerLike, token_id: int | None) -> str:
     literals = [text for text, i in tokenizer.special_tokens.items() if i == token_id]
     return literals[0] if literals else ""
-
-
-def _in_parts(message: dict[str, Any]) -> dict[str, Any]:
-    """With its text as the one part of a list."""
-    content = message.get("content")
-    if not isinstance(content, str):
-        return message
-    return message | {"content": [{"type": "text", "text": content}]}

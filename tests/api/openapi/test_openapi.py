@@ -272,7 +272,7 @@ def test_the_document_tells_what_streams_carry(
     """Each event's data is of the documented schema, and an empty object is of none."""
     method = "get" if body is None else "post"
     content = DOCUMENT["paths"][path][method]["responses"]["200"]["content"]
-    item = content["text/event-stream"]["itemSchema"]
+    item = content["text/event-stream"]["x-itemSchema"]
     schema = item["properties"]["data"]["else"]["contentSchema"]
     judge = Draft202012Validator(schema | {"components": DOCUMENT["components"]})
     assert not judge.is_valid({})
@@ -284,7 +284,7 @@ def test_the_document_tells_what_streams_carry(
 @pytest.mark.parametrize("path", ["/api/chat", "/api/generate"])
 def test_the_document_tells_what_lines_carry(path: str, engine: dict[str, Any]) -> None:
     content = DOCUMENT["paths"][path]["post"]["responses"]["200"]["content"]
-    schema = content["application/x-ndjson"]["itemSchema"]
+    schema = content["application/x-ndjson"]["x-itemSchema"]
     judge = Draft202012Validator(schema | {"components": DOCUMENT["components"]})
     assert not judge.is_valid({})
     with live(ready_state(fake_engine(**engine))) as url:
@@ -292,6 +292,32 @@ def test_the_document_tells_what_lines_carry(path: str, engine: dict[str, Any]) 
     assert len(lines) > 2
     for line in lines[:-1]:
         judge.validate(json.loads(line))
+
+
+def test_media_types_have_what_openapi_3_1_knows() -> None:
+    """A stream's items are told by an extension: `itemSchema` is of 3.2, and strict readers refuse
+    the whole document for it."""
+    assert DOCUMENT["openapi"].startswith("3.1.")
+    known = {"schema", "example", "examples", "encoding"}
+    for methods in DOCUMENT["paths"].values():
+        for operation in methods.values():
+            bodies = [operation.get("requestBody", {}), *operation["responses"].values()]
+            for content in (body.get("content", {}) for body in bodies):
+                names = {name for media in content.values() for name in media}
+                assert {name for name in names if not name.startswith("x-")} <= known
+
+
+def test_every_default_is_a_value_of_its_field() -> None:
+    schemas, num_found = [(DOCUMENT, "")], 0
+    while schemas:
+        at, path = schemas.pop()
+        inside = at.items() if isinstance(at, dict) else enumerate(at)
+        schemas += [(it, f"{path}/{key}") for key, it in inside if isinstance(it, dict | list)]
+        if isinstance(at, dict) and "default" in at and not isinstance(at["default"], dict):
+            num_found += 1
+            judge = Draft202012Validator(at | {"components": DOCUMENT["components"]})
+            assert judge.is_valid(at["default"]), path
+    assert num_found > 100
 
 
 def stream_of(path: str, body: dict[str, Any] | None, engine: dict[str, Any]) -> list[Any]:

@@ -125,6 +125,10 @@ def test_copy_says_the_truth(browser: Any, shared: Served) -> None:
         page.wait_for_selector(f"{LAST} button:has-text('Not copied')")
         assert page.evaluate("getSelection().toString()").strip() == "Copy this."
         assert page.evaluate(clipboard) == "Hello"
+        assert "press Ctrl+C" in copy.inner_text()
+        page.evaluate("Object.defineProperty(navigator, 'platform', {value: 'MacIntel'})")
+        copy.click()
+        page.wait_for_selector(f"{LAST} button:has-text('press \N{PLACE OF INTEREST SIGN}C')")
 
 
 def test_plain_http_needs_no_secure_context(browser: Any) -> None:

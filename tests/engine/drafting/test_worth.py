@@ -1,5 +1,6 @@
 """Guesses that lose time are no longer made: for a text, and for all."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -11,6 +12,7 @@ from thirdeye.server.engine.drafting.worth import (
     TRIAL,
     GuessAccount,
     TextRate,
+    gain_of,
 )
 
 
@@ -81,6 +83,22 @@ def test_a_saved_step_of_many_texts_is_shared_by_them() -> None:
     account.step(1 + 7 * ROW_COST, 8)
     account.judge(1, 1, 8)
     assert abs(account._saved - (1 + 7 * ROW_COST) / 8) < 1e-9
+
+
+def test_a_long_prompt_is_not_caught_up_with_for_a_short_answer() -> None:
+    """At 0.7 and 0.3 of a step a guess, three guesses save a quarter of each step: 1.9 steps for
+    2.53 tokens. Seconds are steps, and a token that is caught up with takes a fifth of one."""
+    account = GuessAccount()
+    account.guessed(0.24, 0.24)
+    account.step(1.0, 1)
+    assert account.pays(0.7, 10_000, 1), "nothing is known yet"
+    account.caught_up(20.0, 100)
+    assert gain_of(0.7, account.cost) == pytest.approx(1 - 1.9 / 2.533)
+    assert account.pays(0.7, 100, 81)
+    assert not account.pays(0.7, 100, 79)
+    assert account.pays(0.7, 319, 10_000), "as long as an answer is likely to be"
+    assert not account.pays(0.7, 321, 10_000)
+    assert not account.pays(0.2, 10, 10_000), "where no guess is worth it"
 
 
 def test_a_text_is_guessed_as_far_as_it_pays() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from tests.engine.toy import make_request, run_all, tokens_of
 from thirdeye.model.state.choose_kv import make_kv_cache
@@ -13,6 +14,7 @@ from thirdeye.model.state.kv_groups import kv_groups, one_group
 from thirdeye.model.transformer import Transformer
 from thirdeye.server.engine.core.adapter_loader import AdapterFiles, AdapterLoader
 from thirdeye.server.engine.core.engine_core import EngineCore
+from thirdeye.server.engine.drafting.draft_model import DraftModel
 from thirdeye.server.engine.execution.model_runner import ModelRunner
 from thirdeye.server.engine.interface.engine_config import EngineConfig
 from thirdeye.server.engine.interface.types import Request, StepOutput
@@ -34,10 +36,12 @@ def make_core(
     *,
     keeps_all: bool = False,
     num_blocks: int | None = None,
+    draft: Transformer | None = None,
     **sizes: object,
 ) -> EngineCore:
     """An engine over a fp32 model on the CPU, with an empty cache of blocks of 16: so many for each
-    group of layers. With `keeps_all` windows are masks alone, and nothing is given back."""
+    group of layers. With `keeps_all` windows are masks alone, and nothing is given back. `draft`:
+    a model that guesses, where `sizes` allow guesses."""
     context = model.config.max_position_embeddings
     groups = one_group(model.config) if keeps_all else kv_groups(model.config)
     defaults: dict[str, object] = {
@@ -58,10 +62,20 @@ def make_core(
         config.num_states,
         groups,
     )
+    proposer = None if draft is None else make_drafts(draft, config)
     if model.adapters is None:
-        return EngineCore(config, ModelRunner(model, cache, config, "cpu"))
+        return EngineCore(config, ModelRunner(model, cache, config, "cpu"), proposer=proposer)
     runner = ModelRunner(model, cache, config, "cpu", adapter_slots=model.adapters.slots)
-    return EngineCore(config, runner, adapters=AdapterLoader(model.adapters, no_files, 1 << 20))
+    loader = AdapterLoader(model.adapters, no_files, 1 << 20)
+    return EngineCore(config, runner, adapters=loader, proposer=proposer)
+
+
+def make_drafts(model: Transformer, served: EngineConfig) -> DraftModel:
+    """By this model, whose time is not counted."""
+    num_blocks = served.num_blocks // len(served.windows)
+    config = replace(served, num_blocks=num_blocks, windows=(0,), num_states=0)
+    cache = make_kv_cache(model.config, num_blocks, 16, torch.float32, torch.device("cpu"))
+    return DraftModel(ModelRunner(model, cache, config, "cpu"), config, clock=lambda: 0.0)
 
 
 def no_files(path: str) -> AdapterFiles:

@@ -59,14 +59,17 @@ def requests(number: int = 6) -> list[Request]:
 
 @also_at_night
 def test_in_any_company(model: Transformer) -> None:
-    """Together, in any order, in chunks, preempted, behind prefixes that are there, with drafts."""
+    """Together, in any order, in chunks, preempted, behind prefixes that are there, with drafts of
+    either kind."""
     torch.set_num_threads(1)
     asked = requests()
     expected = alone(lambda: make_core(model, enable_prefix_caching=False), asked)
     starved, warm = make_core(model, num_blocks=STARVED), make_core(model)
     cut = make_core(model, **CUTS["chunks of 7"])
-    for core in (starved, warm, cut, make_core(model, num_draft_tokens=6)):
+    guessed = make_core(model, num_draft_tokens=6, draft=random_model(CONFIG))
+    for core in (starved, warm, cut, make_core(model, num_draft_tokens=6), guessed):
         assert answers(core, asked) == expected
+    assert guessed.stats().spec_decode_num_draft_tokens_total > 0
     assert answers(warm, asked[::-1]) == expected
     assert starved.stats().preemptions_total > 0
     assert warm.stats().prefix_cache_hits_total > 0

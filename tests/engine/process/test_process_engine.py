@@ -9,14 +9,17 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from tests.api.support import eventually
 from tests.engine.process.fake_worker import Recipe
-from tests.engine.process.test_engines import endings, long_request, start_process
+from tests.engine.process.test_engines import WORKER, endings, long_request, start_process
 from tests.engine.toy import collect, greedy_reference, make_request, tokens_of, until
 from thirdeye.server.engine.interface.types import EngineDead, FinishReason
 from thirdeye.server.engine.process.process_engine import ProcessEngine
+
+ROOT = Path(__file__).parents[3]
 
 
 def is_running(pid: int) -> bool:
@@ -179,16 +182,20 @@ def test_idle_costs_nothing(healthy: tuple[asyncio.Runner, ProcessEngine]) -> No
     runner.run(main())
 
 
+# Like a server it imports no torch, nor whoever makes recipes and requests: they come written down.
 PARENT = """
 import asyncio, sys
-sys.path.insert(0, {root!r})
-from tests.api.support import eventually
-from tests.engine.process.fake_worker import Recipe
-from tests.engine.process.test_engines import long_request, start_process
+import msgspec
+from thirdeye.server.engine.interface.types import Request
+from thirdeye.server.engine.process.process_engine import ProcessEngine
+from thirdeye.server.engine.process.spawn import spawn
+recipe, request, *worker = sys.argv[1:]
 async def main():
-    engine = await start_process(Recipe(step_seconds={step_seconds}, step_file={step_file!r}))
+    recipe_bytes = msgspec.msgpack.encode(msgspec.json.decode(recipe))
+    engine = await ProcessEngine.start(spawn(worker), recipe_bytes)
+    assert "torch" not in sys.modules
     print(engine.pid, flush=True)
-    async for _ in engine.generate(long_request()):
+    async for _ in engine.generate(msgspec.json.decode(request, type=Request)):
         pass
     await asyncio.sleep(60)
 asyncio.run(main())
@@ -199,9 +206,10 @@ asyncio.run(main())
 def test_it_never_outlives_its_parent(step_seconds: float, tmp_path: Path) -> None:
     """kill -9 of the server leaves no engine behind."""
     begun = tmp_path / "step"
-    root = str(Path(__file__).parents[3])
-    code = PARENT.format(root=root, step_seconds=step_seconds, step_file=str(begun))
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as parent:
+    recipe = Recipe(step_seconds=step_seconds, step_file=str(begun))
+    written = [msgspec.json.encode(recipe), msgspec.json.encode(long_request())]
+    command = [sys.executable, "-c", PARENT, *written, *WORKER]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT) as parent:
         assert parent.stdout is not None
         pid = int(parent.stdout.readline())
         eventually(begun.exists)

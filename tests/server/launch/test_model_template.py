@@ -43,3 +43,20 @@ def test_a_request_may_name_documents() -> None:
     messages = [{"role": "user", "content": "Hi"}]
     assert template.render(messages) == "HiTruenone"
     assert template.render(messages, variables={"documents": ["x"]}) == "HiTruex"
+
+
+@pytest.mark.parametrize("changes_a_list", [False, True])
+def test_a_template_that_cannot_write_a_call_is_told_of_at_the_start(
+    changes_a_list: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A list that grows is refused here as in transformers: some edited templates have one."""
+    source = (
+        "{% if tools %}{{ tools | tojson }}{% endif %}{% set ids = [] %}{% for m in messages %}"
+        "{{ m.content }}{% for call in m.tool_calls or [] %}"
+        + ("{% set _ = ids.append(call.id) %}" if changes_a_list else "")
+        + '<tool_call>{"name": "{{ call.function.name }}", "arguments": '
+        "{{ call.function.arguments | tojson }}}</tool_call>{% endfor %}{% endfor %}"
+    )
+    tokenizer = build(vocabularies.as_json(vocabularies.train("gpt2")), eos_token=STOP)
+    assert make_template(source, None, tokenizer).carries_tools
+    assert ("cannot write a call of an earlier answer" in caplog.text) is changes_a_list

@@ -39,9 +39,9 @@ def answers(path: Path, **flags: Any) -> tuple[list[list[int]], EngineStats, str
     return found, core.stats(), info.draft
 
 
-@pytest.mark.parametrize("name", ["glm4_moe", "qwen3_5_text"])
+@pytest.mark.parametrize("name", ["glm4_moe", "qwen3_5_text", "deepseek_v3"])
 def test_same_tokens(tmp_path: Path, name: str) -> None:
-    """With experts; and with layers that keep a state, of whose drafts nothing is left."""
+    """With experts; with layers that keep a state, which is undone; over latents."""
     write(tmp_path, name, vocab_size=VOCAB_SIZE)
     save_tokenizer(tmp_path, chat=False)
     plain, without, said = answers(tmp_path)

@@ -69,6 +69,10 @@ def test_blocks_behind_windows_are_given_back(tmp_path: Path, name: str) -> None
     assert told.windows == (0,)
     assert said(plain) == answers
     assert info.num_whole_blocks >= told.num_blocks
+    drafted, told = engine(tmp_path, draft=str(tmp_path))
+    assert said(drafted) == answers
+    assert told.draft
+    assert drafted.stats().spec_decode_num_draft_tokens_total > 0
     ahead, _ = engine(tmp_path, cuda_graphs="on", attention="reference")
     by_reference, _ = engine(tmp_path, attention="reference")
     assert said(ahead) == said(by_reference)

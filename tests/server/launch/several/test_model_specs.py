@@ -152,6 +152,18 @@ def test_the_need_grows_with_the_weights_and_the_cache(checkpoint: Path) -> None
         with_kv_memory(read_settings({"device": "cuda"}), model.config)
 
 
+def test_a_draft_model_takes_what_its_own_form_takes(checkpoint: Path) -> None:
+    model = open_model(read_settings({"model": str(checkpoint)}).checkpoint)
+    both = {"model": str(checkpoint), "quantize": "int8", "kv_memory": 0.5}
+
+    def need(**flags: str) -> int:
+        return needed_bytes(read_settings(both | flags), model)
+
+    draft, wide = {"draft": str(checkpoint)}, {"draft_quantize": "none"}
+    alone = {quantize: need(quantize=quantize) - need() for quantize in ("int8", "none")}
+    assert need(**draft, **wide) - need(**draft) == alone["none"] > 0
+
+
 def test_a_containers_limit_counts(tmp_path: Path) -> None:
     meminfo = tmp_path / "meminfo"
     meminfo.write_text("MemTotal: 9 kB\nMemAvailable:    4000 kB\n")

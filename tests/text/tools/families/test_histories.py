@@ -138,6 +138,30 @@ def test_calls_and_results_reach_the_prompt_as_the_familys_own(name: str, kind: 
     assert MARK not in prompt
 
 
+def test_thoughts_are_a_part_of_the_content_where_the_template_has_them_so() -> None:
+    """As Ministral 3's and Magistral's; other templates get them beside a content that is text."""
+    source = (
+        "{% for m in messages %}[{{ m.role }}]{% if m.content is string %}{{ m.content }}"
+        "{% else %}{% for part in m.content %}{% if part['type'] == 'thinking' %}"
+        "{{ '[THINK]' + part['thinking'] + '[/THINK]' }}{% else %}{{ part['text'] }}{% endif %}"
+        "{% endfor %}{% endif %}{% for call in m.tool_calls or [] %}[TOOL_CALLS]"
+        "{{ call.function.name }}[ARGS]{{ call.function.arguments | tojson }}{% endfor %}"
+        "{% endfor %}"
+    )
+    template = ChatTemplate(source, ByteTokenizer())
+    thought, part = {"reasoning_content": "Hm."}, {"type": "thinking", "thinking": "Hm."}
+    sent = [user("?"), called("", ("f", {}, "a")), user("!"), assistant("Yes."), assistant("No.")]
+    own = [m | thought if i in (1, 3) else m for i, m in enumerate(sent)]
+    parts = {1: [part], 3: [part, {"type": "text", "text": "Yes."}]}
+    expected = [m | {"content": parts.get(i, m["content"])} for i, m in enumerate(sent)]
+    (prompt,), _ = render_jinja_template([expected], chat_template=source)
+    assert template.render(own) == prompt
+    assert "[THINK]Hm.[/THINK]Yes." in prompt
+    begun = template.render(own[:4], continue_final_message=True)
+    assert begun.endswith("[THINK]Hm.[/THINK]Yes.")
+    assert template.reads_thoughts
+
+
 def test_a_list_is_printed_as_python_writes_it_however_it_is_put_together() -> None:
     """What is marked in it against special tokens has no printable form: no trace of it stays."""
     source = (
