@@ -160,6 +160,7 @@ CASES: dict[str, Case] = {
         attn_logit_softcapping=None,
         final_logit_softcapping=None,
     ),
+    "vaultgemma": relative("vaultgemma", gguf=None, **TIED, **GEMMA2),
     "gemma3_text": gemma3(**TIED, **GEMMA3),
     "gemma3_text-linear": gemma3(
         gguf=None, **TIED, **GEMMA3, rope_parameters=GEMMA3_ROPES, layer_types=GEMMA3_LAYERS
@@ -218,6 +219,7 @@ CASES: dict[str, Case] = {
     "internlm3": internlm3(),
     "internlm3-biases": internlm3(attention_bias=True, mlp_bias=True),
     "cwm": cwm(num_hidden_layers=5, sliding_window=7, rope_parameters=LLAMA3, bos_token_id=1),
+    "iquestcoder": relative("iquestcoder", gguf=None, attention_bias=True),
     "seed_oss": seed_oss(),
     "seed_oss-biases": seed_oss(attention_out_bias=True, mlp_bias=True),
     "arcee": arcee(),

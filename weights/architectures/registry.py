@@ -25,6 +25,7 @@ from thirdeye.weights.architectures.gemma.gemma import GEMMA
 from thirdeye.weights.architectures.gemma.gemma2 import GEMMA2
 from thirdeye.weights.architectures.gemma.gemma3 import GEMMA3
 from thirdeye.weights.architectures.gemma.gemma4 import GEMMA4, GEMMA4_UNIFIED
+from thirdeye.weights.architectures.gemma.vault_gemma import VAULT_GEMMA
 from thirdeye.weights.architectures.latent.deepseek import DEEPSEEK_V2, DEEPSEEK_V3
 from thirdeye.weights.architectures.latent.glm4_moe_lite import GLM4_MOE_LITE
 from thirdeye.weights.architectures.latent.mistral4 import MISTRAL4
@@ -48,6 +49,7 @@ from thirdeye.weights.architectures.relatives.glm import GLM, GLM4
 from thirdeye.weights.architectures.relatives.granite import GRANITE
 from thirdeye.weights.architectures.relatives.helium import HELIUM
 from thirdeye.weights.architectures.relatives.hunyuan import HUNYUAN
+from thirdeye.weights.architectures.relatives.iquest_coder import IQUEST_CODER
 from thirdeye.weights.architectures.relatives.nemotron import NEMOTRON
 from thirdeye.weights.architectures.relatives.olmo import OLMO2, OLMO3
 from thirdeye.weights.architectures.relatives.phi3 import PHI3
@@ -73,6 +75,7 @@ ARCHITECTURES = (
     ARCEE,
     GEMMA,
     GEMMA2,
+    VAULT_GEMMA,
     GEMMA3,
     GEMMA4,
     GEMMA4_UNIFIED,
@@ -96,6 +99,7 @@ ARCHITECTURES = (
     HELIUM,
     INTERNLM3,
     CWM,
+    IQUEST_CODER,
     GPT_NEO,
     GPT_NEOX,
     GPTJ,

@@ -10,7 +10,7 @@ import * as settings from "./settings.js";
 import { chats, find, idOf, save } from "./store.js";
 import { add, leafOf, newChat, pathOf, siblingsOf, turn } from "./tree.js";
 
-const IDEAS = ["Why is the sky blue?", "What is photosynthesis?", "What is the capital of Japan?"];
+const IDEAS = ["What is gravity?", "What is photosynthesis?", "What is the capital of Japan?"];
 const OPEN = "chat"; // of this tab's storage: which one is open
 
 let chat = newChat();

@@ -23,7 +23,7 @@ AS_FP32 = 13  # of 40, at least: 15 are; of llama.cpp's Q8_0, by its published b
 SHOWN = {  # what README, banner and page ask, and what a good answer says
     "What is the capital of Japan?": "The capital of Japan is Tokyo.",
     "What is photosynthesis?": "convert light energy from the sun into chemical energy",
-    "Why is the sky blue?": "Rayleigh scattering",
+    "What is gravity?": "the curvature of spacetime caused by the presence of mass",
     "Count from 1 to 5.": "4. 4\n5. 5",
 }
 PROMPT = (

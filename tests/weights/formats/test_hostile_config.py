@@ -99,7 +99,9 @@ def test_what_we_cannot_do_is_refused_by_name(
 
 
 def test_unknown_architectures_are_told_the_known_ones(tmp_path: Path) -> None:
-    with pytest.raises(ModelFormatError, match=r"'mamba' is not supported.*gpt2, llama"):
+    with pytest.raises(ModelFormatError, match=r"'novel' is not supported.*gpt2, llama"):
+        open_checkpoint(directory(tmp_path, {"model_type": "novel"}))
+    with pytest.raises(ModelFormatError, match=r"'mamba' is not supported: .* work 'lfm2'"):
         open_checkpoint(directory(tmp_path, {"model_type": "mamba"}))
     with pytest.raises(ModelFormatError, match=r"'model_type'.*required"):
         open_checkpoint(directory(tmp_path, {}))
@@ -285,8 +287,9 @@ def test_gguf_metadata(tmp_path: Path, key: str, value: object) -> None:
 
 
 def test_gguf_architectures(tmp_path: Path) -> None:
-    with pytest.raises(ModelFormatError, match=r"'mamba' is not supported.*gpt2, llama"):
-        open_checkpoint(gguf_file(tmp_path / "m.gguf", {}, arch="mamba"))
+    for name, said in (("novel", "gpt2, llama"), ("mamba", "work 'lfm2'")):
+        with pytest.raises(ModelFormatError, match=rf"'{name}' is not supported.*{said}"):
+            open_checkpoint(gguf_file(tmp_path / "m.gguf", {}, arch=name))
 
 
 def test_windows_of_qwen3(tmp_path: Path) -> None:

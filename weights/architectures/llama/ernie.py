@@ -28,7 +28,9 @@ DEFAULTS = Defaults(
 def huggingface_config(fields: Fields) -> ModelConfig:
     for key in ("attention_bias", "mlp_bias"):
         fields.refuse(key, False)  # `use_bias` is this class's
-    config = llama_family.huggingface_config(fields, "ernie4_5", DEFAULTS)
+    head_dim = None if fields.is_null("head_dim") else DEFAULTS.head_dim
+    defaults = replace(DEFAULTS, head_dim=head_dim)
+    config = llama_family.huggingface_config(fields, "ernie4_5", defaults)
     bias = fields.boolean("use_bias", False)
     return replace(config, qkv_bias=bias, attention_output_bias=bias, mlp_bias=bias)
 

@@ -30,7 +30,7 @@ DEFAULTS = Defaults(
 )
 # Of a config that says nothing of rotation.
 THETA, SCALING = 1e6, RopeScaling("yarn", 16.0, original_max_position_embeddings=16384)
-TEMPERATURE = Temperature(0.1, 16384)
+TEMPERATURE = Temperature(as_float32(0.1), 16384)
 
 
 def _tempered(
