@@ -4,6 +4,7 @@ from pathlib import Path
 
 import gguf
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 
@@ -57,10 +58,19 @@ def test_a_tensor_of_that_name_that_has_a_place(written: Written, tmp_path: Path
     load(file)
 
 
-def test_a_scale_of_another_shape(files: tuple[Path, Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("scale", "problem"),
+    [
+        (np.ones(2, np.float32), "must be one number"),
+        (np.array([np.inf], np.float32), "must be finite"),
+    ],
+)
+def test_a_scale_that_is_none(
+    files: tuple[Path, Path], tmp_path: Path, scale: npt.NDArray[np.float32], problem: str
+) -> None:
     reader = gguf.GGUFReader(files[1])
     tensors = {one.name: one.data for one in reader.tensors}
-    tensors["blk.0.attn_q.scale"] = np.ones(2, np.float32)
+    tensors["blk.0.attn_q.scale"] = scale
     write(reader, tensors, tmp_path / "odd.gguf")
-    with pytest.raises(ModelFormatError, match=r"'blk\.0\.attn_q\.scale': must be one number"):
+    with pytest.raises(ModelFormatError, match=rf"'blk\.0\.attn_q\.scale': {problem}"):
         load(tmp_path / "odd.gguf")

@@ -8,6 +8,8 @@ Source: `load_tensors` in llama.cpp's llama-model.cpp.
 
 from collections.abc import Callable, Mapping
 
+import numpy as np
+
 from thirdeye.weights.errors import ModelFormatError
 from thirdeye.weights.formats.gguf.blocks.block_fields import Floats
 from thirdeye.weights.formats.gguf.dequantize import dequantize
@@ -21,7 +23,8 @@ class TensorScales:
 
     def __init__(self, file: GGUFFile, has_place: Callable[[str], bool]) -> None:
         """`has_place`: of a tensor's name; one that has is no scale, whatever it is called. Raises
-        `ModelFormatError` for a scale that has not one number, or one an expert."""
+        `ModelFormatError` for a scale that has not one number, or one an expert, or
+        one that is not finite."""
         homeless = [name for name in file.tensors if not has_place(name)]
         weights = {name: _weight_of(name) for name in homeless if _weight_of(name) in file.tensors}
         self.names = frozenset(name for name, weight in weights.items() if has_place(weight))
@@ -56,4 +59,7 @@ def _read(file: GGUFFile, name: str, weight: str) -> Floats:
             f"must be one number, or one for each expert of '{weight}', got {list(info.shape)}.",
             field=name,
         )
-    return dequantize(file.tensor_bytes(name), info.type, (max(info.shape, default=1),))
+    scales = dequantize(file.tensor_bytes(name), info.type, (max(info.shape, default=1),))
+    if not np.isfinite(scales).all():
+        raise ModelFormatError(file.path, "must be finite.", field=name)
+    return scales
