@@ -35,6 +35,9 @@ def read(model_type: str, **settings: Any) -> Any:
         ("falcon", {"num_ln_in_parallel_attn": 2}, "'num_ln_in_parallel_attn': must be 1"),
         ("falcon", {"new_decoder_architecture": True, "num_kv_heads": 8}, "'num_kv_heads': 8 key"),
         ("gpt_bigcode", {"scale_attn_weights": False}, "'scale_attn_weights': is not supported"),
+        ("gpt_neo", {"attention_types": [[[], 10**30]]}, "'attention_types': must be pairs"),
+        ("gpt_neo", {"attention_types": [[["global"], 25]]}, "pairs, as .* of 24 layers in all"),
+        ("gpt_neo", {"attention_types": [[["global"], -1]]}, "'attention_types': must be pairs"),
         ("opt", {"is_causal": False}, "'is_causal': is not supported"),
     ],
 )

@@ -80,7 +80,7 @@ def test_what_cannot_be(models: dict[str, Path], tmp_path: Path) -> None:
         ({"draft": str(models["states"])}, "keep a state.*whose layers all attend"),
         ({"draft": str(models["llama"]), "speculation": "off"}, "'--speculation' off.*leave one"),
         ({"draft": str(models["llama"]), "cuda_graphs": "on"}, "add '--cuda-graphs off'"),
-        ({"draft": str(tmp_path / "none")}, "there is no model"),
+        ({"draft": str(tmp_path / "none")}, "'--draft' .*none: there is no model"),
     ]
     for flags, text in asked:
         with pytest.raises((ValueError, ModelError), match=text):

@@ -49,7 +49,9 @@ def _kinds(fields: Fields, num_layers: int) -> list[str]:
         if not (isinstance(pair, list) and len(pair) == 2 and isinstance(pair[0], list)):
             raise fields.error("attention_types", problem)
         some, often = pair
-        if type(often) is not int or not 0 <= often * len(some) <= MAX_LAYERS:
+        if type(often) is not int or not 0 <= often <= MAX_LAYERS:
+            raise fields.error("attention_types", problem)
+        if len(kinds) + often * len(some) > num_layers:
             raise fields.error("attention_types", problem)
         kinds += some * often
     if len(kinds) != num_layers or not all(kind in KINDS for kind in kinds):
