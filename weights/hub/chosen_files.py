@@ -124,7 +124,9 @@ def _one_of(
     degrees = [fits(model, asked) for model in models]
     best = [model for model, degree in zip(models, degrees, strict=True) if degree == max(degrees)]
     if not models or max(degrees) == 0:
-        raise ModelNotFound(f"{name.repository} has no {what} {asked!r}; it has {_listed(models)}.")
+        by_name = ", ".join(str(model.entry) for model in models[:MAX_LISTED])
+        listed = by_name if what == "file" and models else _listed(models)
+        raise ModelNotFound(f"{name.repository} has no {what} {asked!r}; it has {listed}.")
     if len(best) > 1:
         raise ModelNotFound(
             f"{name.repository} has several files for {asked!r}; name one with --hf-file: "

@@ -241,7 +241,7 @@ REFUSED = {
         {"quantization": "Q2_K"},
         r"no quantization 'Q2_K'; it has Q4_K_M \(0 MB\), Q8_0 \(0 MB\), BF16 \(0 MB\)\.",
     ),
-    "file": ("org/files", {"file": "a.gguf"}, r"no file 'a\.gguf'; it has Q4_K_M"),
+    "file": ("org/files", {"file": "a.gguf"}, r"no file 'a\.gguf'; it has model-Q4_K_M\.gguf, "),
     "no GGUF": ("org/shards", {"quantization": "Q4_0"}, r"no GGUF files; leave ':Q4_0' away"),
     "gated": ("org/gated", {}, r"org/gated is gated: accept its terms at .*hf auth login"),
     "pickles": ("org/pickles", {}, r"neither \.safetensors nor \.gguf files"),
