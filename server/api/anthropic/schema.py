@@ -65,6 +65,7 @@ class ToolReference(Strict):
 
 
 _READ = ("text", "document", "search_result")
+_NOT_READ = {"image": "is an image: text is all it reads."}
 Result = TextBlock | DocumentBlock | SearchResultBlock | ToolReference
 Results = list[
     Annotated[
@@ -72,7 +73,12 @@ Results = list[
         | Annotated[DocumentBlock, Tag("<document>")]
         | Annotated[SearchResultBlock, Tag("<search_result>")]
         | Annotated[ToolReference, Tag("<tool_reference>")],
-        *kinds(*_READ, "tool_reference", code="unsupported_content", names_object=True),
+        *kinds(
+            *(*_READ, "tool_reference"),
+            code="unsupported_content",
+            names_object=True,
+            instead=_NOT_READ,
+        ),
     ]
 ]
 
@@ -95,7 +101,12 @@ UserBlock = Annotated[
     | Annotated[DocumentBlock, Tag("<document>")]
     | Annotated[SearchResultBlock, Tag("<search_result>")]
     | Annotated[ToolResultBlock, Tag("<tool_result>")],
-    *kinds(*_READ, "tool_result", code="unsupported_content", names_object=True),
+    *kinds(
+        *(*_READ, "tool_result"),
+        code="unsupported_content",
+        names_object=True,
+        instead=_NOT_READ,
+    ),
 ]
 _HOSTED_RESULTS = (
     *("web_search", "web_fetch", "code_execution", "bash_code_execution", "tool_search"),

@@ -22,14 +22,14 @@ from thirdeye.server.api.requests.tool_fields import MAX_TOOLS, NAME_PATTERN, Ca
 _NO_IMAGES = Refusal("text is all that is read")
 NO_MODEL_SETTINGS: dict[str, Refusal] = {
     "context": Refusal("send the turns to /api/chat, or all of the text with 'raw'"),
-    "height": Refusal("no images are made"),
+    "height": Refusal("no images are made", neutral=(0,)),
     "images": _NO_IMAGES,
-    "steps": Refusal("no images are made"),
+    "steps": Refusal("no images are made", neutral=(0,)),
     "suffix": Refusal("there is no fill-in-the-middle"),
     "template": Refusal(
         "the chat template is fixed when the server starts; 'raw' goes without one"
     ),
-    "width": Refusal("no images are made"),
+    "width": Refusal("no images are made", neutral=(0,)),
 }
 
 

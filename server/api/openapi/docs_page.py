@@ -140,7 +140,7 @@ def _kinds(field: Schema) -> Iterator[str]:
                 yield from _kinds(option)
     elif "enum" in field or "const" in field:
         values = field.get("enum", [field.get("const")])
-        told = [json.dumps(value) for value in values[:_SHOWN_VALUES] if value is not None]
+        told = [json.dumps(value) for value in values[:_SHOWN_VALUES] if value not in (None, "")]
         yield ", ".join(told) + (", …" if len(values) > _SHOWN_VALUES else "") or "null"
     elif field.get("type") == "array":
         items = kind_of(field.get("items", {}))

@@ -29,17 +29,21 @@ def kinds(
     default: str | None = None,
     code: str = "invalid_value",
     names_object: bool = False,
+    instead: Mapping[str, str] = NO_WORDS,
 ) -> tuple[Discriminator, BeforeValidator]:
     """What makes a union of tagged models one field. `default` is the kind of an object without.
 
-    An error names the object's `key`, or with `names_object` the object itself.
+    An error names the object's `key`, or with `names_object` the object itself. `instead`: what to
+    say of kinds that are not known.
     """
 
     def tag(value: Any) -> str:
         kind = value.get(key) if isinstance(value, dict) else getattr(value, key)
         return f"<{default if is_empty(kind) else kind}>"
 
-    check = of_kind(*known, key=key, default=default, code=code, names_object=names_object)
+    check = of_kind(
+        *known, key=key, default=default, code=code, names_object=names_object, instead=instead
+    )
     return Discriminator(tag), check
 
 
@@ -51,7 +55,7 @@ def of_kind(
     names_object: bool = False,
     instead: Mapping[str, str] = NO_WORDS,
 ) -> BeforeValidator:
-    """An object whose kind is a known one; see `kinds`. `instead`: what to say of other ones."""
+    """An object whose kind is a known one; see `kinds`."""
     names = ", ".join(f"'{name}'" for name in known)
 
     def check(value: object) -> object:

@@ -297,7 +297,10 @@ ROWS: list[tuple[dict[str, Any], str]] = [
         "'messages[0].content[0].source.content[0]' must be 'text'",
     ),
     ({"messages": [HI | {"content": 5}]}, "'messages[0].content' must be a string or a list"),
-    ({"messages": [HI | {"content": [IMAGE]}]}, "'messages[0].content[0]' must be one of 'text'"),
+    (
+        {"messages": [HI | {"content": [IMAGE]}]},
+        "'messages[0].content[0]' is an image: text is all",
+    ),
     ({"messages": [HI | {"content": [{"type": "text"}]}]}, "'messages[0].content[0].text'"),
     ({"messages": [HI | {"content": [{"text": "x"}]}]}, "'messages[0].content[0].type' is missing"),
     ({"messages": [HI | {"content": "x" * 600}]}, "maximum context length is 512 tokens"),

@@ -46,7 +46,8 @@ SILENT: list[tuple[str, Json]] = [
     (CHAT, {"tools": []}),
     *((GENERATE, change) for change in (
         {"suffix": "", "template": "", "images": [], "context": [], "system": "", "raw": False},
-        {"width": None, "height": None, "steps": None}, {"raw": True}, {"system": "Be brief."},
+        {"width": None, "height": None, "steps": None}, {"width": 0, "height": 0, "steps": 0},
+        {"raw": True}, {"system": "Be brief."},
     )),
     (EMBED, {"input": ["a", "b"], "truncate": True, "dimensions": None, "options": {}}),
     (EMBEDDINGS, {"keep_alive": None}),
