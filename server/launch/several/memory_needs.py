@@ -13,11 +13,10 @@ from thirdeye.model.declare.stored import MULTIPLIED
 from thirdeye.model.memory_estimate import MemoryEstimate, memory_estimates
 from thirdeye.server.launch.opened_model import OpenedModel, model_info
 from thirdeye.server.launch.several.model_specs import ModelsUnclear
+from thirdeye.server.load.drafting.draft_checkpoint import open_draft
 from thirdeye.server.settings.engine_settings import GIB
 from thirdeye.server.settings.settings import Settings
 from thirdeye.weights.architectures.common.guessing_head import head_config
-from thirdeye.weights.checkpoint import open_checkpoint
-from thirdeye.weights.resolve import resolve_model
 
 PROCESS_BYTES = 450 << 20  # an engine without a model: libraries, tokenizer, a step's tensors
 GPU_BYTES = 1536 << 20  # CUDA's context and a step's tensors
@@ -58,7 +57,7 @@ def needed_bytes(settings: Settings, opened: OpenedModel) -> int:
         own = settings.placement
         if guesses.draft_quantize != "same":
             own = replace(own, quantize=guesses.draft_quantize)
-        draft = open_checkpoint(resolve_model(guesses.draft))
+        draft = open_draft(guesses.draft)
         info = model_info(draft)
         as_draft = replace(settings, placement=own)
         weights += _weights(as_draft, draft.config, info.tensor_format, info.num_bytes)

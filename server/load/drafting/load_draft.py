@@ -18,10 +18,9 @@ from thirdeye.server.engine.drafting.draft_model import DraftModel
 from thirdeye.server.engine.execution.model_runner import ModelRunner
 from thirdeye.server.engine.interface.engine_config import BLOCK_SIZE, EngineConfig
 from thirdeye.server.engine.sampling.sampler import Sampler
+from thirdeye.server.load.drafting.draft_checkpoint import open_draft
 from thirdeye.server.load.drafting.guesser import LoadModel, cache_config
-from thirdeye.weights.checkpoint import Checkpoint, open_checkpoint
-from thirdeye.weights.errors import ModelNotFound
-from thirdeye.weights.resolve import resolve_model
+from thirdeye.weights.checkpoint import Checkpoint
 from thirdeye.weights.tokenizers.same_vocabulary import difference
 
 
@@ -81,10 +80,7 @@ class AsWide:
 def find_draft(name: str, served: Checkpoint) -> Checkpoint:
     """Raises ValueError or ModelError with the way out."""
     what = f"'--draft' {name}"
-    try:
-        checkpoint = open_checkpoint(resolve_model(name))
-    except ModelNotFound as error:
-        raise ModelNotFound(f"{what}: {error}") from error
+    checkpoint = open_draft(name)
     if checkpoint.config.state is not None:
         raise ValueError(
             f"{what}: its layers keep a state, which cannot be cut back to the guesses that were "

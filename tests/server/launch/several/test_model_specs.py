@@ -32,6 +32,7 @@ from thirdeye.server.launch.several.open_models import (
 )
 from thirdeye.server.settings.pool_settings import PoolSettings
 from thirdeye.server.settings.read_settings import read_settings
+from thirdeye.weights.errors import ModelNotFound
 
 
 @pytest.mark.parametrize(
@@ -161,6 +162,8 @@ def test_a_draft_model_takes_what_its_own_form_takes(checkpoint: Path) -> None:
 
     draft, wide = {"draft": str(checkpoint)}, {"draft_quantize": "none"}
     alone = {quantize: need(quantize=quantize) - need() for quantize in ("int8", "none")}
+    with pytest.raises(ModelNotFound, match=r"'--draft' no/such: .* not on this machine"):
+        need(draft="no/such")
     assert need(**draft, **wide) - need(**draft) == alone["none"] > 0
 
 
