@@ -57,9 +57,9 @@ def name_models(schema: Document, names: Sequence[str]) -> None:
 def _show_defaults(fields: Document, defaults: dict[str, object]) -> None:
     """What the model suggests counts where a request says nothing."""
     for name in fields.keys() & defaults.keys() & {*SAMPLED, *FILLED}:
-        for option in fields[name].get("anyOf", [fields[name]]):
-            if "default" in option:
-                option["default"] = defaults[name]
+        for place in (fields[name], *fields[name].get("anyOf", [])):
+            if "default" in place:
+                place["default"] = defaults[name]
 
 
 def _nodes(node: object) -> Iterator[Document]:

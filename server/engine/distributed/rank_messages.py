@@ -143,6 +143,9 @@ def unpack_adapter(message: PutAdapter) -> list[LoraFactors]:
     ]
 
 
+OF_ONE_RANK = ("layer_inputs", "hidden")
+
+
 def pack_batch(batch: ForwardBatch, has_hidden: bool) -> Compute:
     """On a GPU one copy to the host, of all fields together."""
     nothing = batch.positions[:0]
@@ -153,8 +156,10 @@ def pack_batch(batch: ForwardBatch, has_hidden: bool) -> Compute:
     }
     others = [x for own in batch.other_groups for x in (own.slot_mapping, own.block_table)]
     instead["other_groups"] = torch.cat([x.flatten().long() for x in others] or [nothing])
-    # What layers are told besides, each rank's model makes of the ids.
-    names = [field.name for field in dataclasses.fields(batch) if field.name != "layer_inputs"]
+    # What layers are told besides, each rank's model makes of the ids; heads that guess, which read
+    # hidden states, are of one rank.
+    assert batch.hidden is None
+    names = [field.name for field in dataclasses.fields(batch) if field.name not in OF_ONE_RANK]
     fields = [instead[name] if name in instead else getattr(batch, name) for name in names]
     data = torch.cat([field.flatten().to(torch.int32) for field in fields]).cpu()
     return Compute([field.numel() for field in fields], data.numpy().tobytes(), has_hidden)
