@@ -1,6 +1,7 @@
 """A draft model that is often right, and its slow twin, which keeps nothing."""
 
 from collections.abc import Sequence as Seq
+from typing import Any
 
 import torch
 
@@ -37,16 +38,14 @@ def draft_config(target: EngineConfig, num_blocks: int | None = None) -> EngineC
     )
 
 
-class Checked(DraftModel):
+class Checks(DraftModel):
     """Each guess is the one that its twin makes, and blocks are accounted for. In every third step
     nobody is asked, so that texts go on alone."""
 
-    def __init__(self, config: EngineConfig) -> None:
-        runner = ModelRunner(
-            HalfRight(), ToyCache(config.num_blocks, config.block_size), config, "cpu"
-        )
-        super().__init__(runner, config, clock=lambda: 0.0)
-        self.num_steps = self.num_checked = 0
+    num_steps = num_checked = 0
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args, clock=lambda: 0.0)
         self.seen: set[Sequence] = set()
 
     def propose(self, asks: Seq[DraftAsk], room: DraftRoom) -> list[list[int]]:
@@ -68,7 +67,17 @@ class Checked(DraftModel):
                 self.num_checked += len(guesses)
 
     def twin(self, sequence: Sequence, num_guesses: int) -> list[int]:
-        """The whole text again for each guess, in a cache that holds nothing else."""
+        """The same guesses, by the whole text."""
+        raise AssertionError(f"{type(self)} has no twin")
+
+
+class Checked(Checks):
+    def __init__(self, config: EngineConfig) -> None:
+        cache = ToyCache(config.num_blocks, config.block_size)
+        super().__init__(ModelRunner(HalfRight(), cache, config, "cpu"), config)
+
+    def twin(self, sequence: Sequence, num_guesses: int) -> list[int]:
+        """In a cache that holds nothing else."""
         shadow = make_shadow(sequence)
         shadow.token_ids = list(sequence.token_ids)
         num_known = len(shadow.token_ids)

@@ -1,12 +1,10 @@
 """A head that is often right, whose guesses depend on every hidden state that it was given, and its
 slow twin, which keeps nothing."""
 
-from collections.abc import Sequence as Seq
-
 import torch
 from torch import Tensor
 
-from tests.engine.drafting.draft_twin import draft_config
+from tests.engine.drafting.draft_twin import Checks, draft_config
 from tests.engine.toy import ToyCache, ToyModel
 from thirdeye.model.batch import ForwardBatch
 from thirdeye.server.engine.cache.grouped_blocks import BlockTables
@@ -17,7 +15,6 @@ from thirdeye.server.engine.execution.model_runner import ModelRunner
 from thirdeye.server.engine.interface.engine_config import EngineConfig
 from thirdeye.server.engine.scheduling.scheduler import Scheduler
 from thirdeye.server.engine.scheduling.sequence import Sequence
-from thirdeye.server.engine.scheduling.speculation.proposer import DraftAsk, DraftRoom
 from thirdeye.server.engine.scheduling.step_plan import PlanRow, StepPlan
 
 SIZE = 2  # of a hidden state: the toy model's are a token and its position
@@ -56,30 +53,9 @@ def fresh(config: EngineConfig, num_blocks: int) -> tuple[ModelRunner, HeadStep]
     return ModelRunner(step, HeadCache(num_blocks, 4), config, "cpu"), step
 
 
-class CheckedHead(HeadProposer):
-    """Each guess is the one that its twin makes, and blocks are accounted for. In every third step
-    nobody is asked, so that texts go on alone."""
-
+class CheckedHead(Checks, HeadProposer):
     def __init__(self, config: EngineConfig) -> None:
-        super().__init__(*fresh(config, config.num_blocks), config, clock=lambda: 0.0)
-        self.num_steps = self.num_checked = 0
-        self.seen: set[Sequence] = set()
-
-    def propose(self, asks: Seq[DraftAsk], room: DraftRoom) -> list[list[int]]:
-        self.num_steps += 1
-        if self.num_steps % 3 == 0:
-            return [[] for _ in asks]
-        proposed = super().propose(asks, room)
-        self.seen |= {ask.sequence for ask in asks}
-        self.check(asks, proposed)
-        return proposed
-
-    def check(self, asks: Seq[DraftAsk], proposed: Seq[Seq[int]]) -> None:
-        assert not self._has_failed
-        for ask, guesses in zip(asks, proposed, strict=True):
-            if guesses:
-                assert guesses == self.twin(ask.sequence, len(guesses)), "a stale guess"
-                self.num_checked += len(guesses)
+        super().__init__(*fresh(config, config.num_blocks), config)
 
     def twin(self, sequence: Sequence, num_guesses: int) -> list[int]:
         """The whole text again for each guess, with the hidden states that the toy model has."""

@@ -1,18 +1,14 @@
-"""A draft model changes how many steps an answer takes, and nothing else about it; and it guesses
-what it would guess if it kept nothing and computed each text anew."""
+"""A draft model: what it costs, how it catches up with a text, and that its twin finds bugs."""
 
-import random
 from collections.abc import Callable
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
-from tests.draws import draws
+from tests.engine.drafting.conftest import DRAFTING, REQUESTS
 from tests.engine.drafting.draft_twin import Checked, HalfRight, draft_config, drafting_core
-from tests.engine.execution.test_model_runner import alone, answer
-from tests.engine.scheduling.speculation.test_speculation import SIZES, Answers, all_requests
+from tests.engine.execution.test_model_runner import answer
+from tests.engine.scheduling.speculation.test_speculation import Answers
 from tests.engine.toy import (
     EOS,
     ToyCache,
@@ -30,72 +26,6 @@ from thirdeye.server.engine.drafting.draft_model import DraftModel, Shadow
 from thirdeye.server.engine.execution.model_runner import ModelRunner
 from thirdeye.server.engine.scheduling.scheduler import Scheduler
 from thirdeye.server.engine.scheduling.sequence import Sequence
-
-REQUESTS = all_requests(seed=1)[4:20]  # of both kinds
-DRAFTING = {"num_draft_tokens": 6, "max_tokens_with_drafts": 64}
-
-MORE_SIZES = SIZES | {"small chunks": {"max_num_seqs": 3, "max_num_batched_tokens": 16}}
-
-
-@pytest.fixture(scope="module")
-def expected() -> Answers:
-    torch.set_num_threads(1)
-    return alone(REQUESTS)
-
-
-@pytest.mark.parametrize(
-    ("name", "num_blocks"),
-    [
-        ("batched", 64),
-        ("batched", 24),
-        ("alone, one after the other", 64),
-        ("without prefix cache", 64),
-        ("small chunks", 64),
-        ("starved, chunked", 24),
-        ("blocks of 16", 64),
-    ],
-)
-def test_same_answers_and_no_stale_guess(name: str, num_blocks: int, expected: Answers) -> None:
-    config = toy_config(**(DRAFTING | MORE_SIZES[name]))
-    core, proposer = drafting_core(config, num_blocks)
-    outputs = run_all(core, REQUESTS)
-    assert {name: answer(of_one) for name, of_one in outputs.items()} == expected
-    stats = core.stats()
-    assert proposer.num_checked > 0
-    assert stats.spec_decode_num_accepted_tokens_total > 0
-    assert stats.spec_decode_num_accepted_tokens_total < stats.spec_decode_num_draft_tokens_total
-    assert proposer._pool.num_used == 0
-
-
-@draws(3, 40)
-@given(data=st.data(), seed=st.integers(0, 2**16))
-def test_same_answers_for_any_sizes_and_aborts(data: st.DataObject, seed: int) -> None:
-    requests = random.Random(seed).sample(all_requests(seed), 6)
-    plain = alone(requests)
-    max_num_seqs = data.draw(st.integers(1, 5))
-    config = toy_config(
-        num_blocks=data.draw(st.sampled_from([32, 40, 128])),
-        max_num_seqs=max_num_seqs,
-        max_num_batched_tokens=max_num_seqs + data.draw(st.integers(0, 30)),
-        num_draft_tokens=data.draw(st.integers(1, 20)),
-        max_tokens_with_drafts=data.draw(st.integers(2, 64)),
-        enable_prefix_caching=data.draw(st.booleans()),
-    )
-    core, proposer = drafting_core(config, data.draw(st.integers(4, 64)))
-    for request in requests:
-        core.add(request)
-    gone = data.draw(st.sampled_from(requests)).request_id
-    outputs: dict[str, list[object]] = {}
-    for _ in range(data.draw(st.integers(0, 12))):
-        for output in core.step():
-            outputs.setdefault(output.request_id, []).append(output)
-    core.abort(gone)
-    for name, more in drain(core).items():
-        outputs.setdefault(name, []).extend(more)
-    for request in requests:
-        if request.request_id != gone:
-            assert answer(outputs[request.request_id]) == plain[request.request_id]  # type: ignore[arg-type]  # they are outputs
-    assert proposer._pool.num_used == 0
 
 
 def test_fewer_steps_and_a_seeds_noise_is_shared() -> None:

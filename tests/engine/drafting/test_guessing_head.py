@@ -1,85 +1,18 @@
-"""A head that guesses changes how many steps an answer takes, and nothing else about it; and it
-guesses what it would guess if it kept nothing and read the whole text anew."""
+"""A head of the model that guesses: known prefixes, and that its twin finds bugs."""
 
-import random
 from collections.abc import Callable
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
-from tests.draws import draws
+from tests.engine.drafting.conftest import DRAFTING, REQUESTS
 from tests.engine.drafting.head_twin import CheckedHead, headed_core
-from tests.engine.drafting.test_draft_model import DRAFTING, MORE_SIZES, REQUESTS
-from tests.engine.execution.test_model_runner import alone, answer
-from tests.engine.scheduling.speculation.test_speculation import Answers, all_requests
-from tests.engine.toy import drain, make_request, run_all, toy_config
+from tests.engine.execution.test_model_runner import answer
+from tests.engine.scheduling.speculation.test_speculation import Answers
+from tests.engine.toy import make_request, run_all, toy_config
 from thirdeye.server.engine.drafting import guessing_head
 from thirdeye.server.engine.drafting.guessing_head import HeadProposer, HeadShadow
-from thirdeye.server.engine.interface.types import StepOutput
 from thirdeye.server.engine.scheduling.step_plan import PlanRow
-
-
-@pytest.fixture(scope="module")
-def expected() -> Answers:
-    torch.set_num_threads(1)
-    return alone(REQUESTS)
-
-
-@pytest.mark.parametrize(
-    ("name", "num_blocks"),
-    [
-        ("batched", 64),
-        ("batched", 24),
-        ("alone, one after the other", 64),
-        ("without prefix cache", 64),
-        ("small chunks", 64),
-        ("starved, chunked", 64),
-    ],
-)
-def test_same_answers_and_no_stale_guess(name: str, num_blocks: int, expected: Answers) -> None:
-    config = toy_config(**(DRAFTING | MORE_SIZES[name]))
-    core, proposer = headed_core(config, num_blocks)
-    outputs = run_all(core, REQUESTS)
-    assert {name: answer(of_one) for name, of_one in outputs.items()} == expected
-    stats = core.stats()
-    assert proposer.num_checked > 0
-    assert stats.spec_decode_num_accepted_tokens_total > 0
-    assert stats.spec_decode_num_accepted_tokens_total < stats.spec_decode_num_draft_tokens_total
-    assert proposer._pool.num_used == 0
-
-
-@draws(3, 40)
-@given(data=st.data(), seed=st.integers(0, 2**16))
-def test_same_answers_for_any_sizes_and_aborts(data: st.DataObject, seed: int) -> None:
-    requests = random.Random(seed).sample(all_requests(seed), 6)
-    plain = alone(requests)
-    max_num_seqs = data.draw(st.integers(1, 5))
-    config = toy_config(
-        num_blocks=data.draw(st.sampled_from([32, 40, 128])),
-        max_num_seqs=max_num_seqs,
-        max_num_batched_tokens=max_num_seqs + data.draw(st.integers(0, 30)),
-        num_draft_tokens=data.draw(st.integers(1, 20)),
-        max_tokens_with_drafts=data.draw(st.integers(2, 64)),
-        enable_prefix_caching=data.draw(st.booleans()),
-    )
-    core, proposer = headed_core(config, data.draw(st.integers(4, 128)))
-    for request in requests:
-        core.add(request)
-    gone = data.draw(st.sampled_from(requests)).request_id
-    outputs: dict[str, list[StepOutput]] = {}
-    for _ in range(data.draw(st.integers(0, 12))):
-        for output in core.step():
-            outputs.setdefault(output.request_id, []).append(output)
-    core.abort(gone)
-    for name, more in drain(core).items():
-        outputs.setdefault(name, []).extend(more)
-    for request in requests:
-        if request.request_id != gone:
-            assert answer(outputs[request.request_id]) == plain[request.request_id]
-    assert not proposer._has_failed
-    assert proposer._pool.num_used == 0
 
 
 def test_behind_a_prefix_that_is_known_it_guesses_at_once() -> None:
