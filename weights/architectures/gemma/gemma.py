@@ -48,7 +48,7 @@ def gemma_names(config: ModelConfig, norms: dict[str, str]) -> NameTable:
 def huggingface_config(fields: Fields) -> ModelConfig:
     fields.refuse("use_bidirectional_attention", False)
     config = gemma_config(llama_family.huggingface_config(fields, "gemma", DEFAULTS))
-    if config.activation is Activation.GELU:  # said so by mistake in the first release's files
+    if fields.text("hidden_act", "") == "gelu":  # by mistake, in the first release's files
         config = replace(config, activation=Activation.GELU_TANH)
     return config
 
