@@ -13,7 +13,8 @@ from hypothesis import is_hypothesis_test, settings
 
 PUSH = "push"  # the profiles of hypothesis: tests/conftest.py loads one
 NIGHT = "night"  # under `-m prove`
-settings.register_profile(PUSH, deadline=None, max_examples=30)
+# Drawn alike at every push: what a push tells is of the change, and not of the day's luck.
+settings.register_profile(PUSH, deadline=None, max_examples=30, derandomize=True)
 settings.register_profile(NIGHT, deadline=None, max_examples=100)
 
 Test = TypeVar("Test", bound=Callable[..., Any])
@@ -45,11 +46,9 @@ def mark_properties(items: list[pytest.Item]) -> None:
 def draws(push: int, full: int, **others: Any) -> Callable[[Test], Test]:
     """hypothesis' settings of a test (`others` as well), without a deadline unless one is given.
 
-    What is drawn alike at each push (`derandomize`) is drawn anew each night.
+    What is drawn alike at each push is drawn anew each night.
     """
     others.setdefault("deadline", None)
-    if is_night():
-        others.pop("derandomize", None)
     drawn = settings(max_examples=count(push, full), **others)
 
     def decorate(test: Test) -> Test:

@@ -29,7 +29,7 @@ def is_proof(test: Any) -> bool:
 def test_what_is_drawn(profile: str) -> None:
     seen = []
 
-    @draws(3, 11, database=None, derandomize=True)
+    @draws(3, 11, database=None)
     @given(number=st.integers())
     def drawn(number: int) -> None:
         seen.append(number)
@@ -42,7 +42,7 @@ def test_what_is_drawn(profile: str) -> None:
 def test_what_a_property_draws_that_does_not_say(profile: str) -> None:
     seen = []
 
-    @settings(database=None, derandomize=True)
+    @settings(database=None)
     @given(number=st.integers())
     def drawn(number: int) -> None:
         seen.append(number)

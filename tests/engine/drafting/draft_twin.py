@@ -12,6 +12,7 @@ from thirdeye.server.engine.core.engine_core import EngineCore
 from thirdeye.server.engine.drafting.draft_model import DraftModel, make_shadow
 from thirdeye.server.engine.execution.model_runner import ModelRunner
 from thirdeye.server.engine.interface.engine_config import EngineConfig
+from thirdeye.server.engine.interface.step_result import StepResult
 from thirdeye.server.engine.scheduling.scheduler import Scheduler
 from thirdeye.server.engine.scheduling.sequence import Sequence
 from thirdeye.server.engine.scheduling.speculation.proposer import DraftAsk, DraftRoom
@@ -56,6 +57,11 @@ class Checks(DraftModel):
         self.seen |= {ask.sequence for ask in asks}
         self.check(asks, proposed)
         return proposed
+
+    def stepped(self, plan: StepPlan, result: StepResult) -> None:
+        """A head has blocks for a text from its first step on, before it is asked about it."""
+        self.seen |= {row.sequence for row in plan.rows}
+        super().stepped(plan, result)
 
     def check(self, asks: Seq[DraftAsk], proposed: Seq[Seq[int]]) -> None:
         assert not self._has_failed

@@ -52,7 +52,7 @@ def row_of(wishes: dict[str, object]) -> PlanRow:
     return PlanRow(sequence, end - 1, end, end, end, is_sampled=True)
 
 
-@draws(25, 100, derandomize=True, database=None)
+@draws(25, 100, database=None)
 @given(waves=st.lists(st.lists(ROW, min_size=1, max_size=NUM_SLOTS), min_size=1, max_size=3))
 def test_they_are_those_of_the_host(waves: list[list[dict[str, object]]]) -> None:
     """In slots that others have left; of rows that ask for anything or for nothing."""
