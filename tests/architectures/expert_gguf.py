@@ -27,6 +27,11 @@ ALONE = {  # transformers' names in memory -> GGUF's
     "mlp.shared_experts.gate_proj": "ffn_gate_shexp", "mlp.shared_experts.up_proj": "ffn_up_shexp",
     "mlp.shared_experts.down_proj": "ffn_down_shexp",
 }  # fmt: skip
+GUESSING = {  # of the head behind the last layer that guesses one more token
+    "enorm": "nextn.enorm", "hnorm": "nextn.hnorm", "eh_proj": "nextn.eh_proj",
+    "embed_tokens": "nextn.embed_tokens", "shared_head.norm": "nextn.shared_head_norm",
+    "shared_head.head": "nextn.shared_head_head",
+}  # fmt: skip
 STACKED = re.compile(r"model\.layers\.(\d+)\.\w+\.experts\.(gate_up_proj|down_proj)(_bias)?$")
 LONE = {
     re.compile(r"model\.layers\.(\d+)\..*e_score_correction_bias$"): "exp_probs_b.bias",
@@ -66,7 +71,7 @@ def add_tensor(
     heads = {"q_proj": config.num_attention_heads, "k_proj": config.num_key_value_heads}
     if config.model_type in PERMUTED and (projection := stem.rsplit(".", 1)[-1]) in heads:
         values = permute(values, heads[projection])
-    names = LLAMA_NAMES | ALONE
+    names = LLAMA_NAMES | ALONE | GUESSING
     if config.model_type in AFTER_ATTENTION:
         names |= {"post_attention_layernorm": "post_attention_norm"}
     own = gguf_stem(stem, LLAMA_TOP, names)
@@ -107,6 +112,7 @@ def add_settings(writer: gguf.GGUFWriter, config: Any) -> None:
     writer.add_context_length(config.max_position_embeddings)
     writer.add_embedding_length(config.hidden_size)
     writer.add_block_count(config.num_hidden_layers)
+    add_guessing(writer, config)
     writer.add_feed_forward_length(config.intermediate_size)
     writer.add_head_count(config.num_attention_heads)
     writer.add_head_count_kv(config.num_key_value_heads)
@@ -121,6 +127,12 @@ def add_settings(writer: gguf.GGUFWriter, config: Any) -> None:
         writer.add_expert_feed_forward_length(config.moe_intermediate_size)
     if config.model_type in MORE:
         MORE[config.model_type](writer, config)
+
+
+def add_guessing(writer: gguf.GGUFWriter, config: Any) -> None:
+    """How many of the layers are such heads."""
+    if number := getattr(config, "num_guessing", 0):
+        writer.add_nextn_predict_layers(number)
 
 
 def add_rope(writer: gguf.GGUFWriter, rope: dict[str, Any], head_dim: int) -> None:

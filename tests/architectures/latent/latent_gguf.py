@@ -8,7 +8,15 @@ import gguf
 import numpy as np
 from transformers import PreTrainedModel
 
-from tests.architectures.expert_gguf import ALONE, LONE, STACKED, add_rope, add_stack
+from tests.architectures.expert_gguf import (
+    ALONE,
+    GUESSING,
+    LONE,
+    STACKED,
+    add_guessing,
+    add_rope,
+    add_stack,
+)
 from tests.weights.tiny import LLAMA_NAMES, LLAMA_TOP, add, finished, gguf_stem
 
 F32 = gguf.GGMLQuantizationType.F32
@@ -60,7 +68,7 @@ def add_tensor(
         if found := pattern.match(name):
             writer.add_tensor(f"blk.{found[1]}.{own}", values.reshape(-1))
             return
-    own = gguf_stem(stem, LLAMA_TOP, LLAMA_NAMES | ALONE | NAMES)
+    own = gguf_stem(stem, LLAMA_TOP, LLAMA_NAMES | ALONE | GUESSING | NAMES)
     add(writer, f"{own}.{leaf}", values, F32 if "ffn_gate_inp" in own else kind)
 
 
@@ -84,6 +92,7 @@ def add_settings(writer: gguf.GGUFWriter, config: Any, is_split: bool) -> None:
     writer.add_context_length(config.max_position_embeddings)
     writer.add_embedding_length(config.hidden_size)
     writer.add_block_count(config.num_hidden_layers)
+    add_guessing(writer, config)
     writer.add_feed_forward_length(config.intermediate_size)
     writer.add_head_count(config.num_attention_heads)
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
