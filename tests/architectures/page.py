@@ -17,6 +17,7 @@ CONVERTED = {  # to files of a relative
     "mixtral": ("llama",),
     "deepseek_v2": ("deepseek2",),
     "glm4_moe_lite": ("deepseek2",),
+    "youtu": ("deepseek2",),
     "internlm3": ("llama",),
     "olmo3": ("olmo2",),
     "gemma4_unified_text": ("gemma4",),

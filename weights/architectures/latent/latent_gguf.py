@@ -37,6 +37,22 @@ def gguf_config(fields: Fields, file: GGUFFile, vocab_size: int, architecture: s
     return with_latents(replace(config, rope=rope), spec, score_scale(spec, magnitude))
 
 
+def dense_config(fields: Fields, file: GGUFFile, vocab_size: int) -> ModelConfig:
+    """Of a model without experts (Youtu-LLM), whose file says how wide one would be, and that all
+    layers have one MLP for all tokens."""
+    config = gguf_config(fields, file, vocab_size, "youtu")
+    fields.raw("expert_feed_forward_length", None)
+    fields.refuse("expert_shared_count", 0)
+    num_dense = fields.integer("leading_dense_block_count", 0, low=0, high=MAX_LAYERS)
+    if num_dense < config.num_hidden_layers:
+        raise fields.error(
+            "leading_dense_block_count",
+            f"must be all {config.num_hidden_layers} layers where there are no experts, got "
+            f"{num_dense}.",
+        )
+    return config
+
+
 def _latents(fields: Fields, config: ModelConfig, rope_size: int) -> LatentSpec:
     size = fields.integer("attention.kv_lora_rank", high=MAX_HIDDEN)
     is_split = "attention.key_length_mla" in fields
