@@ -109,10 +109,10 @@ def qwen_gguf(model: PreTrainedModel, path: Path) -> Path:
     writer.add_ssm_time_step_rank(config.linear_num_value_heads)
     writer.add_ssm_inner_size(config.linear_value_head_dim * config.linear_num_value_heads)
     writer.add_full_attention_interval(4)
-    keeps = [kind == "linear_attention" for kind in config.layer_types]
-    keeps += [False] * getattr(config, "num_guessing", 0)
-    writer.add_array(f"{QWEN[config.model_type]}.attention.recurrent_layers", keeps)
-    if config.model_type != "qwen3_next":
+    if config.model_type != "qwen3_next":  # as of newer files
+        keeps = [kind == "linear_attention" for kind in config.layer_types]
+        keeps += [False] * getattr(config, "num_guessing", 0)
+        writer.add_array(f"{QWEN[config.model_type]}.attention.recurrent_layers", keeps)
         writer.add_rope_dimension_sections([11, 11, 10, 0])
     if config.model_type != "qwen3_5_moe_text":
         writer.add_feed_forward_length(config.intermediate_size)

@@ -38,18 +38,10 @@ def gguf_config(fields: Fields, file: GGUFFile, vocab_size: int, architecture: s
 
 
 def dense_config(fields: Fields, file: GGUFFile, vocab_size: int) -> ModelConfig:
-    """Of a model without experts (Youtu-LLM), whose file says how wide one would be, and that all
-    layers have one MLP for all tokens."""
+    """Of a model without experts (Youtu-LLM): its file says that all layers are dense."""
     config = gguf_config(fields, file, vocab_size, "youtu")
-    fields.raw("expert_feed_forward_length", None)
     fields.refuse("expert_shared_count", 0)
-    num_dense = fields.integer("leading_dense_block_count", 0, low=0, high=MAX_LAYERS)
-    if num_dense < config.num_hidden_layers:
-        raise fields.error(
-            "leading_dense_block_count",
-            f"must be all {config.num_hidden_layers} layers where there are no experts, got "
-            f"{num_dense}.",
-        )
+    fields.refuse("leading_dense_block_count", config.num_hidden_layers)
     return config
 
 

@@ -214,9 +214,9 @@ def gguf_config(
 def _gguf_layers(fields: Fields, num_layers: int, num_more: int) -> tuple[str, tuple[int, ...]]:
     """The layers that keep a state, and the setting that says so: listed, with those behind the
     last that guess more tokens, or all but every nth."""
-    interval = fields.integer("full_attention_interval", 4, high=MAX_LAYERS)
     listed = fields.raw(RECURRENT, None)
     if listed is None:
+        interval = fields.integer("full_attention_interval", 4, high=MAX_LAYERS)
         key = "nextn_predict_layers" if num_more else "full_attention_interval"
         return key, tuple(layer for layer in range(num_layers) if (layer + 1) % interval)
     is_list = hasattr(listed, "__len__") and not isinstance(listed, str)
