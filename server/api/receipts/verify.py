@@ -72,9 +72,9 @@ def verify_routes(context: Context) -> APIRouter:
             found = Verification(verdict="different", field=field, expected=expected, got=got)
             return json_response(found)
         constraint = constraint_of(receipt)
-        grammar = await context.grammars.of("receipt.parameters.grammar", constraint)
-        adapter = model.adapters.get(receipt.model)
         caller = lifetime_of(request).caller
+        grammar = await context.grammars.of("receipt.parameters.grammar", constraint, caller)
+        adapter = model.adapters.get(receipt.model)
         terms = SharedTerms(caller=caller, adapter=adapter, grammar=grammar)
         generation = plan_replay(receipt, terms)
         tally = generation.tally()
