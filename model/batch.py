@@ -11,7 +11,7 @@ from itertools import takewhile
 
 from torch import Tensor
 
-from thirdeye.model.state.kv_groups import View
+from thirdeye.model.state.kv_groups import BlockView
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +45,9 @@ class ForwardBatch:
     # Where those above say it of the first group of layers, these do of the others.
     other_groups: tuple[GroupBlocks, ...] = ()
 
-    def seen_as(self, views: tuple[View, ...], block_size: int) -> "ForwardBatch":
+    def seen_as(self, views: tuple[BlockView, ...], block_size: int) -> "ForwardBatch":
         """The same where layers see blocks in these ways: a group for each of them."""
-        if all(view == View(group) for group, view in enumerate(views)):
+        if all(view == BlockView(group) for group, view in enumerate(views)):
             return self
         own = [self.slot_mapping, *[one.slot_mapping for one in self.other_groups]]
         tables = [self.block_table, *[one.block_table for one in self.other_groups]]
@@ -72,7 +72,7 @@ class ForwardBatch:
         return (self, *others)
 
 
-def _part_of(slots: Tensor, table: Tensor, view: View, block_size: int) -> GroupBlocks:
+def _part_of(slots: Tensor, table: Tensor, view: BlockView, block_size: int) -> GroupBlocks:
     """slots [T] and table [B, M] of blocks -> those of the blocks that are parts of them."""
     if view.num_parts == 1:
         return GroupBlocks(slots, table)

@@ -10,7 +10,7 @@ and nobody has to know in advance how many of them are long.
                    everything and six whose blocks are given back
 
 Layers with one window are of one size, those with another may be smaller: of these several lie in
-one place, and each finds its own part of a block by a number (`View`).
+one place, and each finds its own part of a block by a number (`BlockView`).
 
     Gemma 4 E2B    12 layers of a window keep 256 numbers a head, 3 that see all 512: two of the
                    former to a place
@@ -27,7 +27,7 @@ LEAST_GAIN = 0.1  # of the memory of a text: with less, one table is simpler
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class View:
+class BlockView:
     """How a layer sees the blocks of its group: as `num_parts` blocks each, of which `part` is its
     own."""
 
@@ -42,7 +42,7 @@ class KVGroups:
 
     windows: tuple[int, ...]  # of each group: how many tokens its layers see at most; 0: all
     num_places: int  # of a block
-    view_of: tuple[View, ...]  # of each layer
+    view_of: tuple[BlockView, ...]  # of each layer
     place_of: tuple[int, ...]  # of each layer, within the blocks of its group
 
     @property
@@ -55,15 +55,15 @@ class KVGroups:
         return tuple(view.group for view in self.view_of)
 
     @property
-    def views(self) -> tuple[View, ...]:
+    def views(self) -> tuple[BlockView, ...]:
         """Those that any layer has, in order."""
-        return tuple(sorted(set(self.view_of))) or (View(0),)
+        return tuple(sorted(set(self.view_of))) or (BlockView(0),)
 
 
 def one_group(config: ModelConfig, window: int = 0) -> KVGroups:
     """All layers in one block."""
     num_layers = len(config.kv_shapes)
-    return KVGroups((window,), num_layers, (View(0),) * num_layers, tuple(range(num_layers)))
+    return KVGroups((window,), num_layers, (BlockView(0),) * num_layers, tuple(range(num_layers)))
 
 
 def kv_groups(config: ModelConfig) -> KVGroups:
@@ -111,14 +111,14 @@ def _grouped(windows: tuple[int, ...], num_places: int, parts: Mapping[int, int]
     """Layers of one window fill a group after the other; the group that keeps everything is the
     first."""
     own_window: list[int] = []
-    view_of, place_of = [View(0)] * len(windows), [0] * len(windows)
+    view_of, place_of = [BlockView(0)] * len(windows), [0] * len(windows)
     for window in sorted(set(windows)):
         layers = [layer for layer, own in enumerate(windows) if own == window]
         for number, layer in enumerate(layers):
             if number % (num_places * parts[window]) == 0:
                 own_window.append(window)
             place, part = divmod(number, parts[window])
-            view_of[layer] = View(len(own_window) - 1, parts[window], part)
+            view_of[layer] = BlockView(len(own_window) - 1, parts[window], part)
             place_of[layer] = place % num_places
     return KVGroups(tuple(own_window), num_places, tuple(view_of), tuple(place_of))
 

@@ -15,7 +15,7 @@ from thirdeye.model.memory_estimate import kv_of_context
 from thirdeye.model.native.library import Library
 from thirdeye.model.state.choose_kv import make_kv_cache
 from thirdeye.model.state.kv_cache import KVCache, kv_bytes_per_block
-from thirdeye.model.state.kv_groups import KVGroups, View, kv_groups, one_group
+from thirdeye.model.state.kv_groups import KVGroups, BlockView, kv_groups, one_group
 from thirdeye.model.transformer import Transformer
 
 BLOCK = 4
@@ -46,7 +46,7 @@ def test_five_of_six_layers_have_a_window() -> None:
 def test_every_other_layer_has_a_window() -> None:
     """gpt-oss."""
     groups = kv_groups(with_windows(*[128, None] * 3))
-    views = (View(1), View(0)) * 3
+    views = (BlockView(1), BlockView(0)) * 3
     assert groups == KVGroups((0, 128), 3, views, (0, 0, 1, 1, 2, 2))
 
 
