@@ -99,8 +99,10 @@ class Replica:
             await asyncio.wait_for(until_idle(self.state), seconds)
 
     async def close(self) -> None:
-        """End the engine, and with it each answer that is left: its client reads an error."""
+        """End the engine, and with it each answer that is left: its client reads an error. Its
+        timelines end too, and nothing of another replica in this process."""
         await end_answers(self.state)
+        self.state.streams.cut()
         self.tracer.close()
 
 

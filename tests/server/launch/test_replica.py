@@ -90,6 +90,42 @@ def test_what_still_runs_when_it_closes_ends_with_an_error(checkpoint: Path) -> 
     asyncio.run(main())
 
 
+def test_its_end_is_no_other_replicas(checkpoint: Path) -> None:
+    """Timelines never end by themselves: of two replicas in a process each cuts its own."""
+
+    async def main() -> None:
+        replicas = [replica_of(checkpoint) for _ in range(2)]
+        watching = []
+        for replica in replicas:
+            await replica.start()
+            watching.append(await watched(replica.app))
+        await replicas[0].close()
+        await watching[0]
+        async with client_of(replicas[1].app) as client:
+            answer = await client.post("/v1/completions", json={**BODY, "stream": True})
+            assert answer.text.endswith("data: [DONE]\n\n")
+        assert not watching[1].done()
+        await replicas[1].close()
+        await watching[1]
+
+    asyncio.run(main())
+
+
+async def watched(app: ASGIApp) -> "asyncio.Task[None]":
+    """Of a timeline that has begun."""
+    begun = asyncio.Event()
+    never: Receive = asyncio.Event().wait  # type: ignore[assignment]  # it is never answered
+
+    async def send(_: Message) -> None:
+        begun.set()
+
+    scope: Scope = {"type": "http", "method": "GET", "path": "/v1/timeline", "query_string": b""}
+    scope |= {"headers": [(b"host", b"localhost")], "client": ("127.0.0.1", 1)}
+    watching = asyncio.ensure_future(app(scope, never, send))
+    await begun.wait()
+    return watching
+
+
 def test_keys_are_read_again_and_a_bad_file_changes_nothing(
     checkpoint: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
