@@ -68,6 +68,10 @@ def serve(python: Path, head: RayHead, *words: str) -> str:
     return done.stdout
 
 
+def state_of(app: str, said: str) -> str:
+    return str(yaml.safe_load(said)["applications"][app]["status"])
+
+
 def test_the_file_is_deployed_and_answers(python: Path, head: RayHead, folder: Path) -> None:
     """As it is, but for a model that is here and a machine of two cores."""
     model = folder / "model"
@@ -80,7 +84,7 @@ def test_the_file_is_deployed_and_answers(python: Path, head: RayHead, folder: P
     file = folder / "serve.yaml"
     file.write_text(yaml.safe_dump(config))
     serve(python, head, "deploy", str(file))
-    wait_for(lambda: "status: RUNNING" in serve(python, head, "status", "default"), "it runs")
+    wait_for(lambda: state_of("default", serve(python, head, "status")) == "RUNNING", "it runs")
     url = f"http://127.0.0.1:8000{CHAT}"
     said = [{"role": "user", "content": "Hello"}]
     body = {**BODY, "stream": False, "max_tokens": 8, "messages": said}
