@@ -81,10 +81,9 @@ class ServedReplica:
 
     def record_autoscaling_stats(self) -> dict[str, float]:
         """Told to the autoscaler."""
-        state = self._replica.state
-        if state.engine is None:
+        stats = self._replica.stats()
+        if stats is None:
             return {"running": 0, "waiting": 0}
-        stats = state.engine.stats()
         return {"running": stats.num_requests_running, "waiting": stats.num_requests_waiting}
 
     async def __del__(self) -> None:

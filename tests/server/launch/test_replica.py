@@ -57,6 +57,7 @@ def test_it_starts_serves_drains_and_closes(checkpoint: Path) -> None:
         replica = replica_of(checkpoint)
         async with client_of(replica.app) as client:
             assert (replica.is_ready, replica.health()) == (False, None)
+            assert replica.stats() is None
             assert (await ask(client, 4)).status_code == 503
             info = await replica.start()
             assert (info.device, info.max_model_len) == ("cpu", 256)
@@ -65,6 +66,9 @@ def test_it_starts_serves_drains_and_closes(checkpoint: Path) -> None:
             answering = asyncio.create_task(ask(client, 100))
             await begun(replica)
             await replica.drain(60)
+            stats = replica.stats()
+            assert stats is not None
+            assert (stats.num_requests_running, stats.num_requests_waiting) == (0, 0)
             assert replica.state.admission.in_flight == 0
             assert not replica.is_ready
             assert replica.health() is not None
