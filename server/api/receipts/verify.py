@@ -71,8 +71,9 @@ def verify_routes(context: Context) -> APIRouter:
             found = Verification(verdict="different", field=field, expected=expected, got=got)
             return json_response(found)
         constraint = constraint_of(receipt)
-        grammar = await context.grammars.of("receipt.parameters.grammar", constraint)
-        generation = plan_replay(receipt, lifetime_of(request).caller, grammar)
+        caller = lifetime_of(request).caller
+        grammar = await context.grammars.of("receipt.parameters.grammar", constraint, caller)
+        generation = plan_replay(receipt, caller, grammar)
         tally = generation.tally()
         run = admit(request, context, generation, tally)
         return await answer_whole(request, run, Replay(receipt.choices, tally), tally)

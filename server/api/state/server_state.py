@@ -11,7 +11,7 @@ from enum import StrEnum
 from fnmatch import fnmatchcase
 from typing import Literal
 
-from thirdeye.server.api.adapters.loaded_adapters import LoadedAdapter, LoadedAdapters
+from thirdeye.server.api.adapters.loaded_adapters import LoadedAdapter, LoadedAdapters, plain_name
 from thirdeye.server.api.admission.admission_control import AdmissionControl
 from thirdeye.server.api.http.auth import ApiKeys
 from thirdeye.server.api.http.open_streams import OpenStreams
@@ -174,12 +174,12 @@ def named(name: str, models: Sequence[ServedModel]) -> tuple[ServedModel, str]:
     for model in models:
         if any(_matches(name, pattern) for pattern in model.name_patterns):
             return model, name
-    plain = _plain_name(name)
+    plain = plain_name(name)
     near = [
         (one, known)
         for one in models
         for known in (*one.names, *one.adapters.names)
-        if _plain_name(known) == plain
+        if plain_name(known) == plain
     ]
     if len(near) == 1:
         return near[0]
@@ -199,10 +199,6 @@ def capabilities_of(model: ServedModel) -> list[Capability]:
 def _matches(name: str, pattern: str) -> bool:
     """`*` is any text and `?` one character; brackets are themselves."""
     return fnmatchcase(name, pattern.replace("[", "[[]"))
-
-
-def _plain_name(name: str) -> str:
-    return name.removesuffix(":latest").casefold()
 
 
 class ServerState:

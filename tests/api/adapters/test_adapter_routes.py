@@ -156,6 +156,13 @@ ELSEWHERE = "'lora_path' must be a folder below '--lora-dir', or one of those gi
     ("name", "path", "message"),
     [
         ("tiny", "poems", "'lora_name' is a name of the model itself: choose another."),
+        ("Tiny:latest", "poems", "'lora_name' is a name of the model itself: choose another."),
+        (
+            "SQL",
+            "poems",
+            "'lora_name' is another's but for upper case or ':latest', which do not matter in "
+            "requests.",
+        ),
         (" ", "poems", "'lora_name' must be 1 to 256 printable characters."),
         ("a\nb", "poems", "'lora_name' must be 1 to 256 printable characters."),
         ("poet", "../poems", ELSEWHERE),
@@ -219,6 +226,16 @@ def test_another_base_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
     assert not caplog.records
     warn_of_another_base("/poems", "org/other", ("tiny", "org/tiny"))
     assert "/poems was made for org/other, and is served with tiny" in caplog.text
+
+
+def test_a_base_forges_no_line_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    """Its name is whatever an adapter's file says."""
+    warn_of_another_base(
+        "/poems", "\u202e\x1b[31m" + "x" * 10_000 + "\nINFO all is well", ("tiny",)
+    )
+    (record,) = caplog.records
+    assert record.getMessage().isprintable()
+    assert len(record.getMessage()) < 1000
 
 
 def test_a_load_goes_on_when_its_caller_has_left(tmp_path: Path) -> None:
