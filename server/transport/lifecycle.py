@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from thirdeye.server.api.http.open_streams import OpenStreams
+from thirdeye.server.api.http.sse import OpenStreams
 from thirdeye.server.api.state.server_state import Phase
 
 

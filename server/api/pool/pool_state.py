@@ -1,6 +1,6 @@
 """The life of a server of several models, as its process sees it."""
 
-from thirdeye.server.api.http.open_streams import OpenStreams
+from thirdeye.server.api.http.sse import OpenStreams
 from thirdeye.server.api.pool.model_pool import ModelPool
 from thirdeye.server.api.pool.model_terms import ModelPhase
 from thirdeye.server.api.state.server_state import Phase

@@ -14,8 +14,8 @@ from typing import Literal
 from thirdeye.server.api.adapters.loaded_adapters import LoadedAdapter, LoadedAdapters, plain_name
 from thirdeye.server.api.admission.admission_control import AdmissionControl
 from thirdeye.server.api.http.auth import ApiKeys
-from thirdeye.server.api.http.open_streams import OpenStreams
 from thirdeye.server.api.http.rate_limits import Rates
+from thirdeye.server.api.http.sse import OpenStreams
 from thirdeye.server.api.state.generation_defaults import GenerationDefaults
 from thirdeye.server.api.state.identity import Identity
 from thirdeye.server.api.state.model_design import ModelDesign

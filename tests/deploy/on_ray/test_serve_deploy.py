@@ -56,7 +56,7 @@ def head(python: Path, folder: Path, namespace: Namespace) -> Iterator[RayHead]:
 
 
 def serve(python: Path, head: RayHead, *words: str) -> str:
-    """Ray's own command."""
+    """What Ray's own command says; nothing where it fails, as it does when Ray takes long."""
     done = subprocess.run(
         [str(python.with_name("serve")), *words],
         env={**os.environ, **head.environment},  # noqa: TID251 (handed on)
@@ -64,12 +64,12 @@ def serve(python: Path, head: RayHead, *words: str) -> str:
         text=True,
         timeout=STARTING,
     )
-    assert done.returncode == 0, done.stderr[-2000:]
-    return done.stdout
+    return "" if done.returncode else done.stdout + done.stderr
 
 
 def state_of(app: str, said: str) -> str:
-    return str(yaml.safe_load(said)["applications"][app]["status"])
+    found = yaml.safe_load(said) if said else {}
+    return str(found.get("applications", {}).get(app, {}).get("status"))
 
 
 def test_the_file_is_deployed_and_answers(python: Path, head: RayHead, folder: Path) -> None:
@@ -83,7 +83,7 @@ def test_the_file_is_deployed_and_answers(python: Path, head: RayHead, folder: P
     app["args"]["options"] |= {"model": str(model), "served_model_name": ["tiny"]}
     file = folder / "serve.yaml"
     file.write_text(yaml.safe_dump(config))
-    serve(python, head, "deploy", str(file))
+    wait_for(lambda: serve(python, head, "deploy", str(file)), "it takes the file")
     wait_for(lambda: state_of("default", serve(python, head, "status")) == "RUNNING", "it runs")
     url = f"http://127.0.0.1:8000{CHAT}"
     said = [{"role": "user", "content": "Hello"}]
@@ -92,4 +92,4 @@ def test_the_file_is_deployed_and_answers(python: Path, head: RayHead, folder: P
     assert answer.json()["usage"]["completion_tokens"] == 8
     events = httpx.post(url, json={**body, "stream": True}, timeout=300).text
     assert events.endswith("data: [DONE]\n\n")
-    serve(python, head, "shutdown", "--yes")
+    assert serve(python, head, "shutdown", "--yes")
