@@ -15,7 +15,7 @@ from thirdeye.model.memory_estimate import kv_of_context
 from thirdeye.model.native.library import Library
 from thirdeye.model.state.choose_kv import make_kv_cache
 from thirdeye.model.state.kv_cache import KVCache, kv_bytes_per_block
-from thirdeye.model.state.kv_groups import KVGroups, BlockView, kv_groups, one_group
+from thirdeye.model.state.kv_groups import BlockView, KVGroups, kv_groups, one_group
 from thirdeye.model.transformer import Transformer
 
 BLOCK = 4
