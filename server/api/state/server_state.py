@@ -15,6 +15,7 @@ from thirdeye.server.api.adapters.loaded_adapters import LoadedAdapter, LoadedAd
 from thirdeye.server.api.admission.admission_control import AdmissionControl
 from thirdeye.server.api.http.auth import ApiKeys
 from thirdeye.server.api.http.rate_limits import Rates
+from thirdeye.server.api.http.sse import OpenStreams
 from thirdeye.server.api.state.generation_defaults import GenerationDefaults
 from thirdeye.server.api.state.identity import Identity
 from thirdeye.server.api.state.model_design import ModelDesign
@@ -211,6 +212,7 @@ class ServerState:
         self.admission = AdmissionControl(clock=clock)
         self.rates = Rates()
         self.keys = ApiKeys(())
+        self.streams = OpenStreams()
         self.is_withdrawn = False  # serves on, and wants no new traffic
         self.name = ""  # of a model that is not loaded
         self.shares_rates = False  # with other models: who holds them counts whom they refuse

@@ -234,7 +234,8 @@ class MatcherProcesses:
                 env=dict(os.environ) | {"PYTHONSAFEPATH": "1", "OPENBLAS_NUM_THREADS": "1"},  # noqa: TID251 (handed on)
                 start_new_session=True,
             )
-        os.setpriority(os.PRIO_PROCESS, process.pid, NICE)
+        with suppress(OSError):  # not everybody may
+            os.setpriority(os.PRIO_PROCESS, process.pid, NICE)
         try:
             ours.settimeout(wire.MAX_SECONDS)
             given = self._compiler().given
