@@ -136,6 +136,6 @@ def test_a_cache_can_be_filled_in_advance(tmp_path: Path, monkeypatch: pytest.Mo
     """Machine code lies in a folder that may go elsewhere; of one check here, all of it, although
     what its first kernel wrote is not what it asks for."""
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
-    asked = child.run("tests.fake_gpu.fill_cache", "norm torch.bfloat16")
+    asked = child.run("tests.fake_gpu.in_advance.fill_cache", "norm torch.bfloat16")
     number = int(asked["norm torch.bfloat16"])
     assert len(list(tmp_path.rglob("*.cubin"))) == number > 6

@@ -44,7 +44,7 @@ mkdir -p "$stub"
 [ -e "$stub/libcuda.so.1" ] ||
     gcc -shared -Wl,-soname,libcuda.so.1 -o "$stub/libcuda.so.1" -x c /dev/null
 env TRITON_INTERPRET=0 TRITON_CACHE_DIR="$into/triton" TRITON_LIBCUDA_PATH="$stub" \
-    "$into/venv/bin/python" -m tests.fake_gpu.fill_cache >"$into/asked.json"
+    "$into/venv/bin/python" -m tests.fake_gpu.in_advance.fill_cache >"$into/asked.json"
 tar -czf "$into/triton.tgz" -C "$into/triton" .
 echo "triton: $(find "$into/triton" -name '*.cubin' | wc -l) kernels, $(du -h "$into/triton.tgz" | cut -f1)"
 echo "take along: $into/wheels and $into/triton.tgz"

@@ -1,6 +1,6 @@
 """Compile what a run on a GPU asks for, without one, into a cache that can be taken along.
 
-    TRITON_INTERPRET=0 TRITON_CACHE_DIR=DIR python -m tests.fake_gpu.fill_cache [CHECK | PART ...]
+    TRITON_INTERPRET=0 TRITON_CACHE_DIR=DIR python -m tests.fake_gpu.in_advance.fill_cache [CHECK | PART ...]
 
 Triton finds machine code by its own version, the target, the source and the form: a cache of the
 same triton as beside the card saves minutes there, any other costs nothing. Kernels are
@@ -19,8 +19,9 @@ from unittest.mock import patch
 
 import torch
 
-from tests.fake_gpu import driver, launchers, unasserted
+from tests.fake_gpu import driver
 from tests.fake_gpu.engine import pretending, stand_in
+from tests.fake_gpu.in_advance import launchers, unasserted
 
 CPU = torch.device("cpu")
 # Of one that waits for what nobody computes: of a processor, and by the clock of a busy machine.
@@ -35,7 +36,7 @@ def main(names: Sequence[str]) -> None:
         launchers.keep_utilities()
         notes.on_compiled = launchers.keep_launcher
     unasserted.install()
-    from tests.fake_gpu.timed_parts import timed_parts
+    from tests.fake_gpu.in_advance.timed_parts import timed_parts
     from tests.gpu.checks.all_checks import checks
 
     known: dict[str, Callable[[], None]] = dict(timed_parts())
