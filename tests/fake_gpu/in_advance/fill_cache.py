@@ -1,6 +1,7 @@
 """Compile what a run on a GPU asks for, without one, into a cache that can be taken along.
 
-    TRITON_INTERPRET=0 TRITON_CACHE_DIR=DIR python -m tests.fake_gpu.in_advance.fill_cache [CHECK | PART ...]
+    TRITON_INTERPRET=0 TRITON_CACHE_DIR=DIR \\
+        python -m tests.fake_gpu.in_advance.fill_cache [CHECK | PART ...]
 
 Triton finds machine code by its own version, the target, the source and the form: a cache of the
 same triton as beside the card saves minutes there, any other costs nothing. Kernels are
