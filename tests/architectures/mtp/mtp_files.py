@@ -171,9 +171,10 @@ class WithHead:
 
 
 def write_gguf(
-    path: Path, name: str, *, leave_out: str = "none", **changes: Any
+    path: Path, name: str, *, leave_out: str = "none", is_alone: bool = False, **changes: Any
 ) -> tuple[Path, PreTrainedModel, Head]:
-    """Likewise, in one file; without the tensors of the head in whose names `leave_out` is."""
+    """Likewise, in one file; without the tensors of the head in whose names `leave_out` is, or,
+    where it `is_alone`, those of the model's layers."""
     made = make(name, **changes)
     number = made.model.config.num_hidden_layers
     layer, start, own = f"model.layers.{number}.", "model.layers.0.", made.trunk.state_dict()
@@ -182,7 +183,10 @@ def write_gguf(
     kept = {n: tensor for n, tensor in head.items() if leave_out not in n}
     config = deepcopy(made.model.config)
     config.num_hidden_layers, config.num_guessing = number + 1, 1
-    both: Any = WithHead(config, made.model.state_dict() | kept)
+    of_model = made.model.state_dict()
+    if is_alone:
+        of_model = {n: tensor for n, tensor in of_model.items() if ".layers." not in n}
+    both: Any = WithHead(config, of_model | kept)
     path.mkdir(exist_ok=True)
     return GGUF[name](both, path / "m.gguf"), made.model, made.head
 

@@ -15,6 +15,7 @@ from thirdeye.model.attention.blocked import BlockedAttention
 from thirdeye.model.loading.layer_loader import ModelLoader
 from thirdeye.model.transformer import Transformer
 from thirdeye.weights.checkpoint import open_checkpoint
+from thirdeye.weights.errors import ModelFormatError
 from thirdeye.weights.load import load_weights
 
 TOKENS = [(i * 37 + 11) % VOCAB_SIZE for i in range(40)]
@@ -77,3 +78,10 @@ def test_a_checkpoint_without_one_says_so(tmp_path: Path) -> None:
     checkpoint = open_checkpoint(path)
     assert checkpoint.guessing_head() is None
     assert checkpoint.config.num_hidden_layers == 3
+
+
+def test_a_file_of_the_head_alone_says_what_to_give(tmp_path: Path) -> None:
+    """llama.cpp's converter writes such files too (`--mtp`)."""
+    path, *_ = write_gguf(tmp_path, "glm4_moe", is_alone=True)
+    with pytest.raises(ModelFormatError, match=r"and not its model: give a file that has both"):
+        open_checkpoint(path)

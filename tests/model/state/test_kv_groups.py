@@ -1,7 +1,7 @@
 """Layers in groups that share blocks: how they are dealt out, and that no bit changes by it."""
 
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
 
 import pytest
 import torch
@@ -19,6 +19,7 @@ from thirdeye.model.state.kv_groups import BlockView, KVGroups, kv_groups, one_g
 from thirdeye.model.transformer import Transformer
 
 BLOCK = 4
+SCHEDULING = Path(__file__).resolve().parents[3] / "docs" / "scheduling.md"
 WINDOW = 20
 
 
@@ -75,13 +76,13 @@ def test_one_group_that_keeps_everything(config: ModelConfig) -> None:
 
 
 def of_two_sizes(
-    near: tuple[int, int], far: tuple[int, int], *, period: int, num_layers: int, **changes: Any
+    near: tuple[int, int], far: tuple[int, int], *, window: int, period: int, num_layers: int
 ) -> ModelConfig:
-    """(key heads, their size) of layers with a window of 512, and of the last of each so many."""
+    """(key heads, their size) of layers with a window, and of the last of each so many."""
     attention = tuple(
         AttentionSpec(num_kv_heads=far[0], head_dim=far[1])
         if layer % period == period - 1
-        else AttentionSpec(window=512, num_kv_heads=near[0], head_dim=near[1])
+        else AttentionSpec(window=window, num_kv_heads=near[0], head_dim=near[1])
         for layer in range(num_layers)
     )
     return change(
@@ -89,29 +90,43 @@ def of_two_sizes(
         num_heads=16,
         num_hidden_layers=num_layers,
         attention=attention,
-        **{"max_position_embeddings": 32_768} | changes,
+        max_position_embeddings=131_072,
     )
 
 
-def test_layers_of_two_sizes() -> None:
-    """Of Gemma 4's sizes: E2B's layers that see all are twice as large as the others, 31B's half.
-    A text of 32k takes what its layers' windows say, and the rounding to whole groups."""
-    for near, far, period, num_layers, most in (
-        ((1, 256), (1, 512), 5, 15, 0.35),  # E2B: 3 of 15 that keep any, and twice as large
-        ((16, 256), (4, 512), 6, 60, 0.165),  # 31B
-        ((8, 256), (2, 512), 6, 30, 0.165),  # 26B
-    ):
-        config = of_two_sizes(near, far, period=period, num_layers=num_layers)
-        groups = kv_groups(config)
-        assert 0 in groups.windows
-        assert 512 in groups.windows
-        whole = 32_768 * 2 * config.kv_numbers
-        assert kv_of_context(config, 2 * config.kv_numbers) < most * whole
-        places = list(zip(groups.view_of, groups.place_of, strict=True))
-        assert len(set(places)) == num_layers  # no two lie at one place
-        for group in range(len(groups.windows)):
-            own = [layer for layer in range(num_layers) if groups.group_of[layer] == group]
-            assert len({config.attention_of(layer).window for layer in own}) == 1
+# Of Gemma 4, layers that keep any; megabytes of 32,768 tokens in 16 bits, kept and all, as
+# docs/scheduling.md tells.
+GEMMA_4 = {
+    "E2B": (
+        of_two_sizes((1, 256), (1, 512), window=512, period=5, num_layers=15),
+        (208, 604),
+    ),
+    "26B-A4B": (
+        of_two_sizes((8, 256), (2, 512), window=1024, period=6, num_layers=30),
+        (1312, 7382),
+    ),
+    "31B": (
+        of_two_sizes((16, 256), (4, 512), window=1024, period=6, num_layers=60),
+        (5249, 29528),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", GEMMA_4)
+def test_layers_of_two_sizes(name: str) -> None:
+    """E2B's layers that see all are twice as large as the others, those of the larger half."""
+    config, (kept, whole) = GEMMA_4[name]
+    per_token = 2 * config.kv_numbers
+    assert round(kv_of_context(config, per_token, 32_768) / 1e6) == kept
+    assert round(32_768 * per_token / 1e6) == whole
+    groups, layers = kv_groups(config), range(len(config.kv_shapes))
+    assert groups.windows[0] == 0
+    places = list(zip(groups.view_of, groups.place_of, strict=True))
+    assert len(set(places)) == len(layers)  # no two lie at one place
+    for group in range(len(groups.windows)):
+        own = [layer for layer in layers if groups.group_of[layer] == group]
+        assert len({config.attention_of(layer).window for layer in own}) == 1
+    assert f"{kept:,} of {whole:,} MB" in SCHEDULING.read_text()
 
 
 def test_a_layer_whose_keys_another_reads_is_kept_as_long_as_that_one_looks() -> None:

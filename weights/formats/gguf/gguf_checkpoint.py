@@ -29,6 +29,7 @@ from thirdeye.weights.tokenizers.tokenizer import Tokenizer
 if TYPE_CHECKING:
     from torch import Tensor
 
+FIRST_LAYER = "blk.0."
 QUANTIZATION_SUFFIX = re.compile(r"[.-](?:I?Q\d\w*|F16|F32|BF16)$", re.IGNORECASE)
 
 
@@ -91,6 +92,12 @@ class GGUFCheckpoint:
             {name: info.num_bytes for name, info in self._file.tensors.items()},
             self._read_all,
         )
+        if head.is_there and not any(name.startswith(FIRST_LAYER) for name in self._file.tensors):
+            raise ModelFormatError(
+                self.path,
+                "holds the head that guesses (MTP) and not its model: give a file that has both, "
+                "and '--speculation mtp'.",
+            )
         return head if head.is_there else None
 
     def _has_place(self, name: str) -> bool:
