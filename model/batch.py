@@ -11,6 +11,8 @@ from itertools import takewhile
 
 from torch import Tensor
 
+from thirdeye.model.state.kv_groups import BlockView
+
 
 @dataclass(frozen=True, slots=True)
 class GroupBlocks:
@@ -43,6 +45,22 @@ class ForwardBatch:
     # Where those above say it of the first group of layers, these do of the others.
     other_groups: tuple[GroupBlocks, ...] = ()
 
+    def seen_as(self, views: tuple[BlockView, ...], block_size: int) -> "ForwardBatch":
+        """The same where layers see blocks in these ways: a group for each of them."""
+        if all(view == BlockView(group) for group, view in enumerate(views)):
+            return self
+        own = [self.slot_mapping, *[one.slot_mapping for one in self.other_groups]]
+        tables = [self.block_table, *[one.block_table for one in self.other_groups]]
+        first, *others = [
+            _part_of(own[view.group], tables[view.group], view, block_size) for view in views
+        ]
+        return replace(
+            self,
+            slot_mapping=first.slot_mapping,
+            block_table=first.block_table,
+            other_groups=tuple(others),
+        )
+
     def by_group(self) -> "tuple[ForwardBatch, ...]":
         """The same as each group of layers has it."""
         if not self.other_groups:
@@ -52,6 +70,14 @@ class ForwardBatch:
             for own in self.other_groups
         ]
         return (self, *others)
+
+
+def _part_of(slots: Tensor, table: Tensor, view: BlockView, block_size: int) -> GroupBlocks:
+    """slots [T] and table [B, M] of blocks -> those of the blocks that are parts of them."""
+    if view.num_parts == 1:
+        return GroupBlocks(slots, table)
+    before = slots // block_size * (view.num_parts - 1) + view.part  # blocks that come between
+    return GroupBlocks(slots + before * block_size, table * view.num_parts + view.part)
 
 
 def count_singles(num_tokens: Iterable[int]) -> int:

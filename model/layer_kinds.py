@@ -27,7 +27,7 @@ class LayerKind:
 
     rotation: int
     plan: int
-    group: int = 0
+    group: int = 0  # of those of a batch as the layers see it
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +119,8 @@ class LayerKinds:
     def _in_groups(self, groups: KVGroups) -> GroupedKinds:
         grouped = self._grouped.get(groups)
         if grouped is None:
-            of_layers = [0 if kept is None else groups.group_of[kept] for kept in self._kept]
+            views, seen = groups.views, groups.view_of
+            of_layers = [0 if kept is None else views.index(seen[kept]) for kept in self._kept]
             pairs = [(kind.plan, own) for kind, own in zip(self.kinds, of_layers, strict=True)]
             planned = list(dict.fromkeys(pairs))
             kinds = [

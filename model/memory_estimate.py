@@ -11,7 +11,7 @@ from thirdeye.model.parameter_counts import (
     num_in_head_matrices,
     parameter_counts,
 )
-from thirdeye.model.state.kv_groups import KVGroups, kv_groups
+from thirdeye.model.state.kv_groups import KVGroups, kv_groups, room
 
 INT4_BITS_WITH_SCALES = 4 + 16 / 128  # a float16 scale for each group of 128
 BLOCK_SIZE = 16  # tokens: a window begins anywhere in one
@@ -61,12 +61,14 @@ def int8_kv_per_token(config: ModelConfig) -> int:
 def kv_of_context(config: ModelConfig, kv_per_token: int, num_tokens: int | None = None) -> int:
     """Bytes that a text of the whole context keeps, or of so many tokens, by what one token takes
     in all layers."""
-    return _kept(kv_groups(config), kv_per_token, num_tokens or config.max_position_embeddings)
+    groups = kv_groups(config)
+    return _kept(config, groups, kv_per_token, num_tokens or config.max_position_embeddings)
 
 
-def _kept(groups: KVGroups, kv_per_token: int, context: int) -> int:
+def _kept(config: ModelConfig, groups: KVGroups, kv_per_token: int, context: int) -> int:
+    numbers, _ = room(config, groups)
     kept = [min(context, window + BLOCK_SIZE) if window else context for window in groups.windows]
-    return kv_per_token * groups.num_places * sum(kept) // max(len(groups.place_of), 1)
+    return kv_per_token * numbers * sum(kept) // max(config.kv_numbers, 1)
 
 
 def bytes_per_state(config: ModelConfig) -> int:
@@ -82,7 +84,7 @@ def _as_stored(config: ModelConfig, groups: KVGroups, file: FileSizes) -> Memory
     head = file.table if config.tie_word_embeddings else 0
     kv_per_token = 2 * config.kv_numbers
     others = file.others - file.widened + 4 * num_in_head_matrices(config)
-    kept = _kept(groups, kv_per_token, config.max_position_embeddings)
+    kept = _kept(config, groups, kv_per_token, config.max_position_embeddings)
     weights = others + table + head
     return MemoryEstimate("stored", "CPU, float32", weights, kv_per_token, kept)
 
@@ -107,5 +109,5 @@ def _estimate(
     rest = counts.total - linear - counts.head
     weights = linear * bits / 8 + head * max(bits, 8) / 8 + rest * dense
     kv_per_token = config.kv_numbers * kv
-    kept = _kept(groups, kv_per_token, config.max_position_embeddings)
+    kept = _kept(config, groups, kv_per_token, config.max_position_embeddings)
     return MemoryEstimate(quantize, device, round(weights), kv_per_token, kept)

@@ -146,6 +146,7 @@ class Transformer(nn.Module):
 
     def _residual(self, batch: ForwardBatch, kv_cache: KVCache) -> Tensor:
         """The residual stream behind the last block, [T, hidden_size]."""
+        batch = batch.seen_as(kv_cache.groups.views, kv_cache.block_size)
         plans = self.layer_kinds.plans(batch, kv_cache)
         rotations = self.layer_kinds.rotations(batch.positions)
         x = self._joined(batch, self.embed(batch.input_ids, batch.positions))

@@ -3,7 +3,6 @@
 import gc
 import logging
 import os
-import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -117,14 +116,6 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     from tests.one_worker import SharingScheduling  # xdist is there, who asks is it
 
     return SharingScheduling(config, log)
-
-
-@pytest.fixture(autouse=True)
-def streams_go_on() -> Iterator[None]:
-    """A server that has ended in this process cut the streams of all that are in it."""
-    yield
-    if sse := sys.modules.get("thirdeye.server.api.http.sse"):
-        sse.own_the_shutdown()
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,9 @@ from torch import Tensor
 
 from thirdeye.model.batch import ForwardBatch
 from thirdeye.model.config import TEXTBOOK, AttentionSpec
+from thirdeye.model.declare.head_layout import HeadLayout
+from thirdeye.model.parts.head_norms import QKNorm
+from thirdeye.model.parts.rope import Rotation
 from thirdeye.model.state.kv_cache import KVCache
 from thirdeye.model.state.kv_fp8 import ScaledCache, parts
 
@@ -46,6 +49,16 @@ class Span:
     first: int
     stop: int
     is_decode: bool  # each has exactly one query
+
+
+@dataclass(frozen=True, slots=True)
+class Projected:
+    """How queries, keys and values, as they are projected, become what attends and what is kept:
+    see `rope_and_write`, which does it in a launch of its own."""
+
+    rotate: Rotation
+    norms: QKNorm | None = None
+    value_eps: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +119,37 @@ class TritonAttention:
             self._attend(output, query, key_cache, value_cache, plan.batch, span, sinks, slopes)
         return output
 
+    def keeps(self, plan: TritonPlan, layout: HeadLayout, num_kv_heads: int) -> bool:
+        """Whether `forward_projected` is for this step: no token has another of its own step to
+        look at, whose key some other program writes. Where bits shall not depend on how a token
+        came to be computed, every step is kept in one way."""
+        is_usual = layout.has_values and layout.keeps_values and layout.num_kv_heads == num_kv_heads
+        is_alone = all(span.is_decode for span in plan.spans)
+        return is_usual and is_alone and not (self._is_deterministic or self._spec.latent)
+
+    def forward_projected(
+        self,
+        qkv: Tensor,
+        key_cache: Tensor | ScaledCache,
+        value_cache: Tensor | ScaledCache,
+        plan: TritonPlan,
+        projected: Projected,
+        sinks: Tensor | None = None,
+        slopes: Tensor | None = None,
+    ) -> Tensor:
+        """The same of qkv [T, all heads, head_dim], where `keeps` says so: keys and values of the
+        step's tokens are put into their slots."""
+        assert parts(key_cache)[0].is_contiguous()
+        assert parts(value_cache)[0].is_contiguous()
+        num_heads = qkv.shape[1] - 2 * key_cache.shape[2]
+        shape = (len(qkv), num_heads, value_cache.shape[3])
+        output = torch.empty(shape, dtype=qkv.dtype, device=qkv.device)
+        for span in plan.spans:
+            self._attend(
+                output, qkv, key_cache, value_cache, plan.batch, span, sinks, slopes, projected
+            )
+        return output
+
     def _attend(
         self,
         output: Tensor,
@@ -116,9 +160,11 @@ class TritonAttention:
         span: Span,
         sinks: Tensor | None,
         slopes: Tensor | None,
+        projected: Projected | None = None,
     ) -> None:
         """One span's rows of `output` [T, num_heads, size of a value]."""
-        num_tokens, num_heads, head_dim = query.shape
+        num_tokens, num_heads = output.shape[:2]
+        head_dim = query.shape[2]
         block_size, num_kept = key_cache.shape[1:3]
         value_dim = output.shape[2]
         (keys, key_exponents), (values, value_exponents) = parts(key_cache), parts(value_cache)
@@ -150,13 +196,14 @@ class TritonAttention:
             1 / spec.divisor(head_dim), softcap,
             *query.stride()[:2], *output.stride()[:2],
             *keys.stride()[:2], keys.stride(2) if num_kv_heads == num_kept else 0,
-            batch.block_table.stride(0), max_splits, HEAD_DIM=head_dim,
+            batch.block_table.stride(0), max_splits, *_turning(projected, batch),
+            HEAD_DIM=head_dim,
             BLOCK_D=max(MIN_DOT_ROWS, _power_of_two(head_dim)), NUM_SCALES=num_kept,
             GROUP=group, NUM_KV_HEADS=num_kv_heads, BLOCK_SIZE=block_size,
             BLOCK_Q=sizes.tokens, BLOCK_M=sizes.rows, BLOCK_N=sizes.keys,
             HAS_LANES=sizes.num_lanes > 1, IS_DECODE=span.is_decode, HAS_SOFTCAP=softcap > 0,
             HAS_SLOPES=slopes is not None, HAS_SCALES=key_exponents is not None,
-            num_warps=sizes.num_warps, num_stages=sizes.num_stages, **cut,
+            num_warps=sizes.num_warps, num_stages=sizes.num_stages, **_forms(projected), **cut,
         )  # fmt: skip
         if sizes.num_lanes > 1:
             self._kernels.merge_splits_kernel[num_spanned, num_heads](
@@ -202,6 +249,36 @@ class TritonAttention:
             for width in (1, 1, output.shape[2])
         )
         return maximum, total, mixed
+
+
+def _turning(projected: Projected | None, batch: ForwardBatch) -> tuple[Any, ...]:
+    """cos, sin, slot_mapping, query_norm, key_norm, query_scale, eps, value_eps."""
+    if projected is None:
+        return *(None,) * 6, 0.0, 0.0
+    rotate, norms = projected.rotate, projected.norms
+    key_norm = norms and (norms.key_norm or norms.query_norm)
+    weights = (norms and norms.query_norm.weight, key_norm and key_norm.weight)
+    eps = norms.query_norm.eps if norms else 0.0
+    return (
+        *(rotate.cos, rotate.sin, batch.slot_mapping, *weights, rotate.query_scale),
+        *(eps, projected.value_eps or 0.0),
+    )
+
+
+def _forms(projected: Projected | None) -> dict[str, Any]:
+    """What the kernel is compiled for."""
+    if projected is None:
+        names = ("KEEPS", "HAS_NORM", "NORM_IS_LAST", "SCALES_QUERY", "NORMS_VALUES")
+        return dict.fromkeys(names, False) | {"HALF": 0}
+    rotate, norms = projected.rotate, projected.norms
+    return {
+        "KEEPS": True,
+        "HALF": rotate.cos.shape[-1],
+        "HAS_NORM": norms is not None,
+        "NORM_IS_LAST": norms is not None and norms.is_last,
+        "SCALES_QUERY": rotate.query_scale is not None,
+        "NORMS_VALUES": projected.value_eps is not None,
+    }
 
 
 def _import_kernels() -> tuple[ModuleType | Any, Any]:

@@ -1,8 +1,8 @@
 """A layer on a GPU whose steps of few rows have a launch for each product and those of attention,
 and none for norms, gates and additions.
 
-    norm, qkv  |  rotate, keep  |  attend  |  merge  |  output, added to the stream
-    norm, gate and up, activation                    |  down, added to the stream
+    norm, qkv  |  rotate, keep, attend  |  merge  |  output, added to the stream
+    norm, gate and up, activation                 |  down, added to the stream
 
 With more rows it is the `Block` that it derives from. Which of this a layer can have is seen from
 its parts, by halves: one with a part of another kind goes the plain way.
@@ -74,8 +74,8 @@ class FusedBlock(Block):
         attention = self.attention
         assert isinstance(attention, FusedSelfAttention)
         qkv, x = self._project(x, added)
-        query = attention.keep_projected(qkv, batch, rotate, kv_cache)
-        return self._output(attention.mix(query, kv_cache, plan).flatten(1), x)
+        mixed = attention.mix_projected(qkv, batch, rotate, kv_cache, plan)
+        return self._output(mixed.flatten(1), x)
 
     def _attend_plainly(
         self,

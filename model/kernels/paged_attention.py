@@ -13,6 +13,10 @@ cut at fixed positions, so a token's bits depend neither on the number of lanes 
 Heads that look at one key may be more than a program takes: they are then several groups, whose key
 is the same, a stride of 0 apart. Values may be a part of the keys, and narrower.
 
+In a step of single tokens the kernel can take queries, keys and values as they are projected: each
+program norms and turns its own queries, and the one that computes a sequence's last split, where
+the new key is, puts key and value into the cache first (`rope_kv.py`, whose launch it saves).
+
 The grid depends on the number of tokens and never on their lengths, which are read on the device: a
 captured graph can be replayed as sequences grow.
 """
@@ -21,6 +25,7 @@ import triton
 import triton.language as tl
 
 from thirdeye.model.kernels.dependent_launch import begin
+from thirdeye.model.kernels.rope_kv import kept_value, turn_heads, write_vector
 
 # Integers that change from step to step: one machine code for all, compiled before anybody waits.
 BY_BATCH = ("first_sequence", "stop_sequence", "stride_table", "max_splits")
@@ -137,22 +142,28 @@ def add_sinks(maximum, total, mixed, sinks):
     return merge(maximum, total, mixed, sinks * LOG2_E, tl.zeros_like(total) + 1.0, nothing)
 
 
-@triton.jit(do_not_specialize=BY_BATCH)
+@triton.jit(do_not_specialize=BY_BATCH, do_not_specialize_on_alignment=["cos", "sin"])
 def paged_attention_kernel(
     output, query, key_cache, value_cache, block_table, seq_lens, query_start_loc, sinks, slopes,
     split_maximum, split_total, split_mixed, key_exponents, value_exponents,
     first_sequence, stop_sequence, scale, softcap,
     stride_query_token, stride_query_head, stride_output_token, stride_output_head,
     stride_block, stride_token, stride_kv_head, stride_table, max_splits,
+    cos, sin, slot_mapping, query_norm, key_norm, query_scale, eps, value_eps,
     GROUP: tl.constexpr, NUM_KV_HEADS: tl.constexpr, BLOCK_SIZE: tl.constexpr,
     HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr, VALUE_DIM: tl.constexpr, BLOCK_V: tl.constexpr,
     NUM_SCALES: tl.constexpr, BLOCK_Q: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
     KEYS_PER_SPLIT: tl.constexpr, HAS_LANES: tl.constexpr, IS_DECODE: tl.constexpr,
     WINDOW: tl.constexpr, CHUNK: tl.constexpr, HAS_SOFTCAP: tl.constexpr,
     HAS_SINKS: tl.constexpr, HAS_SLOPES: tl.constexpr, HAS_SCALES: tl.constexpr,
+    KEEPS: tl.constexpr, HALF: tl.constexpr, HAS_NORM: tl.constexpr, NORM_IS_LAST: tl.constexpr,
+    SCALES_QUERY: tl.constexpr, NORMS_VALUES: tl.constexpr,
     DEPENDENT: tl.constexpr,
 ):  # fmt: skip
-    """Grid (tiles, kv heads, lanes). `IS_DECODE`: each sequence has one query, and is one tile."""
+    """Grid (tiles, kv heads, lanes). `IS_DECODE`: each sequence has one query, and is one tile.
+    `KEEPS`: `query` is all that is projected, as many heads of keys and of values behind those of
+    queries, and what `rope_kv_kernel` does to them is done here; else cos and what is behind it is
+    nothing."""
     begin(DEPENDENT)
     tile, kv_head, lane = tl.program_id(0), tl.program_id(1), tl.program_id(2)
     if IS_DECODE:
@@ -178,7 +189,18 @@ def paged_attention_kernel(
     is_mixed = is_row[:, None] & (value_channels < VALUE_DIM)[None, :]
     tokens = (first_query + queries).to(tl.int64)  # [M] within the step
     query_at = tokens * stride_query_token + heads * stride_query_head
-    q = tl.load(query + query_at[:, None] + channels[None, :], mask=is_element, other=0.0)
+    if KEEPS:
+        q = turn_heads(
+            query + query_at, is_row, query_norm, cos + tile.to(tl.int64) * HALF,
+            sin + tile.to(tl.int64) * HALF, eps, channels,
+            HEAD_DIM, HALF, HAS_NORM, NORM_IS_LAST,
+        )  # fmt: skip
+        if SCALES_QUERY:
+            factor = tl.load(query_scale + tile).to(tl.float32)
+            q = q.to(query.dtype.element_ty).to(tl.float32) * factor
+        q = q.to(query.dtype.element_ty)
+    else:
+        q = tl.load(query + query_at[:, None] + channels[None, :], mask=is_element, other=0.0)
 
     end = past + tl.minimum((tile_in_sequence + 1) * BLOCK_Q, num_queries)  # of what any row sees
     first_position = past + tile_in_sequence * BLOCK_Q
@@ -190,6 +212,28 @@ def paged_attention_kernel(
     table = block_table + sequence.to(tl.int64) * stride_table
     key_base = key_cache + kv_head * stride_kv_head
     value_base = value_cache + kv_head * stride_kv_head
+    if KEEPS:  # noqa: SIM102  # the compiler leaves out what is behind a constant alone
+        if (num_splits - 1 - first_split) % tl.num_programs(2) == lane:
+            one, slot = tl.arange(0, 1), tl.load(slot_mapping + tile)
+            new_key = query + tile.to(tl.int64) * stride_query_token
+            new_key += (NUM_KV_HEADS * GROUP + kv_head) * stride_query_head
+            key = turn_heads(
+                new_key + one, one == 0, key_norm, cos + tile.to(tl.int64) * HALF,
+                sin + tile.to(tl.int64) * HALF, eps, channels,
+                HEAD_DIM, HALF, HAS_NORM, NORM_IS_LAST,
+            )  # fmt: skip
+            write_vector(
+                key_cache, key_exponents, slot, kv_head,
+                key.to(query.dtype.element_ty).to(tl.float32), channels, stride_token,
+                NUM_KV_HEADS, HEAD_DIM, HAS_SCALES,
+            )  # fmt: skip
+            new_value = new_key + NUM_KV_HEADS * stride_query_head
+            value = kept_value(new_value, channels, value_eps, HEAD_DIM, NORMS_VALUES)
+            write_vector(
+                value_cache, value_exponents, slot, kv_head, value, channels, stride_token,
+                NUM_KV_HEADS, HEAD_DIM, HAS_SCALES,
+            )  # fmt: skip
+            tl.debug_barrier()  # all threads of the program see it, which read it with the others
 
     own_slopes = tl.zeros([BLOCK_M], tl.float32)
     if HAS_SLOPES:

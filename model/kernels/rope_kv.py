@@ -27,21 +27,71 @@ BROKEN = tl.constexpr(255)
 
 @triton.jit
 def write_vector(
-    cache, exponents, slot, kv_head, vector, channels, inside, stride_slot,
+    cache, exponents, slot, kv_head, vector, channels, stride_slot,
     NUM_KV_HEADS: tl.constexpr, HEAD_DIM: tl.constexpr, HAS_SCALES: tl.constexpr,
 ):  # fmt: skip
-    """A key or value [D] into its slot: as it is, or in 8 bits with a scale of its own."""
+    """A key or value [1, D] into its slot: as it is, or in 8 bits with a scale of its own."""
     if HAS_SCALES:
-        least = tl.div_rn(tl.max(tl.abs(vector), 0), tl.full([], LARGEST, tl.float32))
+        least = tl.div_rn(tl.max(tl.abs(vector), 1), tl.full([1], LARGEST, tl.float32))  # [1]
         bits = least.to(tl.int32, bitcast=True)  # of an exact division, as the twin's is
         exponent = tl.minimum(tl.maximum((bits + FRACTION) >> 23, 1), BROKEN)
-        is_broken = tl.max((vector != vector).to(tl.int32), 0) > 0  # a maximum need not be NaN
+        is_broken = tl.max((vector != vector).to(tl.int32), 1) > 0  # a maximum need not be NaN
         exponent = tl.where(is_broken, BROKEN, exponent)
-        tl.store(exponents + slot * NUM_KV_HEADS + kv_head, exponent.to(tl.uint8))
+        one = tl.arange(0, 1)
+        tl.store(exponents + slot * NUM_KV_HEADS + kv_head + one, exponent.to(tl.uint8))
         inverse = tl.maximum(254 - exponent, 0) << 23
-        vector = vector * inverse.to(tl.float32, bitcast=True)
-    target = cache + slot * stride_slot + kv_head * HEAD_DIM + channels
-    tl.store(target, vector.to(cache.dtype.element_ty), inside)
+        vector = vector * inverse.to(tl.float32, bitcast=True)[:, None]
+    target = cache + slot * stride_slot + kv_head * HEAD_DIM + channels[None, :]
+    tl.store(target, vector.to(cache.dtype.element_ty), (channels < HEAD_DIM)[None, :])
+
+
+@triton.jit
+def scale_of(x, eps, HEAD_DIM: tl.constexpr):
+    """What makes each row of x [M, D] one of unit size, [M, 1]."""
+    return (1.0 / tl.sqrt(tl.sum(x * x, 1) / HEAD_DIM + eps))[:, None]
+
+
+@triton.jit
+def turn_heads(
+    heads, is_head, gains, cos, sin, eps, channels,
+    HEAD_DIM: tl.constexpr, HALF: tl.constexpr, HAS_NORM: tl.constexpr, NORM_IS_LAST: tl.constexpr,
+):  # fmt: skip
+    """A token's queries or keys, from where each begins [M], normed and turned by its cos and sin
+    [HALF]: [M, D] float32."""
+    dtype = heads.dtype.element_ty
+    # a channel's partner is the other hand of its pair; channels past the pairs have none
+    partner = tl.where(channels < HALF, channels + HALF, channels - HALF)
+    turns, inside = channels < 2 * HALF, channels < HEAD_DIM
+    x = tl.load(heads[:, None] + channels[None, :], is_head[:, None] & inside[None, :], 0.0)
+    other = tl.load(heads[:, None] + partner[None, :], is_head[:, None] & turns[None, :], 0.0)
+    x, other = x.to(tl.float32), other.to(tl.float32)
+    if HAS_NORM:
+        gain = tl.load(gains + channels, inside, 0.0).to(tl.float32)[None, :]
+    if HAS_NORM and not NORM_IS_LAST:
+        scale = scale_of(x, eps, HEAD_DIM)
+        other_gain = tl.load(gains + partner, turns, 0.0).to(tl.float32)[None, :]
+        x = ((x * scale).to(dtype).to(tl.float32) * gain).to(dtype).to(tl.float32)
+        other = (other * scale).to(dtype).to(tl.float32) * other_gain
+        other = other.to(dtype).to(tl.float32)
+    pair = tl.where(channels < HALF, channels, channels - HALF)
+    c = tl.load(cos + pair, turns, 1.0).to(tl.float32)[None, :]
+    s = tl.load(sin + pair, turns, 0.0).to(tl.float32)[None, :]
+    turned = x * c + tl.where((channels < HALF)[None, :], -other, other) * s
+    if NORM_IS_LAST:
+        turned = turned.to(dtype).to(tl.float32)
+        turned = (turned * scale_of(turned, eps, HEAD_DIM)).to(dtype).to(tl.float32) * gain
+    return turned
+
+
+@triton.jit
+def kept_value(
+    value, channels, eps, HEAD_DIM: tl.constexpr, NORMS_VALUES: tl.constexpr
+):  # fmt: skip
+    """A value [1, D] as it is kept, float32, from where it begins."""
+    x = tl.load(value + channels, channels < HEAD_DIM, 0.0).to(tl.float32)[None, :]
+    if NORMS_VALUES:
+        x = (x * scale_of(x, eps, HEAD_DIM)).to(value.dtype.element_ty).to(tl.float32)
+    return x
 
 
 # Where sin begins behind cos depends on the number of tokens.
@@ -58,8 +108,7 @@ def rope_kv_kernel(
     begin(DEPENDENT)
     token = tl.program_id(0).to(tl.int64)
     head = tl.program_id(1)
-    channels = tl.arange(0, BLOCK_D)
-    inside = channels < HEAD_DIM
+    channels, one = tl.arange(0, BLOCK_D), tl.arange(0, 1)
     source = head
     if HAS_VALUES:
         num_all = NUM_HEADS + 2 * NUM_KV_HEADS
@@ -70,50 +119,28 @@ def rope_kv_kernel(
     base = qkv + (token * num_all + source) * HEAD_DIM
     slot = tl.load(slot_mapping + token)
     if head >= NUM_HEADS + NUM_KV_HEADS:
-        kv_head = head - NUM_HEADS - NUM_KV_HEADS
-        value = tl.load(base + channels, inside, 0.0).to(tl.float32)
-        if NORMS_VALUES:
-            scale = 1.0 / tl.sqrt(tl.sum(value * value, 0) / HEAD_DIM + value_eps)
-            value = (value * scale).to(query.dtype.element_ty).to(tl.float32)
+        value = kept_value(base, channels, value_eps, HEAD_DIM, NORMS_VALUES)
         write_vector(
-            value_cache, value_exponents, slot, kv_head, value, channels, inside, stride_slot,
-            NUM_KV_HEADS, HEAD_DIM, HAS_SCALES,
+            value_cache, value_exponents, slot, head - NUM_HEADS - NUM_KV_HEADS, value, channels,
+            stride_slot, NUM_KV_HEADS, HEAD_DIM, HAS_SCALES,
         )  # fmt: skip
     else:
         dtype = query.dtype.element_ty
-        # a channel's partner is the other hand of its pair; channels past the pairs have none
-        partner = tl.where(channels < HALF, channels + HALF, channels - HALF)
-        turns = channels < 2 * HALF
-        x = tl.load(base + channels, inside, 0.0).to(tl.float32)
-        other = tl.load(base + partner, turns, 0.0).to(tl.float32)
-        if HAS_NORM and not NORM_IS_LAST:
-            scale = 1.0 / tl.sqrt(tl.sum(x * x, 0) / HEAD_DIM + eps)
-            gains = query_norm if head < NUM_HEADS else key_norm
-            gain = tl.load(gains + channels, inside, 0.0).to(tl.float32)
-            other_gain = tl.load(gains + partner, turns, 0.0).to(tl.float32)
-            x = ((x * scale).to(dtype).to(tl.float32) * gain).to(dtype).to(tl.float32)
-            other = (other * scale).to(dtype).to(tl.float32) * other_gain
-            other = other.to(dtype).to(tl.float32)
-        pair = tl.where(channels < HALF, channels, channels - HALF)
-        c = tl.load(cos + token * HALF + pair, turns, 1.0).to(tl.float32)
-        s = tl.load(sin + token * HALF + pair, turns, 0.0).to(tl.float32)
-        turned = x * c + tl.where(channels < HALF, -other, other) * s
-        if NORM_IS_LAST:
-            turned = turned.to(dtype).to(tl.float32)
-            scale = 1.0 / tl.sqrt(tl.sum(turned * turned, 0) / HEAD_DIM + eps)
-            gains = query_norm if head < NUM_HEADS else key_norm
-            gain = tl.load(gains + channels, inside, 0.0).to(tl.float32)
-            turned = (turned * scale).to(dtype).to(tl.float32) * gain
+        gains = query_norm if head < NUM_HEADS else key_norm
+        turned = turn_heads(
+            base + one, one == 0, gains, cos + token * HALF, sin + token * HALF, eps, channels,
+            HEAD_DIM, HALF, HAS_NORM, NORM_IS_LAST,
+        )  # fmt: skip
         if head < NUM_HEADS:
             if SCALES_QUERY:
                 factor = tl.load(query_scale + token).to(tl.float32)
                 turned = turned.to(dtype).to(tl.float32) * factor
-            target = query + (token * NUM_HEADS + head) * HEAD_DIM + channels
-            tl.store(target, turned.to(dtype), inside)
+            target = query + (token * NUM_HEADS + head) * HEAD_DIM + channels[None, :]
+            tl.store(target, turned.to(dtype), (channels < HEAD_DIM)[None, :])
         else:
             key = turned.to(dtype).to(tl.float32)
             write_vector(
-                key_cache, key_exponents, slot, head - NUM_HEADS, key, channels, inside,
+                key_cache, key_exponents, slot, head - NUM_HEADS, key, channels,
                 stride_slot, NUM_KV_HEADS, HEAD_DIM, HAS_SCALES,
             )  # fmt: skip
 

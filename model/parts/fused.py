@@ -14,6 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from thirdeye.model.attention.protocol import AttentionBackend
+from thirdeye.model.attention.triton import Projected, TritonAttention
 from thirdeye.model.batch import ForwardBatch
 from thirdeye.model.declare.block import AttentionPart, HeadQKNormPart, WideQKNormPart
 from thirdeye.model.declare.mlp import GatedMLPPart, MLPPart
@@ -170,6 +171,31 @@ class FusedSelfAttention(SelfAttention):
             from thirdeye.model.kernels import rope_kv  # noqa: PLC0415
 
             self._kernel = rope_kv
+        self._keeper = backend if isinstance(backend, TritonAttention) else None
+
+    def forward(
+        self, x: Tensor, batch: ForwardBatch, rotate: Rotation, kv_cache: KVCache, plan: Any
+    ) -> Tensor:
+        mixed = self.mix_projected(self.qkv(x), batch, rotate, kv_cache, plan)
+        return self.output(self.through_gate(mixed.flatten(1), x))
+
+    def mix_projected(
+        self, qkv: Tensor, batch: ForwardBatch, rotate: Rotation, kv_cache: KVCache, plan: Any
+    ) -> Tensor:
+        """What queries see [T, num_heads, size of a value], of what x was projected to: in
+        attention's own launch, where its kernel does that."""
+        keeper = self._keeper
+        if keeper is None or not keeper.keeps(plan, self.layout, self.num_kv_heads):
+            return self.mix(self.keep_projected(qkv, batch, rotate, kv_cache), kv_cache, plan)
+        heads = self.shaped(qkv).view(len(qkv), -1, self.head_dim)
+        caches = kv_cache.layer(self.layer)
+        norms = self.qk_norm if isinstance(self.qk_norm, QKNorm) else None
+        projected = Projected(rotate, norms, self.layout.value_eps)
+        seen = keeper.forward_projected(
+            heads, *caches, plan, projected, self.sink_scores, self.slopes
+        )
+        mixed: Tensor = self.value(seen)
+        return mixed
 
     def keep(self, x: Tensor, batch: ForwardBatch, rotate: Rotation, kv_cache: KVCache) -> Tensor:
         return self.keep_projected(self.qkv(x), batch, rotate, kv_cache)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from thirdeye.model.config import ModelConfig
-from thirdeye.model.state.kv_groups import KVGroups, one_group
+from thirdeye.model.state.kv_groups import KVGroups, one_group, room
 from thirdeye.model.state.state_cache import StateCache
 from thirdeye.model.state.zeros import zeros
 
@@ -22,7 +22,7 @@ class KVCache:
     The layers are those that have any, and may differ in their heads; what the others keep is in
     `states`. Values may be a part of the keys (`ModelConfig.value_starts`): the last channels.
     Layers of different `groups` share memory, place by place: of those that have a block all are of
-    one group.
+    one group. A place has the shape of its largest layers; smaller ones see several blocks in one.
     """
 
     def __init__(
@@ -39,13 +39,20 @@ class KVCache:
         self.groups = groups or one_group(config)
         self.num_blocks, self.block_size = num_blocks, block_size
         self.states = StateCache(config, num_states, device)
-        self.value_starts, num_places = config.value_starts, self.groups.num_places
-        shapes = [(num_blocks, block_size, *shape) for shape in config.kv_shapes[:num_places]]
+        self.value_starts, self._shapes = config.value_starts, config.kv_shapes
+        own = [self._largest_at(place) for place in range(self.groups.num_places)]
+        shapes = [(num_blocks, block_size, *self._shapes[layer]) for layer in own]
         self.keys = tuple(zeros(shape, dtype, device) for shape in shapes)
+        starts = [self.value_starts[layer] for layer in own]
         self.values = tuple(
             zeros(tuple(keys.shape), dtype, device) if start is None else keys[..., start:]
-            for keys, start in zip(self.keys, self.value_starts[:num_places], strict=True)
+            for keys, start in zip(self.keys, starts, strict=True)
         )
+
+    def _largest_at(self, place: int) -> int:
+        """One of the layers that fill a place alone, of this one if there is any."""
+        alone = [n for n, view in enumerate(self.groups.view_of) if view.num_parts == 1]
+        return next((n for n in alone if self.groups.place_of[n] == place), alone[0])
 
     def layer(self, index: int) -> tuple[Any, Any]:
         """One layer's (keys, values), each [num_blocks, block_size, num_kv_heads, head_dim].
@@ -54,7 +61,13 @@ class KVCache:
         `kv_int8.py`.
         """
         place = self.groups.place_of[index]
-        return self.keys[place], self.values[place]
+        return self.seen(index, self.keys[place]), self.seen(index, self.values[place])
+
+    def seen(self, layer: int, cache: Tensor) -> Tensor:
+        """A place [num_blocks, ...] as a layer sees it."""
+        if self.groups.view_of[layer].num_parts == 1:
+            return cache
+        return cache.view(-1, self.block_size, *self._shapes[layer])
 
     def kept(self, layer: int, caches: tuple[Any, Any], new: tuple[Tensor, Tensor]) -> list[Any]:
         """Keys, and values if they are no part of these: where, and what is written."""
@@ -64,14 +77,22 @@ class KVCache:
     def beside_vectors(
         self, dtype: torch.dtype, device: torch.device
     ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-        """A number for each key of each layer, and one for each value."""
-        of_keys = [zeros(tuple(keys.shape[:-1]), dtype, device) for keys in self.keys]
-        starts = zip(of_keys, self.value_starts[: len(of_keys)], strict=True)
-        of_values = (
-            zeros(tuple(own.shape), dtype, device) if start is None else own
-            for own, start in starts
-        )
-        return tuple(of_keys), tuple(of_values)
+        """A number for each key of each layer, and one for each value. Layers that share memory
+        share these, if a block of theirs has as many vectors."""
+        made: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
+        layers = zip(self.groups.place_of, self.groups.view_of, self._shapes, strict=True)
+        kinds = [(place, view.num_parts, heads) for place, view, (heads, _) in layers]
+        for (place, num_parts, heads), start in zip(kinds, self.value_starts, strict=True):
+            shape = (self.num_blocks * num_parts, self.block_size, heads)
+            if (place, num_parts * heads) not in made:
+                of_keys = zeros(shape, dtype, device)
+                of_values = of_keys if start is not None else zeros(shape, dtype, device)
+                made[place, num_parts * heads] = of_keys, of_values
+        pairs = [
+            [one.view(-1, self.block_size, heads) for one in made[place, num_parts * heads]]
+            for place, num_parts, heads in kinds
+        ]
+        return tuple(keys for keys, _ in pairs), tuple(values for _, values in pairs)
 
     def write(self, layer: int, key: Tensor, value: Tensor, slot_mapping: Tensor) -> None:
         """Put the step's key and value [T, num_kv_heads, head_dim] into one layer's slots [T]."""
@@ -86,7 +107,5 @@ def kv_bytes_per_block(
     """Memory of one block, keys and values of all its layers, or of a group's; in 8 bits with a
     scale a vector: for floats a byte, for integers a float32."""
     scale = 0 if dtype.itemsize > 1 else 4 if dtype == torch.int8 else 1
-    size = block_size * (config.kv_numbers * dtype.itemsize + config.kv_vectors * scale)
-    num_layers = len(config.kv_shapes)
-    # Where there are several groups layers are of one size.
-    return size if groups is None else size * groups.num_places // max(num_layers, 1)
+    numbers, vectors = room(config, groups or one_group(config))
+    return block_size * (numbers * dtype.itemsize + vectors * scale)

@@ -54,10 +54,10 @@ class Fp8KVCache(KVCache):
         self.key_exponents, self.value_exponents = self.beside_vectors(torch.uint8, device)
 
     def layer(self, index: int) -> tuple[ScaledCache, ScaledCache]:
-        place = self.groups.place_of[index]
+        keys, values = super().layer(index)
         return (
-            ScaledCache(self.keys[place], self.key_exponents[place]),
-            ScaledCache(self.values[place], self.value_exponents[place]),
+            ScaledCache(keys, self.key_exponents[index]),
+            ScaledCache(values, self.value_exponents[index]),
         )
 
     def write(self, layer: int, key: Tensor, value: Tensor, slot_mapping: Tensor) -> None:

@@ -8,9 +8,16 @@ and nobody has to know in advance how many of them are long.
 
     Gemma 3 4B     29 layers see 1,024 tokens, 5 see all: blocks of 5 places, one group that keeps
                    everything and six whose blocks are given back
+
+Layers with one window are of one size, those with another may be smaller: of these several lie in
+one place, and each finds its own part of a block by a number (`BlockView`).
+
+    Gemma 4 E2B    12 layers of a window keep 256 numbers a head, 3 that see all 512: two of the
+                   former to a place
 """
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from thirdeye.model.config import ModelConfig
@@ -19,13 +26,23 @@ MAX_GROUPS = 8  # block tables of a sequence: each step is told all of them
 LEAST_GAIN = 0.1  # of the memory of a text: with less, one table is simpler
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class BlockView:
+    """How a layer sees the blocks of its group: as `num_parts` blocks each, of which `part` is its
+    own."""
+
+    group: int
+    num_parts: int = 1
+    part: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class KVGroups:
     """Layers are those that keep keys and values, in order."""
 
     windows: tuple[int, ...]  # of each group: how many tokens its layers see at most; 0: all
-    num_places: int  # layers of a block
-    group_of: tuple[int, ...]  # of each layer
+    num_places: int  # of a block
+    view_of: tuple[BlockView, ...]  # of each layer
     place_of: tuple[int, ...]  # of each layer, within the blocks of its group
 
     @property
@@ -33,49 +50,90 @@ class KVGroups:
         """One table, of which nothing is given back."""
         return self.windows == (0,)
 
+    @property
+    def group_of(self) -> tuple[int, ...]:
+        return tuple(view.group for view in self.view_of)
+
+    @property
+    def views(self) -> tuple[BlockView, ...]:
+        """Those that any layer has, in order."""
+        return tuple(sorted(set(self.view_of))) or (BlockView(0),)
+
 
 def one_group(config: ModelConfig, window: int = 0) -> KVGroups:
     """All layers in one block."""
     num_layers = len(config.kv_shapes)
-    return KVGroups((window,), num_layers, (0,) * num_layers, tuple(range(num_layers)))
+    return KVGroups((window,), num_layers, (BlockView(0),) * num_layers, tuple(range(num_layers)))
 
 
 def kv_groups(config: ModelConfig) -> KVGroups:
     """The groups by which one text of the whole context takes the least memory, and of equals the
     fewest. One, where next to nothing is gained, and where layers differ in the size of what they
-    keep."""
+    keep otherwise than by their window, or by no whole number."""
     windows, context = windows_of(config), config.max_position_embeddings
-    kept = set(zip(config.kv_shapes, config.value_starts, strict=True))
-    if len(kept) > 1 or len(set(windows)) == 1:
+    parts = _parts_of_places(config, windows)
+    if parts is None or len(set(windows)) == 1:
         return one_group(config, 0 if 0 in windows else max(windows, default=0))
-    counts = Counter(windows)
+    layers = Counter(windows)
+    places = {window: -(-count // parts[window]) for window, count in layers.items()}
 
     def num_groups(num_places: int) -> int:
-        return sum(-(-count // num_places) for count in counts.values())
+        return sum(-(-count // num_places) for count in places.values())
 
     def size(num_places: int) -> int:
-        tokens = sum(-(-n // num_places) * (window or context) for window, n in counts.items())
+        tokens = sum(-(-n // num_places) * (window or context) for window, n in places.items())
         return tokens * num_places
 
-    possible = [n for n in range(1, len(windows) + 1) if num_groups(n) <= MAX_GROUPS]
-    best = min(possible, key=lambda n: (size(n), num_groups(n)), default=len(windows))
-    if size(best) > (1 - LEAST_GAIN) * len(windows) * context:
+    most = sum(places.values())
+    possible = [n for n in range(1, most + 1) if num_groups(n) <= MAX_GROUPS]
+    best = min(possible, key=lambda n: (size(n), num_groups(n)), default=most)
+    whole = sum(count / parts[window] for window, count in layers.items()) * context
+    if size(best) > (1 - LEAST_GAIN) * whole:
         return one_group(config)
-    return _grouped(windows, best)
+    return _grouped(windows, best, parts)
 
 
-def _grouped(windows: tuple[int, ...], num_places: int) -> KVGroups:
+def _parts_of_places(config: ModelConfig, windows: tuple[int, ...]) -> dict[int, int] | None:
+    """By window, how many of its layers lie in one place, which has room for the largest. None
+    where they do not fill it."""
+    kept = set(zip(windows, config.kv_shapes, config.value_starts, strict=True))
+    sizes = {window: heads * size for window, (heads, size), _ in kept}
+    largest = max(sizes.values(), default=1)
+    starts = {start for _, _, start in kept}
+    if len(kept) > len(sizes) or (len(set(sizes.values())) > 1 and starts != {None}):
+        return None
+    if any(largest % size for size in sizes.values()):
+        return None
+    return {window: largest // size for window, size in sizes.items()}
+
+
+def _grouped(windows: tuple[int, ...], num_places: int, parts: Mapping[int, int]) -> KVGroups:
     """Layers of one window fill a group after the other; the group that keeps everything is the
     first."""
     own_window: list[int] = []
-    group_of, place_of = [0] * len(windows), [0] * len(windows)
+    view_of, place_of = [BlockView(0)] * len(windows), [0] * len(windows)
     for window in sorted(set(windows)):
         layers = [layer for layer, own in enumerate(windows) if own == window]
         for number, layer in enumerate(layers):
-            if number % num_places == 0:
+            if number % (num_places * parts[window]) == 0:
                 own_window.append(window)
-            group_of[layer], place_of[layer] = len(own_window) - 1, number % num_places
-    return KVGroups(tuple(own_window), num_places, tuple(group_of), tuple(place_of))
+            place, part = divmod(number, parts[window])
+            view_of[layer] = BlockView(len(own_window) - 1, parts[window], part)
+            place_of[layer] = place % num_places
+    return KVGroups(tuple(own_window), num_places, tuple(view_of), tuple(place_of))
+
+
+def room(config: ModelConfig, groups: KVGroups) -> tuple[int, int]:
+    """Numbers and vectors of a token in one block: of each place those of its largest layers, and
+    of vectors (in 8 bits each has a scale) those of all kinds, which share none."""
+    numbers: dict[int, int] = {}
+    vectors: dict[tuple[int, int], int] = {}
+    kept = zip(config.kv_shapes, config.value_starts, groups.view_of, groups.place_of, strict=True)
+    for (heads, size), start, view, place in kept:
+        count = (2 if start is None else 1) * heads * view.num_parts
+        numbers[place] = max(numbers.get(place, 0), count * size)
+        vectors[place, heads * view.num_parts] = count
+    return sum(numbers.values()), sum(vectors.values())
 
 
 def windows_of(config: ModelConfig) -> tuple[int, ...]:

@@ -51,10 +51,10 @@ class Int8KVCache(KVCache):
         self.key_scales, self.value_scales = self.beside_vectors(torch.float32, device)
 
     def layer(self, index: int) -> tuple[Int8Vectors, Int8Vectors]:
-        place = self.groups.place_of[index]
+        keys, values = super().layer(index)
         return (
-            Int8Vectors(self.keys[place], self.key_scales[place]),
-            Int8Vectors(self.values[place], self.value_scales[place]),
+            Int8Vectors(keys, self.key_scales[index]),
+            Int8Vectors(values, self.value_scales[index]),
         )
 
     def write(self, layer: int, key: Tensor, value: Tensor, slot_mapping: Tensor) -> None:

@@ -2,9 +2,9 @@
 
 import contextlib
 import os
+import select
 import signal
 import sys
-import time
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -17,8 +17,6 @@ from thirdeye.server.cluster.ray_package import RayMissing, check_ray
 from thirdeye.server.cluster.state_folder import FolderUnusable, RunningCluster, StateFolder
 from thirdeye.server.launch.console import fail, say
 
-LOOK = 0.2  # seconds
-
 
 class NotUp(ValueError):
     """There is no cluster; the text says where it was looked for."""
@@ -30,10 +28,8 @@ def run_down(state_dir: Path | None) -> int:
     except FolderUnusable as error:
         return fail(str(error))
     if found := folder.running():
-        os.kill(found.pid, signal.SIGTERM)
         try:
-            while Path(f"/proc/{found.pid}").exists():
-                time.sleep(LOOK)
+            end(found.pid)
         except KeyboardInterrupt:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(found.pid, signal.SIGTERM)
@@ -44,6 +40,17 @@ def run_down(state_dir: Path | None) -> int:
     end_all(folder.path)  # of an `up` that was killed
     say("thirdeye cluster: down")
     return 0
+
+
+def end(pid: int) -> None:
+    """Have `up` end, and wait for that. It has ended also where its parent has not looked yet."""
+    with contextlib.suppress(ProcessLookupError):
+        process = os.pidfd_open(pid)
+        try:
+            signal.pidfd_send_signal(process, signal.SIGTERM)
+            select.select([process], [], [])
+        finally:
+            os.close(process)
 
 
 def run_status(state_dir: Path | None) -> int:

@@ -114,4 +114,13 @@ class StateFolder:
         except OSError:
             return None
         found = msgspec.json.decode(text, type=RunningCluster)
-        return found if Path(f"/proc/{found.pid}").exists() else None
+        return found if lives(found.pid) else None
+
+
+def lives(pid: int) -> bool:
+    """Whether a process has not ended; that nobody has asked how is no life."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state not in "ZX"

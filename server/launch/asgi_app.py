@@ -34,7 +34,6 @@ from thirdeye.server.api.http.error_handlers import (
 from thirdeye.server.api.http.gate import CheckRoom, EarlyRefusals, Gate, GateMiddleware
 from thirdeye.server.api.http.rate_limits import Rates
 from thirdeye.server.api.http.request_scope import LifetimeMiddleware, Lifetimes
-from thirdeye.server.api.http.sse import own_the_shutdown
 from thirdeye.server.api.introspection.inspect_route import inspect_routes
 from thirdeye.server.api.introspection.prompt_routes import prompt_routes
 from thirdeye.server.api.introspection.timeline_route import timeline_routes
@@ -170,6 +169,7 @@ def create_pool_app(
 
     app = assemble(context, routers, tracer, check_room, show)
     for member in pool.members.values():
+        member.state.streams = state.streams
         member.state.rates, member.state.keys = context.state.rates, context.state.keys
         member.state.shares_rates = True
         member.state.admission.max_wait = context.config.max_queue_time
@@ -196,7 +196,6 @@ def assemble(
     )
     state.admission.max_wait = context.config.max_queue_time
     state.keys = ApiKeys(context.config.api_keys)
-    own_the_shutdown()
     app = App(
         state,
         context.config,

@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from thirdeye.server.api.http.api_config import ApiConfig
 from thirdeye.server.api.http.auth import ApiKeys, hosts_of
 from thirdeye.server.api.state.server_state import Phase, ServerState
+from thirdeye.server.engine.interface.engine_stats import EngineStats
 from thirdeye.server.engine.interface.types import EngineInfo
 from thirdeye.server.engine.process.process_engine import OnProgress
 from thirdeye.server.engine.process.spawn import Spawned
@@ -84,6 +85,10 @@ class Replica:
         """Why it should be replaced; None if it is well, or still loading."""
         return self.state.health()
 
+    def stats(self) -> EngineStats | None:
+        """How much its engine has to do; None until it is started."""
+        return None if self.state.engine is None else self.state.engine.stats()
+
     def reread_keys(self) -> None:
         """Take what the key file says now. With an error in it the old keys stay."""
         reread_keys(self.state.keys, self.settings.access)
@@ -99,8 +104,10 @@ class Replica:
             await asyncio.wait_for(until_idle(self.state), seconds)
 
     async def close(self) -> None:
-        """End the engine, and with it each answer that is left: its client reads an error."""
+        """End the engine, and with it each answer that is left: its client reads an error. Its
+        timelines end too, and nothing of another replica in this process."""
         await end_answers(self.state)
+        self.state.streams.cut()
         self.tracer.close()
 
 

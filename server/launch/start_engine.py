@@ -5,6 +5,7 @@ Nothing here imports torch, unless `--engine thread` brings both under one roof.
 
 import asyncio
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import msgspec
 
@@ -20,6 +21,7 @@ from thirdeye.server.engine.process.supervised_engine import (
 )
 from thirdeye.server.errors import InvalidRequest
 from thirdeye.server.launch.opened_model import OpenedModel
+from thirdeye.server.launch.several.giving_way import giving_way
 from thirdeye.server.load.engine_recipe import EngineRecipe
 from thirdeye.server.load.native_kernels import native_library
 from thirdeye.server.settings.settings import Settings
@@ -39,7 +41,8 @@ def write_recipe(settings: Settings, opened: OpenedModel) -> EngineRecipe:
 class ModelEngine:
     """One model's engine, which its state is told of. It can be started again once it is stopped.
     `spawn` starts its process, unless the engine is to be a thread. `max_deaths`: of an engine that
-    is a process, until it is given up; some by default."""
+    is a process, until it is given up; some by default. `is_beside_others`: whether other models
+    answer now, to which a load gives way."""
 
     def __init__(
         self,
@@ -48,9 +51,11 @@ class ModelEngine:
         state: ServerState,
         spawn: Callable[[], Spawned],
         max_deaths: int | None = None,
+        is_beside_others: Callable[[], bool] = lambda: False,
     ) -> None:
         self._settings, self._opened, self._state, self._spawn = settings, opened, state, spawn
         self._max_deaths = max_deaths or RestartPolicy().max_deaths
+        self._is_beside_others = is_beside_others
         self._engine: SupervisedEngine | None = None
 
     async def start(self, watch: OnProgress | None = None) -> EngineInfo:
@@ -64,7 +69,12 @@ class ModelEngine:
 
         recipe = write_recipe(self._settings, self._opened)
         engine = await start_engine(
-            self._settings, recipe, on_progress, self._spawn, self._max_deaths
+            self._settings,
+            recipe,
+            on_progress,
+            self._spawn,
+            self._max_deaths,
+            self._is_beside_others,
         )
         self._engine = engine
         asked = self._settings.adapters
@@ -97,6 +107,7 @@ async def start_engine(
     on_progress: OnProgress,
     spawn: Callable[[], Spawned],
     max_deaths: int,
+    is_beside_others: Callable[[], bool],
 ) -> SupervisedEngine:
     """A loaded engine, to be supervised. Raises `EngineDead` with the reason if loading fails."""
     if settings.processes.engine == "thread":
@@ -110,17 +121,23 @@ async def start_engine(
         policy = RestartPolicy(max_deaths=1)  # it may have left anything behind in this process
         return await SupervisedEngine.start(lambda: start_thread(recipe, on_progress), policy)
     policy = RestartPolicy(max_deaths, step_timeout=settings.processes.step_timeout)
-    return await SupervisedEngine.start(lambda: start_process(recipe, on_progress, spawn), policy)
+    return await SupervisedEngine.start(
+        lambda: start_process(recipe, on_progress, spawn, is_beside_others), policy
+    )
 
 
 async def start_process(
-    recipe: EngineRecipe, on_progress: OnProgress, spawn: Callable[[], Spawned]
+    recipe: EngineRecipe,
+    on_progress: OnProgress,
+    spawn: Callable[[], Spawned],
+    is_beside_others: Callable[[], bool],
 ) -> KillableEngine:
     try:
         spawned = spawn()
     except OSError as error:
         raise EngineDead(f"The engine process cannot be started: {error}.") from error
-    return await ProcessEngine.start(spawned, msgspec.msgpack.encode(recipe), on_progress)
+    with giving_way(spawned.process.pid) if is_beside_others() else nullcontext():
+        return await ProcessEngine.start(spawned, msgspec.msgpack.encode(recipe), on_progress)
 
 
 async def start_thread(recipe: EngineRecipe, on_progress: OnProgress) -> KillableEngine:

@@ -2,12 +2,16 @@
 
 from typing import Protocol
 
+from thirdeye.server.api.http.sse import OpenStreams
 from thirdeye.server.api.state.server_state import Phase
 
 
 class Lifecycle(Protocol):
     @property
     def phase(self) -> Phase: ...
+
+    @property
+    def streams(self) -> OpenStreams: ...
 
     @property
     def in_flight(self) -> int:

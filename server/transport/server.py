@@ -19,7 +19,6 @@ from typing import Any
 import uvicorn
 from fastapi import FastAPI
 
-from thirdeye.server.api.http.sse import cut_streams
 from thirdeye.server.api.state.server_state import Phase
 from thirdeye.server.transport.connection_guard import GuardedProtocol
 from thirdeye.server.transport.lifecycle import Lifecycle
@@ -189,7 +188,7 @@ async def _drain(
     await _first(until_idle(state), hurry.wait(), timeout=seconds)
     if state.in_flight:
         await _first(end_answers(state), timeout=LAST_WORDS_SECONDS)
-    cut_streams()  # timelines too, which are no answers and never end by themselves
+    state.streams.cut()  # timelines too, which are no answers and never end by themselves
     server.leave()
     await _first(serving, _after(hurry, LAST_WORDS_SECONDS))
     if not serving.done():

@@ -43,6 +43,15 @@ LLAMA4 = {
     "num_hidden_layers": 4, "attention_chunk_size": 7, "floor_scale": 5, "attn_scale": 0.5,
     "rope_parameters": LLAMA3, "pad_token_id": None,
 }  # fmt: skip
+# What the published models have in common, and a GGUF file does not say.
+PUBLISHED = {
+    "intermediate_size": 40, "intermediate_size_mlp": 80, "num_hidden_layers": 4,
+    "pad_token_id": None, "gguf": expert_gguf,
+}  # fmt: skip
+SCOUT = {
+    "rope_type": "llama3", "rope_theta": 5e5, "factor": 16.0, "low_freq_factor": 1.0,
+    "high_freq_factor": 1.0, "original_max_position_embeddings": 8192,
+}  # fmt: skip
 llama4 = partial(relative, "llama4_text", gguf=None)
 
 
@@ -91,6 +100,15 @@ EXPERTS: dict[str, Case] = {
         use_qk_norm=False,
         attn_temperature_tuning=False,
         attention_bias=True,
+    ),
+    "llama4_text-scout": llama4(**PUBLISHED, num_local_experts=4, rope_parameters=SCOUT),
+    "llama4_text-maverick": llama4(
+        **PUBLISHED,
+        num_local_experts=128,
+        interleave_moe_layer_step=2,
+        use_qk_norm=False,
+        hidden_size=24,
+        head_dim=8,
     ),
     "ernie4_5_moe": ernie(**TIED),
     "ernie4_5_moe-between": ernie(

@@ -9,13 +9,14 @@ import gguf
 import numpy as np
 from transformers import PreTrainedModel
 
+from tests.architectures.gguf_forms import llama3_factors
 from tests.weights.tiny import LLAMA_NAMES, LLAMA_TOP, add, finished, gguf_stem, permute
 
 F32 = gguf.GGMLQuantizationType.F32
 ARCHITECTURES = {
     "qwen3_moe": "qwen3moe", "qwen2_moe": "qwen2moe", "mixtral": "llama", "olmoe": "olmoe",
     "granitemoe": "granitemoe", "glm4_moe": "glm4moe", "ernie4_5_moe": "ernie4_5-moe",
-    "gpt_oss": "gpt-oss", "qwen3_vl_moe": "qwen3vlmoe",
+    "gpt_oss": "gpt-oss", "qwen3_vl_moe": "qwen3vlmoe", "llama4_text": "llama4",
 }  # fmt: skip
 PERMUTED = ("mixtral", "granitemoe")
 AFTER_ATTENTION = ("glm4_moe", "gpt_oss")  # whose second norm is named for where it stands
@@ -26,6 +27,16 @@ ALONE = {  # transformers' names in memory -> GGUF's
     "mlp.shared_expert.down_proj": "ffn_down_shexp",
     "mlp.shared_experts.gate_proj": "ffn_gate_shexp", "mlp.shared_experts.up_proj": "ffn_up_shexp",
     "mlp.shared_experts.down_proj": "ffn_down_shexp",
+    "feed_forward.router": "ffn_gate_inp", "feed_forward.gate_proj": "ffn_gate",
+    "feed_forward.up_proj": "ffn_up", "feed_forward.down_proj": "ffn_down",
+    "feed_forward.shared_expert.gate_proj": "ffn_gate_shexp",
+    "feed_forward.shared_expert.up_proj": "ffn_up_shexp",
+    "feed_forward.shared_expert.down_proj": "ffn_down_shexp",
+}  # fmt: skip
+GUESSING = {  # of the head behind the last layer that guesses one more token
+    "enorm": "nextn.enorm", "hnorm": "nextn.hnorm", "eh_proj": "nextn.eh_proj",
+    "embed_tokens": "nextn.embed_tokens", "shared_head.norm": "nextn.shared_head_norm",
+    "shared_head.head": "nextn.shared_head_head",
 }  # fmt: skip
 STACKED = re.compile(r"model\.layers\.(\d+)\.\w+\.experts\.(gate_up_proj|down_proj)(_bias)?$")
 LONE = {
@@ -56,6 +67,8 @@ def add_tensor(
     if found := STACKED.match(name):
         is_mixed = config.model_type == "gpt_oss"
         stack = f"blk.{found[1]}", found[2]
+        if config.model_type == "llama4_text":  # [experts, in, out]
+            values = values.swapaxes(1, 2)
         add_stack(writer, *stack, values, is_mixed, F32 if found[3] else kind)
         return
     for pattern, own in LONE.items():
@@ -66,7 +79,7 @@ def add_tensor(
     heads = {"q_proj": config.num_attention_heads, "k_proj": config.num_key_value_heads}
     if config.model_type in PERMUTED and (projection := stem.rsplit(".", 1)[-1]) in heads:
         values = permute(values, heads[projection])
-    names = LLAMA_NAMES | ALONE
+    names = LLAMA_NAMES | ALONE | GUESSING
     if config.model_type in AFTER_ATTENTION:
         names |= {"post_attention_layernorm": "post_attention_norm"}
     own = gguf_stem(stem, LLAMA_TOP, names)
@@ -107,7 +120,9 @@ def add_settings(writer: gguf.GGUFWriter, config: Any) -> None:
     writer.add_context_length(config.max_position_embeddings)
     writer.add_embedding_length(config.hidden_size)
     writer.add_block_count(config.num_hidden_layers)
-    writer.add_feed_forward_length(config.intermediate_size)
+    add_guessing(writer, config)
+    width = getattr(config, "intermediate_size_mlp", config.intermediate_size)
+    writer.add_feed_forward_length(width)
     writer.add_head_count(config.num_attention_heads)
     writer.add_head_count_kv(config.num_key_value_heads)
     writer.add_key_length(head_dim)
@@ -123,9 +138,17 @@ def add_settings(writer: gguf.GGUFWriter, config: Any) -> None:
         MORE[config.model_type](writer, config)
 
 
+def add_guessing(writer: gguf.GGUFWriter, config: Any) -> None:
+    """How many of the layers are such heads."""
+    if number := getattr(config, "num_guessing", 0):
+        writer.add_nextn_predict_layers(number)
+
+
 def add_rope(writer: gguf.GGUFWriter, rope: dict[str, Any], head_dim: int) -> None:
     writer.add_rope_freq_base(rope["rope_theta"])
     writer.add_rope_dimension_count(int(head_dim * rope.get("partial_rotary_factor", 1.0)))
+    if rope["rope_type"] == "llama3":
+        writer.add_tensor("rope_freqs.weight", llama3_factors(rope, head_dim))
     if rope["rope_type"] == "yarn":
         writer.add_rope_scaling_type(gguf.RopeScalingType.YARN)
         writer.add_rope_scaling_factor(rope["factor"])
@@ -168,6 +191,11 @@ def add_sections(writer: gguf.GGUFWriter, config: Any) -> None:
     writer.add_num_deepstack_layers(1)
 
 
+def add_llama4(writer: gguf.GGUFWriter, config: Any) -> None:
+    writer.add_expert_feed_forward_length(config.intermediate_size)
+    writer.add_interleave_moe_layer_step(config.interleave_moe_layer_step)
+
+
 def add_gpt_oss(writer: gguf.GGUFWriter, config: Any) -> None:
     writer.add_sliding_window(config.sliding_window)
     writer.add_expert_feed_forward_length(config.intermediate_size)
@@ -176,4 +204,5 @@ def add_gpt_oss(writer: gguf.GGUFWriter, config: Any) -> None:
 MORE: dict[str, Settings] = {
     "qwen2_moe": add_qwen2, "granitemoe": add_granite, "glm4_moe": add_glm,
     "ernie4_5_moe": add_ernie, "gpt_oss": add_gpt_oss, "qwen3_vl_moe": add_sections,
+    "llama4_text": add_llama4,
 }  # fmt: skip

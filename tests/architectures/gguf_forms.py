@@ -142,7 +142,8 @@ def llama3_factors(rope: Mapping[str, Any], head_dim: int) -> np.ndarray:
     speeds = rope["rope_theta"] ** -(np.arange(0, head_dim, 2) / head_dim)
     turns = rope["original_max_position_embeddings"] * speeds / (2 * math.pi)
     low, high = rope["low_freq_factor"], rope["high_freq_factor"]
-    kept = np.clip((turns - low) / (high - low), 0, 1)
+    with np.errstate(divide="ignore"):  # alike: nothing is mixed
+        kept = np.clip((turns - low) / (high - low), 0, 1)
     return (1 / (kept + (1 - kept) / rope["factor"])).astype(np.float32)
 
 

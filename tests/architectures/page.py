@@ -17,6 +17,7 @@ CONVERTED = {  # to files of a relative
     "mixtral": ("llama",),
     "deepseek_v2": ("deepseek2",),
     "glm4_moe_lite": ("deepseek2",),
+    "youtu": ("deepseek2",),
     "internlm3": ("llama",),
     "olmo3": ("olmo2",),
     "gemma4_unified_text": ("gemma4",),
@@ -67,8 +68,8 @@ in Qwen3-Next and Qwen3.5, Mamba-2 in Granite 4, Nemotron-H and, beside attentio
 computed token by token, on a CPU in C, on a GPU in triton, where their steps are not launched ahead
 nor recorded as graphs.
 What that means for prefixes and memory: [scheduling.md](scheduling.md), "States". The head
-that guesses one more token (`mtp`) of Qwen3-Next, Qwen3.5, GLM-4.5 and DeepSeek V3 is read from
-safetensors where `--speculation mtp` asks for it ([speculation.md](speculation.md)).
+that guesses one more token (`mtp`) of Qwen3-Next, Qwen3.5, GLM-4.5 and DeepSeek V3 is read where
+`--speculation mtp` asks for it ([speculation.md](speculation.md)).
 Of a GGUF file with a gated delta net the heads lie in an order
 that `--tensor-parallel` cannot deal out; it refuses, and takes the same model in safetensors.
 Mamba-2's heads are dealt out by their groups: `--tensor-parallel` must divide their number, which

@@ -54,6 +54,13 @@ def test_it_writes_its_cache_alone() -> None:
     assert found["CapabilityBoundingSet"] == [""]
 
 
+def test_processes_may_give_way() -> None:
+    """What tries grammars does for good, a model that loads for a while."""
+    found = directives()
+    assert "setpriority" in found["SystemCallFilter"][-1].split()
+    assert found["LimitNICE"] == ["+0"]
+
+
 def adapted(folder: Path) -> Path:
     """With a program that there is here."""
     text = UNIT.read_text().replace("/opt/thirdeye/bin/thirdeye", "/bin/true")

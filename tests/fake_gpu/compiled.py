@@ -15,10 +15,12 @@ from torch import Tensor
 from tests.fake_gpu import driver
 from tests.fake_gpu.engine import MULTIPROCESSORS, pretending
 from tests.fake_gpu.machine_code import facts
-from tests.gpu.attention import attend_by, decode_case
+from tests.gpu.attention import AttentionCase, attend_by, decode_case
 from tests.model.tiny import LLAMA
-from thirdeye.model.attention.triton import TritonAttention
-from thirdeye.model.config import Activation
+from thirdeye.model.attention.triton import Projected, TritonAttention
+from thirdeye.model.config import Activation, Norm, RopeConfig
+from thirdeye.model.declare.block import QKNormPart
+from thirdeye.model.declare.parts import NormPart
 from thirdeye.model.few_rows.around import ALONE, Around
 from thirdeye.model.kernels.begin_step import begin_step
 from thirdeye.model.kernels.choose_tokens import choose_tokens
@@ -33,6 +35,7 @@ from thirdeye.model.kernels.states.causal_conv_kernel import conv_with_silu
 from thirdeye.model.kernels.states.delta_rule_kernel import delta_rule
 from thirdeye.model.kernels.states.selective_scan_kernel import selective_scan
 from thirdeye.model.linear.rounded import RoundedWeight, round_to_fp8, round_to_int4, round_to_int8
+from thirdeye.model.parts.head_norms import QKNorm
 from thirdeye.model.parts.layers import RMSNorm
 from thirdeye.model.parts.rope import Rope
 from thirdeye.model.placement import Placement
@@ -42,6 +45,7 @@ from thirdeye.model.state_spec import DeltaNetSpec, Mamba2Spec
 
 CPU, BF16 = torch.device("cpu"), torch.bfloat16
 FEW_ROWS, FIXED = "few_rows_matmul_kernel", "fixed_matmul_kernel"
+ATTENTION = "paged_attention_kernel"
 OF_A_LAYER = ("merge_splits_kernel", "rope_kv_kernel", "rms_norm_kernel", "gated_mul_kernel")
 OF_PRODUCTS = ("reduce_kernel", "expand_kernel", "quantize_rows_kernel")
 OF_STATES = ("causal_conv_kernel", "delta_rule_kernel", "selective_scan_kernel")
@@ -50,17 +54,19 @@ OF_A_STEPS_ENDS = ("begin_step_kernel", "maxima_kernel", "limits_kernel", "masse
 
 def main() -> None:
     notes = driver.install(
-        *(FEW_ROWS, FIXED, "paged_attention_kernel", "pick_kernel"),
+        *(FEW_ROWS, FIXED, ATTENTION, "pick_kernel"),
         *OF_A_LAYER,
         *OF_STATES,
         *OF_PRODUCTS,
         *OF_A_STEPS_ENDS,
     )
     with torch.inference_mode(), pretending():
-        attend_by(
-            TritonAttention(num_multiprocessors=MULTIPROCESSORS),
-            decode_case(1, 600, 32, 8, 128, torch.bfloat16, CPU),
-        )
+        for name, case in attention_cases():
+            attend_by(TritonAttention(num_multiprocessors=MULTIPROCESSORS), case)
+            notes.compiled[f"attention, {name}"] = notes.compiled.pop(ATTENTION)
+        for name, multiprocessors in (("several programs", MULTIPROCESSORS), ("one program", 1)):
+            keep_and_attend(multiprocessors)
+            notes.compiled[f"attention, kept by {name}"] = notes.compiled.pop(ATTENTION)
         cache = Fp8KVCache(LLAMA, 8, 16, CPU)
         config = LLAMA.rope
         assert config is not None
@@ -91,6 +97,25 @@ def main() -> None:
             notes.compiled[f"fixed, {name}"] = fixed_tile(notes, num_rows, num_lanes)
     report = {name: facts(machine_code) for name, machine_code in notes.compiled.items()}
     print(json.dumps(report))
+
+
+def attention_cases() -> Iterator[tuple[str, AttentionCase]]:
+    """By what asks, and the size of a head: 8B's, and Gemma 4's large ones."""
+    yield "decode", decode_case(1, 600, 32, 8, 128, BF16, CPU)
+    yield "chunk", decode_case(1, 600, 32, 8, 128, BF16, CPU, num_queries=64)
+    yield "chunk of 512", decode_case(1, 600, 8, 2, 512, BF16, CPU, num_queries=64)
+
+
+def keep_and_attend(multiprocessors: int) -> None:
+    """One token of a Qwen3 with an 8B model's heads."""
+    backend, case = TritonAttention(num_multiprocessors=multiprocessors), attention_cases()
+    decode = next(case)[1]
+    norm = NormPart(Norm.RMS_NORM, 128, 1e-6)
+    norms = QKNorm(QKNormPart(norm, norm, is_last=False), 32, Placement(BF16, CPU))
+    turns = Rope(RopeConfig(theta=1e6, dim=128), 600, Placement(BF16, CPU)).at(torch.tensor([599]))
+    qkv = torch.zeros(1, 48, 128, dtype=BF16)
+    plan = backend.plan(decode.batch, decode.cache)
+    backend.forward_projected(qkv, *decode.cache.layer(0), plan, Projected(turns, norms))
 
 
 def keep_states() -> None:

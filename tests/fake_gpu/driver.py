@@ -34,6 +34,7 @@ class Notes:
     forms: list[Form] = field(default_factory=list)
     launches: list[str] = field(default_factory=list)  # names of kernels
     on_launch: Any = None  # called with a name and the arguments
+    on_compiled: Any = None  # called with a source and what is said of its machine code
     kernels: set[Any] = field(default_factory=set)
     compiled: dict[str, Any] = field(default_factory=dict)  # the newest form of a kernel
 
@@ -116,6 +117,8 @@ def install(*compiles: str) -> Notes:
             source = self.ASTSource(self, signature, constants, attributes)
             machine_code = self.compile(source, target=target, options=options.__dict__)
             notes.compiled[self.fn.__name__] = machine_code
+            if notes.on_compiled is not None:
+                notes.on_compiled(source, machine_code.metadata)
         kernels[key] = NotedKernel(self.fn.__name__, notes)
         return kernels[key]
 

@@ -36,6 +36,7 @@ def facts(machine_code: Any) -> dict[str, Any]:
         "dependent_launches": operations.count(MAY_LAUNCH),
         "before_wait": [name for name in before if TOUCHES_MEMORY.match(name)],
         "spilled_in_products": spilled_in_products(sass),
+        "kept_before_loads": kept_before_loads(operations),
         "products": products(machine_code.asm["ptx"]),
         "operations": Counter(name for name in operations if _is_telling(name)),
         **resources(machine_code.asm["cubin"]),
@@ -67,9 +68,18 @@ def spilled_in_products(sass: str) -> int:
         if int(target, 16) < at
     ]
     bodies = [[what for at, what in lines if start <= at <= stop] for start, stop in loops]
-    inner = [body for body in bodies if any("HGMMA" in what for what in body)]
+    inner = [body for body in bodies if any("MMA" in what for what in body)]
     spilled = re.compile(r"\b(LDL|STL)\b")
     return min((sum(bool(spilled.search(w)) for w in body) for body in inner), default=-1)
+
+
+def kept_before_loads(operations: list[str]) -> bool:
+    """Whether what is stored before the first tile is loaded lies in front of a barrier that is in
+    front of that load."""
+    tiles = [i for i, name in enumerate(operations) if name.startswith("LDGSTS.E.BYPASS")]
+    before = operations[: tiles[0]] if tiles else []
+    stored = [i for i, name in enumerate(before) if name.startswith("STG")]
+    return bool(stored) and any(name.startswith("BAR.SYNC") for name in before[stored[-1] :])
 
 
 def _is_telling(operation: str) -> bool:

@@ -24,22 +24,55 @@ def test_a_vectors_scale_is_of_an_exact_division(report: dict[str, dict[str, Any
     assert report["rope_kv_kernel"]["divisions"] == ["div.rn.f32"]
 
 
-def test_decode_attention_loads_ahead(report: dict[str, dict[str, Any]]) -> None:
+DECODE = ("decode", "kept by one program", "kept by several programs")
+CHUNK, WIDE_CHUNK = "attention, chunk", "attention, chunk of 512"
+
+
+def programs(kernel: dict[str, Any], threads: int = THREADS) -> int:
+    """As many as a multiprocessor has at a time."""
+    by_registers = REGISTERS_OF_A_MULTIPROCESSOR // (threads * kernel["registers"])
+    return int(min(by_registers, SHARED_OF_A_MULTIPROCESSOR // kernel["shared"]))
+
+
+@pytest.mark.parametrize("form", DECODE)
+def test_decode_attention_loads_ahead(report: dict[str, dict[str, Any]], form: str) -> None:
     """The block table takes a stage as well as keys and values: with two buffers of each, the next
-    tile is on its way while this one is multiplied; as many programs fit as with one, three."""
-    kernel = report["paged_attention_kernel"]
+    tile is on its way while this one is multiplied; as many programs fit as with one, three. That
+    holds too where it first norms and turns what is projected."""
+    kernel = report[f"attention, {form}"]
     assert kernel["buffers"] == [2]
     assert max(kernel["waits"]) >= 3
     assert kernel["stack"] == 0
-    assert REGISTERS_OF_A_MULTIPROCESSOR // (THREADS * kernel["registers"]) >= 3
-    assert SHARED_OF_A_MULTIPROCESSOR // kernel["shared"] >= 3
+    assert programs(kernel) >= 3
+
+
+def test_a_new_key_is_kept_before_keys_are_loaded(report: dict[str, dict[str, Any]]) -> None:
+    """Stores into the cache, a barrier of the program's threads, the first tile: in this order in
+    the machine code, where the compiler might have loaded earlier."""
+    assert not report["attention, decode"]["kept_before_loads"], "what is looked for would be found"
+    for form in DECODE[1:]:
+        assert report[f"attention, {form}"]["kept_before_loads"], form
+
+
+def test_a_prompts_attention_has_two_programs(report: dict[str, dict[str, Any]]) -> None:
+    """Which take turns: while one loads and sums up, the other multiplies, by warp groups. All
+    registers that two leave to each are in use and none is missing; of large heads, whose sums take
+    twice as many, what is spilled is not in the loop over keys."""
+    chunk, wide = report[CHUNK], report[WIDE_CHUNK]
+    assert chunk["buffers"] == [2]
+    assert chunk["operations"]["HGMMA.64"] > 0
+    assert programs(chunk) == 2
+    assert chunk["spilled_in_products"] == 0
+    assert wide["spilled_in_products"] == 0
+    assert wide["stack"] <= 16
+    assert programs(wide, threads=2 * THREADS) == 1
 
 
 def test_nothing_is_spilled(report: dict[str, dict[str, Any]]) -> None:
     """What has no register lies in memory, and is read from there in every round of a loop."""
-    assert {"limits_kernel", "pick_kernel", "begin_step_kernel"} < set(report)
+    assert {"limits_kernel", "pick_kernel", "begin_step_kernel", CHUNK} < set(report)
     spilled = {name for name, kernel in report.items() if kernel["stack"]}
-    assert spilled == {"fixed, wide"}  # what waits for the next split, not what a loop works on
+    assert spilled <= {"fixed, wide", WIDE_CHUNK}  # what is beside the loops, see these two
     assert report["fixed, wide"]["spilled_in_products"] == 0
     assert report["fixed, wide"]["stack"] <= BYTES_OF_A_SUM
 
@@ -103,6 +136,6 @@ def test_a_cache_can_be_filled_in_advance(tmp_path: Path, monkeypatch: pytest.Mo
     """Machine code lies in a folder that may go elsewhere; of one check here, all of it, although
     what its first kernel wrote is not what it asks for."""
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
-    asked = child.run("tests.fake_gpu.fill_cache", "norm torch.bfloat16")
+    asked = child.run("tests.fake_gpu.in_advance.fill_cache", "norm torch.bfloat16")
     number = int(asked["norm torch.bfloat16"])
     assert len(list(tmp_path.rglob("*.cubin"))) == number > 6

@@ -20,6 +20,7 @@ class AttentionCase:
     batch: ForwardBatch
     cache: KVCache
     query: Tensor  # [T, num_heads, head_dim]
+    num_keys: int  # of all sequences
 
     @property
     def kv_bytes(self) -> int:
@@ -28,7 +29,7 @@ class AttentionCase:
         numbers = keys.numbers if hasattr(keys, "numbers") else keys
         token = numbers.element_size() * numbers.shape[2] * numbers.shape[3]
         scales = numbers.shape[2] if numbers is not keys else 0
-        return 2 * int(self.batch.seq_lens.sum()) * (token + scales)
+        return 2 * self.num_keys * (token + scales)
 
 
 def decode_case(
@@ -70,7 +71,7 @@ def decode_case(
         logits_indices=torch.zeros(0, dtype=torch.int64, device=device),
     )
     query = torch.randn(num_tokens, num_heads, head_dim, device=device).to(dtype)
-    return AttentionCase(batch, cache, query)
+    return AttentionCase(batch, cache, query, num_sequences * context)
 
 
 def attend_by(backend: AttentionBackend, case: AttentionCase, layer: int = 0) -> Tensor:

@@ -13,7 +13,8 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -23,6 +24,7 @@ from thirdeye.server.engine.process.spawn import bind_to_parent
 
 DONE, FAILED, GO_ON = 0, 1, 75  # exit status; GO_ON: the rest wants a fresh process
 MOST_LETTERS = 500  # of an error
+KEPT = ("facts", "found", "running", "error", "compiled")
 
 
 class ContextLost(Exception):
@@ -38,13 +40,14 @@ class Findings:
     found: Any = None
     running: str | None = None  # what would be to blame if the process ended now
     error: str | None = None
+    compiled: dict[str, float] | None = None  # kernels: found in triton's cache, compiled, seconds
 
     def save(self, found: Any, running: str | None = None) -> None:
         self.found, self.running = found, running
         self.write()
 
     def write(self) -> None:
-        said = {name: getattr(self, name) for name in ("facts", "found", "running", "error")}
+        said = {name: getattr(self, name) for name in KEPT}
         write_whole(self.path, json.dumps(said))
 
     @classmethod
@@ -63,6 +66,26 @@ def write_whole(path: Path, text: str) -> None:
     os.replace(aside, path)
 
 
+@contextmanager
+def counting(findings: Findings) -> Iterator[None]:
+    """What is compiled meanwhile in this process, and what is not, as it was brought along."""
+    try:
+        from triton import knobs
+    except ImportError:
+        yield
+        return
+    findings.compiled = findings.compiled or {"found": 0, "compiled": 0, "seconds": 0.0}
+    counted = findings.compiled
+
+    def note(*, times: Any, cache_hit: bool, **_: Any) -> None:
+        counted["found" if cache_hit else "compiled"] += 1
+        counted["seconds"] += times.total / 1e6
+
+    with knobs.compilation.scope():
+        knobs.compilation.listener = note
+        yield
+
+
 def describe(error: BaseException) -> str:
     return f"{type(error).__name__}: {str(error)[:MOST_LETTERS]}"
 
@@ -76,14 +99,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         module = import_module(options.module)
         findings.facts = module.facts()
-        module.parts()[options.name](findings)
+        with counting(findings):
+            module.parts()[options.name](findings)
     except ContextLost:
         return GO_ON
     except Exception as error:  # one broken part is its own matter
         traceback.print_exc()
         findings.error = describe(error)
-        findings.write()
         return FAILED
+    finally:
+        findings.write()
     return DONE
 
 

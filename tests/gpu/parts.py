@@ -5,15 +5,19 @@ Imports are inside: a missing package is one part's reason, not the end.
 
 import platform
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from typing import Any
 
 import torch
 
 from tests.gpu.part import ContextLost, Findings, Work, describe
 from tests.gpu.tables import DETERMINISTIC_BATCHES
+from thirdeye.server.bench.report import Plan
 
 EIGHT, SMALL = "llama3-8b", "qwen3-0.6b"
+ATTENTION_GRID = (1, 8, 64, 256), (512, 1024, 4096)  # batches, contexts
+PRODUCT_ROWS = (1, 8, 16, 64, 256, 2048)
+SERVED_SIZES = {"num_streams": 256, "num_prompt": 128, "num_tokens": 256}
 Plans = dict[str, dict[str, Any]]
 
 
@@ -32,7 +36,11 @@ def parts() -> dict[str, Work]:
 
 def absent() -> dict[str, str]:
     """What is left out before anything runs, and why."""
-    return {} if torch.cuda.is_available() else {"checks": "this torch build sees no GPU"}
+    if not torch.cuda.is_available():
+        return dict.fromkeys(("checks", "memcheck"), "this torch build sees no GPU")
+    from tests.gpu.memcheck import TOOL, tool
+
+    return {} if tool() else {"memcheck": f"{TOOL} is not installed"}
 
 
 def on_gpu() -> Iterator[tuple[str, Work]]:
@@ -41,12 +49,13 @@ def on_gpu() -> Iterator[tuple[str, Work]]:
     plans = gpu_plans()
     for name in ("engine 0.6B", "engine 8B"):
         yield name, engine(**plans.pop(name))
-    yield "attention", lambda found: attention(device, (1, 8, 64, 256), (512, 1024, 4096), found)
+    yield "attention", lambda findings: attention(device, *ATTENTION_GRID, findings)
     for name, plan in plans.items():
         yield name, engine(**plan)
         if name == "workload 0.6B":
             yield "served", lambda findings: serve(device, findings)
-    yield "products", lambda findings: products(device, (1, 8, 16, 64, 256, 2048), findings)
+    yield "products", lambda findings: products(device, PRODUCT_ROWS, findings)
+    yield "memcheck", memcheck
 
 
 def on_cpu() -> Iterator[tuple[str, Work]]:
@@ -101,14 +110,18 @@ def gpu_plans() -> Plans:
     return plans
 
 
-def run_checks(device: torch.device, findings: Findings) -> None:
-    """Raises ContextLost behind a check that has taken the device's context with it: the checks
-    that are left want another process."""
+def run_checks(
+    device: torch.device, findings: Findings, names: Container[str] | None = None
+) -> None:
+    """All of them, or those that are named. Raises ContextLost behind a check that has taken the
+    device's context with it: the checks that are left want another process."""
     from tests.gpu.checks.all_checks import checks
 
     found = findings.found or {"passed": [], "failed": {}}
     for name, check in checks():
         if name in found["passed"] or name in found["failed"]:
+            continue
+        if names is not None and name not in names:
             continue
         findings.save(found, running=name)
         torch.manual_seed(0)
@@ -125,6 +138,12 @@ def run_checks(device: torch.device, findings: Findings) -> None:
             synchronize(device)
         except RuntimeError as error:
             raise ContextLost(name) from error
+
+
+def memcheck(findings: Findings) -> None:
+    from tests.gpu.memcheck import memcheck
+
+    memcheck(findings)
 
 
 def synchronize(device: torch.device) -> None:
@@ -164,14 +183,13 @@ def serve(device: torch.device, findings: Findings) -> None:
 
     with torch.inference_mode():
         if device.type == "cuda":
-            sizes = {"num_streams": 256, "num_prompt": 128, "num_tokens": 256}
-            findings.save(served(device, LLAMA_0_6B, **sizes))
+            findings.save(served(device, LLAMA_0_6B, **SERVED_SIZES))
         else:
             findings.save(served(device, LLAMA_TINY, num_streams=3, num_prompt=8, num_tokens=16))
 
 
-def engine(shape: str, **changes: Any) -> Work:
-    """One run of `thirdeye bench engine`, its lines shown, what it knows kept at each."""
+def engine_plan(shape: str, **changes: Any) -> Plan:
+    """What one run of `thirdeye bench engine` is asked for."""
     fields: dict[str, Any] = {
         "batches": [],
         "contexts": [],
@@ -184,12 +202,16 @@ def engine(shape: str, **changes: Any) -> Work:
     }
     if shape == "tiny":
         fields |= {"steps": 4, "bandwidth": 1e10}
+    return Plan(shape, **(fields | changes))
+
+
+def engine(shape: str, **changes: Any) -> Work:
+    """That run: its lines shown, what it knows kept at each."""
 
     def work(findings: Findings) -> None:
         from thirdeye.server.bench.measure import measure
-        from thirdeye.server.bench.report import Plan
 
-        for line, known in measure(Plan(shape, **(fields | changes))):
+        for line, known in measure(engine_plan(shape, **changes)):
             print("         ", line[:200], flush=True)
             findings.save(known)
 

@@ -13,7 +13,9 @@ What cannot run there (no FlashInfer, no time left) is left out with its reason 
 """
 
 import argparse
+import contextlib
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -48,6 +50,7 @@ class Report:
     parts: dict[str, Any] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
     failed: list[str] = field(default_factory=list)
+    compiled: dict[str, Any] = field(default_factory=dict)
 
     @property
     def spent(self) -> float:
@@ -78,15 +81,13 @@ class Report:
         """One process -> why it did not end well, or None."""
         most = min(PART_SECONDS, self.seconds + GRACE - self.spent)
         command = [sys.executable, "-m", "tests.gpu.part", self.module, name, str(path)]
-        process = subprocess.Popen(command, cwd=ROOT)
+        process = subprocess.Popen(command, cwd=ROOT, start_new_session=True)
         try:
             status = process.wait(most)
         except subprocess.TimeoutExpired:
             return f"ended after {most:.0f} s"
         finally:
-            if process.poll() is None:
-                process.kill()
-                process.wait()
+            end_all_of(process)
         if status < 0:
             return f"the process was ended by {signal.Signals(-status).name}"
         if status == GO_ON:
@@ -95,6 +96,8 @@ class Report:
 
     def _take(self, name: str, findings: Findings, reason: str | None) -> None:
         self.facts |= findings.facts
+        if findings.compiled is not None:
+            self.compiled[name] = findings.compiled
         if findings.found is not None:
             self.parts[name] = findings.found
         if reason not in (None, GO_ON_REASON):
@@ -111,6 +114,7 @@ class Report:
             "command": "python3 -m tests.gpu.run",
             **self.facts,
             "parts": self.parts,
+            "compiled": self.compiled,
             "left_out": self.left_out,
             "seconds": self.spent,
         }
@@ -119,6 +123,13 @@ class Report:
         summary = self.summary()
         write_whole(self.out / "report.json", json.dumps(summary, indent=1))
         write_whole(self.out / "gpu.md", to_markdown(summary))
+
+
+def end_all_of(process: subprocess.Popen[bytes]) -> None:
+    """It, and what it has started: a server, or a tool that watches it."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 GO_ON_REASON = "the rest wants a fresh process"
@@ -137,17 +148,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--parts", default="tests.gpu.parts", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     module = import_module(options.parts)
-    known = list(module.parts())
+    absent = module.absent()
+    known = list(dict.fromkeys([*module.parts(), *absent]))
     if unknown := [name for name in options.only or () if name not in known]:
         quoted = ", ".join(map(repr, known))
         parser.error(f"'--only' must name parts out of {quoted}; got {unknown[0]!r}.")
     options.out.mkdir(parents=True, exist_ok=True)
     commit = options.commit or checked_out()
     report = Report(options.out, options.parts, options.seconds, commit)
-    report.facts, report.left_out = module.facts(), module.absent()
+    report.facts, report.left_out = module.facts(), absent
     report.write()
     for name in options.only or known:
-        report.part(name)
+        if name not in absent:
+            report.part(name)
     print(json.dumps(report.summary()))
     return 1 if report.failed else 0
 

@@ -164,10 +164,16 @@ def _lines(report: dict[str, Any]) -> Iterator[str]:
     yield ""
     yield from table(("what", "goal", "measured", "met"), [goal.row(parts) for goal in GOALS])
     yield f"\n{decision(parts)}"
-    if "checks" in parts:
-        found = parts["checks"]
-        yield f"\nChecks: {len(found['passed'])} passed, {len(found['failed'])} failed."
-        yield from (f"* {name}: {error}" for name, error in found["failed"].items())
+    for part, title in (("checks", "Checks"), ("memcheck", "Every access watched")):
+        if found := parts.get(part):
+            ending = f" ({found['ending']})" if found.get("ending") else ""
+            passed, failed = len(found["passed"]), len(found["failed"])
+            yield f"\n{title}: {passed} passed, {failed} failed{ending}."
+            yield from (f"* {name}: {error}" for name, error in found["failed"].items())
+    if compiled := report.get("compiled"):
+        yield "\nKernels that triton found in its cache, and that it compiled\n"
+        rows = [[name, *map(_short, numbers.values())] for name, numbers in compiled.items()]
+        yield from table(("part", "found", "compiled", "seconds"), rows)
     cells = [[name, *_numbers(c)] for name, part in parts.items() for c in _cells(part)]
     if cells:
         yield "\nDecode steps\n"

@@ -63,19 +63,19 @@ def attention_rows(
     device: torch.device, bandwidth: float, batches: Sequence[int], contexts: Sequence[int]
 ) -> Iterator[Row]:
     """Decoding, heads of an 8B model: one row for each backend, cache dtype, batch and context."""
-    is_cuda = device.type == "cuda"
-    heads = (32, 8, 128) if is_cuda else (4, 2, 16)
-    dtype = torch.bfloat16 if is_cuda else torch.float32
+    is_full = device.type != "cpu"
+    heads = (32, 8, 128) if is_full else (4, 2, 16)
+    dtype = torch.bfloat16 if is_full else torch.float32
     backends = dict(attention_backends(device))
     for batch in batches:
         for context in contexts:
             for name, backend in backends.items():
-                yield time_attention(
-                    name, backend, (batch, context, *heads), dtype, None, bandwidth
-                )
+                row = (batch, context, *heads)
+                yield time_attention(name, backend, row, dtype, None, device, bandwidth)
             if "triton" in backends:
                 row = (batch, context, *heads)
-                yield time_attention("triton", backends["triton"], row, dtype, FP8, bandwidth)
+                ours = backends["triton"]
+                yield time_attention("triton", ours, row, dtype, FP8, device, bandwidth)
 
 
 def attention_backends(device: torch.device) -> Iterator[tuple[str, AttentionBackend]]:
@@ -94,12 +94,12 @@ def time_attention(
     sizes: tuple[int, int, int, int, int],
     dtype: torch.dtype,
     kv_dtype: torch.dtype | None,
+    device: torch.device,
     bandwidth: float,
 ) -> Row:
     batch, context = sizes[:2]
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     probe = 2 * batch * context * sizes[3] * sizes[4] * (kv_dtype or dtype).itemsize
-    num_layers = max(1, min(32, CACHE_BYTES // probe)) if device.type == "cuda" else 2
+    num_layers = max(1, min(32, CACHE_BYTES // probe)) if device.type != "cpu" else 2
     case = decode_case(*sizes, dtype, device, num_layers=num_layers, kv_dtype=kv_dtype)
     plan = backend.plan(case.batch, case.cache)  # FlashInfer's stays outside of a graph
     seconds = graph_seconds(lambda: attend_layers(backend, case, num_layers, plan), device)
@@ -128,13 +128,13 @@ def attend_layers(
 def product_rows(device: torch.device, rows: Sequence[int]) -> Iterator[Row]:
     """Each format against the library's dense product, over an 8B model's four layers: so many of
     a kind in turn that weights come from memory, as in a step."""
-    is_cuda = device.type == "cuda"
-    dtype = torch.bfloat16 if is_cuda else torch.float32
+    is_full = device.type != "cpu"
+    dtype = torch.bfloat16 if is_full else torch.float32
     where = Placement(dtype, device, is_fused=can_fuse(device))
-    shapes = LAYERS_8B if is_cuda else {"tiny": (64, 96)}
+    shapes = LAYERS_8B if is_full else {"tiny": (64, 96)}
     for layer_name, (in_features, out_features) in shapes.items():
         num_bytes = in_features * out_features * dtype.itemsize
-        num_layers = max(2, min(16, CACHE_BYTES // num_bytes)) if is_cuda else 2
+        num_layers = max(2, min(16, CACHE_BYTES // num_bytes)) if is_full else 2
         for num_rows in rows:
             x = torch.randn(num_rows, in_features, device=device).to(dtype)
             base = 0.0

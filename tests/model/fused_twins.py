@@ -12,6 +12,8 @@ from torch import Tensor
 
 from tests.model.steps import Row, make_batch, to_device
 from tests.model.tiny import LLAMA, change
+from thirdeye.model.attention.reference import ReferenceAttention
+from thirdeye.model.attention.triton import TritonAttention
 from thirdeye.model.batch import ForwardBatch
 from thirdeye.model.config import (
     Activation,
@@ -27,6 +29,7 @@ from thirdeye.model.parts.layers import GatedMLP, RMSNorm
 from thirdeye.model.parts.rope import Rope, TemperatureRope
 from thirdeye.model.parts.self_attention import BorrowingAttention, SelfAttention
 from thirdeye.model.placement import Placement
+from thirdeye.model.state.choose_kv import make_kv_cache
 from thirdeye.model.state.kv_cache import KVCache
 
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.float16: 2e-3}
@@ -42,6 +45,7 @@ HEAD_NORMS: dict[str, dict[str, Any]] = {  # what becomes of heads beside their 
     },
     "another layer's keys": {"qk_norm": True, "attention": AttentionSpec(source=0)},
 }  # fmt: skip
+KEPT_BY_ATTENTION = [norms for norms in HEAD_NORMS if "keys" not in norms]
 
 
 def close(ours: Tensor, twin: Tensor) -> None:
@@ -134,3 +138,43 @@ def check_heads(config: ModelConfig, where: Placement) -> None:
     close(fused.keep(x, batch, rotate, caches[0]), twin.keep(x, batch, rotate, caches[1]))
     for ours, theirs in zip(*(cache.keys + cache.values for cache in caches), strict=True):
         close(ours, theirs)
+
+
+def check_attends(
+    config: ModelConfig, kv_dtype: torch.dtype, num_multiprocessors: int, where: Placement
+) -> None:
+    """What single tokens see, whose keys and values attention itself puts into the cache: the first
+    of a text, one beside few keys, and one whose keys are several programs'; and every slot. Where
+    they are rounded, which the interpreter does in its own way, against the kernel that keeps them
+    in a launch of its own."""
+    part = attention_part(config, 0)
+    backends = TritonAttention(num_multiprocessors=num_multiprocessors), ReferenceAttention()
+    ours, plain = (backend.for_layers(part.spec) for backend in backends)
+    fused = FusedSelfAttention(part, 0, ours, where)
+    kind = SelfAttention if kv_dtype == where.dtype else FusedSelfAttention
+    twin = kind(part, 0, plain, where)
+    fill(fused, twin, where)
+    for linear in (fused.qkv, twin.qkv):
+        linear.finish()
+    assert config.rope is not None
+    rows = [Row([1], 0, [80]), Row([2], 6, [3, 0]), Row([3], 300, list(range(4, 80)))]
+    batch = to_device(make_batch(rows, 4), where.device)
+    rope = Rope(config.rope, 400, where)
+    temperature = config.attention_of(0).temperature
+    if temperature is not None:
+        rope = TemperatureRope(rope, temperature, 400, where)
+    rotate = rope.at(batch.positions)
+    caches = [make_kv_cache(config, 81, 4, kv_dtype, where.device) for _ in range(2)]
+    slots = torch.arange(81 * 4, device=where.device)
+    past = noise(2, len(slots), *config.kv_shapes[0], where=where)
+    for cache in caches:
+        cache.write(0, past[0], past[1], slots)
+    x = noise(len(rows), config.hidden_size, where=where)
+    plan = ours.plan(batch, caches[0])
+    assert ours.keeps(plan, fused.layout, fused.num_kv_heads)
+    seen = fused.mix_projected(fused.qkv(x), batch, rotate, caches[0], plan)
+    query = twin.keep(x, batch, rotate, caches[1])
+    close(seen, twin.mix(query, caches[1], plain.plan(batch, caches[1])))
+    blocks = torch.arange(81, device=where.device)
+    for mine, its in zip(caches[0].layer(0), caches[1].layer(0), strict=True):
+        close(mine[blocks].float(), its[blocks].float())

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from tests.model.steps import Row, make_batch
 from tests.model.tiny import CPU, GPT2, LATENT, LLAMA, change, make_cache, random_model
+from tests.processor import HAS_PACKED_BF16, NO_PACKED_BF16
 from thirdeye.model.config import Activation, ModelConfig
 from thirdeye.model.linear.linear import Linear
 from thirdeye.model.linear.method import LinearMethod
@@ -26,6 +27,14 @@ FP32 = Placement(torch.float32, CPU)
 ROWS = [1, 2, 3, 4, 5, 7, 8, 15, 16, 17, 31, 33, 48, 63, 64, 65, 100]
 OF_ONE = [kind for kind in KINDS if kind is not Activation.CLAMPED_SWIGLU]  # that one is of a pair
 SHAPES = [(8, 24), (20, 7), (48, 32), (576, 960), (576, 3072), (1024, 64), (1025, 64), (1536, 576)]
+
+
+DTYPES = [
+    torch.float32,
+    pytest.param(
+        torch.bfloat16, marks=pytest.mark.skipif(not HAS_PACKED_BF16, reason=NO_PACKED_BF16)
+    ),
+]
 
 
 def random_linear(shape: tuple[int, int], method: LinearMethod, dtype: torch.dtype) -> Linear:
@@ -49,7 +58,7 @@ def heights_that_differ(layer: Callable[[Tensor], Tensor], x: Tensor) -> list[in
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_rows_of_a_product(shape: tuple[int, int], dtype: torch.dtype, threads: int) -> None:
     """Model shapes and odd ones: every number of rows, first, middle and last of a batch."""
@@ -58,7 +67,7 @@ def test_rows_of_a_product(shape: tuple[int, int], dtype: torch.dtype, threads: 
     assert heights_that_differ(random_linear(shape, RowInvariant(dtype), dtype), x) == []
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_no_row_at_all(dtype: torch.dtype) -> None:
     """Nobody is sampled behind a chunk of a long prompt: the head is given nothing."""
     nothing = torch.empty(0, 64, dtype=dtype)

@@ -18,9 +18,14 @@ pytestmark = [pytest.mark.prove, pytest.mark.timeout(7200)]
 
 @pytest.mark.parametrize("file", FORMATS, indirect=True, ids=FORMATS)
 def test_damaged(file: Original) -> None:  # noqa: F811
+    """Some are damaged alike, up to a third of a small file's: the same bytes are opened once."""
     raw = file.file.read_bytes()
+    seen = {raw}
     for seed in range(5000):
-        opened(file, mutated(raw, file.kind, seed))
+        damaged = mutated(raw, file.kind, seed)
+        if damaged not in seen:
+            seen.add(damaged)
+            opened(file, damaged)
 
 
 @pytest.mark.parametrize("file", FORMATS, indirect=True, ids=FORMATS)

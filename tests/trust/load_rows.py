@@ -102,8 +102,9 @@ LOAD_ROWS = (
         "60 s of ten times what can be served, on the default model; 30 s on a tiny one, which has "
         "more than a thousand to refuse in each; simulated floods of every kind",
         "refused within 50 ms (p99) with a `Retry-After`; who is let in has its first token within "
-        "`--max-queue-time`; 95 % of saturation is served, on the tiny model of what its flood "
-        "leaves of two cores; 2 s later all is as ever",
+        "`--max-queue-time`; 95 % of what two cores leave is served: of saturation beside the same "
+        "generator and as many refusals by a listener that does nothing else; 2 s later all is as "
+        "ever",
         full=("tests/trust/live/test_flood.py", "tests/api/admission/test_overload.py"),
         push=("tests/api/admission/test_overload.py",),
         push_size="one simulated flood of each kind",

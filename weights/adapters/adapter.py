@@ -22,6 +22,7 @@ from thirdeye.weights.formats.safetensors import ShardEntry, list_tensors
 
 TENSORS = "adapter_model.safetensors"
 PREFIX = "base_model.model."
+MAX_HEADER_BYTES = 1 << 21  # it is read while others stream; 5,000 modules have 1.5 MB
 Pair = dict[str, ShardEntry]  # "A" and "B"
 FACTOR = re.compile(r"^(?P<module>.+)\.lora_(?P<which>[AB])(?:\.default)?\.weight$")
 
@@ -104,7 +105,7 @@ def find_pairs(directory: Directory) -> tuple[AdapterConfig, Path, dict[str, Pai
             f"there is no {TENSORS}. Save the adapter with safetensors, as peft does.",
         )
     pairs: dict[str, Pair] = {}
-    for name, entry in list_tensors([file]).items():
+    for name, entry in list_tensors([file], MAX_HEADER_BYTES).items():
         found = FACTOR.match(name)
         if found is None:
             raise entry.error(f"is no factor of a linear layer, and not supported: {MERGE}.")

@@ -16,8 +16,10 @@ from thirdeye.weights.adapters.target_patterns import ModulePattern, find_patter
 from thirdeye.weights.errors import ModelFormatError
 from thirdeye.weights.formats.directory import Directory
 from thirdeye.weights.formats.fields import Fields, shown
+from thirdeye.weights.formats.strangers_pattern import too_much_of_all
 
 CONFIG = "adapter_config.json"
+MAX_BYTES = 1 << 20  # of it: it is read while others stream, and JSON is read in one piece
 ALL_LINEAR = "all-linear"
 # How A and B began, where the base stayed as it was; others begin by changing the base.
 INITS = (True, False, "gaussian", "eva", "orthogonal")
@@ -90,7 +92,7 @@ class AdapterConfig:
 
 def read_adapter_config(directory: Directory) -> AdapterConfig:
     """Raises `ModelFormatError`."""
-    fields = directory.fields(CONFIG)
+    fields = directory.fields(CONFIG, MAX_BYTES)
     if fields is None:
         raise ModelFormatError(
             directory.path, f"is no adapter: there is no {CONFIG}. Give a folder that peft saved."
@@ -142,4 +144,6 @@ def _by_pattern(fields: Fields, key: str, read: Any) -> dict[ModulePattern, Any]
     if nested is None:
         return {}
     names = [name.removeprefix(nested.prefix) for name in nested.values]
+    if problem := too_much_of_all(names):
+        raise fields.error(key, f"{problem}.")
     return {ModulePattern.of(fields, key, name): read(nested, name) for name in names}

@@ -28,11 +28,13 @@ class GuessingNames:
     """What files call the tensors of a head that guesses one more token (MTP).
 
     `layer`: before the names of its only layer, with `{n}` for the number of the model's layers;
-    what is behind it has a layer's usual names. `others`: all else that it has of its own, from the
-    beginning or behind `layer`. Embeddings and what makes logits are the model's."""
+    what is behind it has a layer's usual names, which have `first` before them in a model.
+    `others`: all else that it has of its own, from the beginning or behind `layer`. Embeddings and
+    what makes logits are the model's, and the last norm where it has none."""
 
     layer: str
     others: Mapping[str, TensorTarget]
+    first: str = "layers.0."
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,7 @@ class Architecture:
     other_types: tuple[str, ...] = ()
     # Its added tokens swallow the white space behind them, which no GGUF file says.
     tokens_swallow_space: bool = False
-    # Of the head behind the last layer, in files beside a config.json; None: it has none.
+    # Of the head behind the last layer, in files beside a config.json; None: it has none. In GGUF
+    # files all are called alike.
     guessing_names: GuessingNames | None = None
     gguf_vectors: Callable[[GGUFFile, ModelConfig], Iterator[tuple[str, Any]]] = no_vectors

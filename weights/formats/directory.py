@@ -39,21 +39,21 @@ class Directory:
             )
         return path if is_file else None
 
-    def text(self, name: str) -> str | None:
+    def text(self, name: str, max_bytes: int = MAX_JSON_BYTES) -> str | None:
         """The file's text, or None if there is no such file."""
         path = self.find(name)
         if path is None:
             return None
-        if (size := path.stat().st_size) > MAX_JSON_BYTES:
-            raise ModelFormatError(path, f"has {size:,} bytes, the limit is {MAX_JSON_BYTES:,}.")
+        if (size := path.stat().st_size) > max_bytes:
+            raise ModelFormatError(path, f"has {size:,} bytes, the limit is {max_bytes:,}.")
         try:
             return path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise ModelFormatError(path, f"cannot be read: {error}.") from error
 
-    def fields(self, name: str) -> Fields | None:
+    def fields(self, name: str, max_bytes: int = MAX_JSON_BYTES) -> Fields | None:
         """The file's JSON object, or None if there is no such file."""
-        text, path = self.text(name), self.path / name
+        text, path = self.text(name, max_bytes), self.path / name
         if text is None:
             return None
         return Fields(path, parse_object(path, text.removeprefix(BYTE_ORDER_MARK)))

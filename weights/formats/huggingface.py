@@ -3,7 +3,7 @@
 import logging
 import re
 from collections import Counter
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -135,7 +135,10 @@ class HuggingFaceCheckpoint:
         )
 
     def tensors(self) -> "Iterator[tuple[str, Tensor | StoredTensor]]":
-        for name in self._weights:
+        return self._read_all(self._weights)
+
+    def _read_all(self, names: Iterable[str]) -> "Iterator[tuple[str, Tensor | StoredTensor]]":
+        for name in names:
             yield name, self._read(name)
 
     def _read(self, name: str) -> "Tensor | StoredTensor":
@@ -159,7 +162,7 @@ class HuggingFaceCheckpoint:
             self._part.names(self._architecture.huggingface_names(config)),
             self.targets,
             {name: weight.num_bytes for name, weight in self._all.items()},
-            self._read,
+            self._read_all,
         )
         return head if head.is_there else None
 

@@ -94,11 +94,13 @@ class ShardEntry:
             raise ModelFormatError(self.shard, f"cannot be read: {error.strerror}.") from error
 
 
-def list_tensors(shards: list[Path]) -> dict[str, ShardEntry]:
+def list_tensors(
+    shards: list[Path], max_header_bytes: int = MAX_HEADER_BYTES
+) -> dict[str, ShardEntry]:
     """Every tensor's name and place, from the headers alone; no name appears twice."""
     tensors: dict[str, ShardEntry] = {}
     for shard in shards:
-        for entry in _entries(shard):
+        for entry in _entries(shard, max_header_bytes):
             if entry.name in tensors:
                 raise entry.error(f"the tensor is in {tensors[entry.name].shard.name} too.")
             tensors[entry.name] = entry
@@ -115,7 +117,7 @@ def are_equal(one: ShardEntry, other: ShardEntry) -> bool:
     )
 
 
-def _entries(shard: Path) -> list[ShardEntry]:
+def _entries(shard: Path, max_header_bytes: int) -> list[ShardEntry]:
     try:
         with shard.open("rb") as file:
             begin = file.read(len(POINTER))
@@ -123,9 +125,9 @@ def _entries(shard: Path) -> list[ShardEntry]:
                 raise ModelFormatError(shard, IS_POINTER)
             file.seek(8)
             size = int.from_bytes(begin[:8], "little")
-            if size > MAX_HEADER_BYTES:
+            if size > max_header_bytes:
                 raise ModelFormatError(
-                    shard, f"says {size:,} bytes of header, the limit is {MAX_HEADER_BYTES:,}."
+                    shard, f"says {size:,} bytes of header, the limit is {max_header_bytes:,}."
                 )
             raw = file.read(size)
         check_cost(shard, raw, MAX_PARSED_HEADER)

@@ -7,8 +7,11 @@ name has characters. What may take long is not taken.
 """
 
 import re
+from collections.abc import Collection
+from functools import lru_cache
 
 MAX_LENGTH = 1000
+MAX_PATTERNS = 1024  # of one list: more than a large model has modules
 LONGEST_NAME = 128  # of a module; what is longer is matched by nothing
 MAX_WAYS = 8 * LONGEST_NAME**3  # three of "any number of" and 8 alternatives; tenths of a second
 TOKEN = re.compile(
@@ -29,9 +32,22 @@ def too_much_of(text: str) -> str:
     return ""
 
 
+def too_much_of_all(texts: Collection[str]) -> str:
+    """What is wrong with a list, of which each is matched with each name; each is looked at by
+    itself besides."""
+    if len(texts) > MAX_PATTERNS:
+        return f"has {len(texts):,} patterns, the limit is {MAX_PATTERNS:,}"
+    if sum(map(_ways, texts)) > MAX_WAYS:
+        return "repeats too much, all patterns together: name the modules"
+    return ""
+
+
 def matches(text: str, name: str) -> re.Match[str] | None:
     """From the name's beginning."""
-    return re.match(text, name) if len(name) <= LONGEST_NAME else None
+    return _compiled(text).match(name) if len(name) <= LONGEST_NAME else None
+
+
+_compiled = lru_cache(2 * MAX_PATTERNS)(re.compile)
 
 
 def _ways(text: str) -> int:

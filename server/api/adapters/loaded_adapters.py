@@ -14,6 +14,7 @@ from pathlib import Path
 from thirdeye.server.engine.interface.adapters import AdapterSource
 from thirdeye.server.engine.interface.types import Engine
 from thirdeye.server.errors import InvalidRequest, ResourceNotFound
+from thirdeye.server.logs import clean
 
 logger = logging.getLogger(__name__)
 MAX_NAME = 256
@@ -30,9 +31,14 @@ class LoadedAdapter:
     created: int  # unix seconds
 
 
+def plain_name(name: str) -> str:
+    """Of two names with the same one a request means either."""
+    return name.removesuffix(":latest").casefold()
+
+
 def warn_of_another_base(path: str, base: str, names: Sequence[str]) -> None:
     """In the log, where it was made for a model of another name. It may be the same by name."""
-    known = {name.rpartition("/")[2].casefold() for name in names}
+    base, known = clean(base), {name.rpartition("/")[2].casefold() for name in names}
     if base and base.rstrip("/").rpartition("/")[2].casefold() not in known:
         logger.warning(
             "%s was made for %s, and is served with %s: if these are not the same weights, "
@@ -121,12 +127,14 @@ class LoadedAdapters:
     def _check_name(self, name: str, taken: Sequence[str], *, is_replacing: bool) -> None:
         if not (name.strip() and name.isprintable() and len(name) <= MAX_NAME):
             rule = f"must be 1 to {MAX_NAME} printable characters."
-        elif name in taken:
+        elif plain_name(name) in map(plain_name, taken):
             rule = "is a name of the model itself: choose another."
-        elif name in self._loading:
+        elif plain_name(name) in map(plain_name, self._loading):
             rule = "is being loaded."
         elif name in self._by_name and not is_replacing:
             rule = "is loaded already: unload it first, or say 'load_inplace'."
+        elif plain_name(name) in (plain_name(other) for other in self._by_name if other != name):
+            rule = "is another's but for upper case or ':latest', which do not matter in requests."
         else:
             return
         raise InvalidRequest(f"'lora_name' {rule}", param="lora_name", code="invalid_value")

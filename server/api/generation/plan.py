@@ -138,16 +138,13 @@ def plan_answer(
             "answer_token_ids",
             f"must be fewer than '{own.max_tokens_param}' ({max_tokens}), got {len(begun)}.",
         )
-    adapter = model.adapter_of(body.model)
-    if body.receipt and adapter is not None:
-        raise refuse("receipt", f"is not made of an adapter's answers: name '{model.names[0]}'.")
     bos = model.tokenizer.bos_token_id
     begins_twice = bos is not None and any(prompt[:2] == [bos, bos] for prompt in prompts)
     terms = SharedTerms(
         caller=caller,
         cache_salt=body.cache_salt,
         priority=body.priority,
-        adapter=adapter,
+        adapter=model.adapter_of(body.model),
         grammar=own.grammar,
         thinking=own.thoughts.engine,
         return_progress=body.return_progress and body.stream,  # a whole answer has no progress

@@ -87,6 +87,7 @@ def answer_stream(
         request_id=lifetime_of(request).request_id,
         is_silent=is_silent,
         close=close or bodies.aclose,
+        streams=context.state.streams,
         ping=context.config.sse_ping,
         send_timeout=context.config.send_timeout,
         headers=headers or {},

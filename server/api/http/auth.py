@@ -67,10 +67,13 @@ class Caller:
 
     def check(self, scope: str) -> None:
         """Raises `Forbidden` if the key lacks the scope."""
-        if scope not in self.scopes:
-            raise _lacks(
-                scope, f"The key '{self.name}' may not do this: it lacks the scope '{scope}'."
-            )
+        check_scope(self.name, self.scopes, scope)
+
+
+def check_scope(name: str, scopes: frozenset[str], scope: str) -> None:
+    """Raises `Forbidden` if the key of this name, which has `scopes`, lacks the one asked for."""
+    if scope not in scopes:
+        raise _lacks(scope, f"The key '{name}' may not do this: it lacks the scope '{scope}'.")
 
 
 ANYBODY = Caller("", frozenset(SCOPES))

@@ -14,7 +14,7 @@ from typing import Any, Self
 
 import msgspec
 from sse_starlette import EventSourceResponse, ServerSentEvent
-from sse_starlette.sse import AppStatus, SendTimeoutError
+from sse_starlette.sse import SendTimeoutError
 from starlette.types import Receive, Scope, Send
 
 from thirdeye.server.errors import ApiError, internal_error
@@ -50,12 +50,39 @@ class Framing:
 OPENAI = Framing()
 
 
+class OpenStreams:
+    """The event streams of one application, which end together once its drain is over."""
+
+    def __init__(self) -> None:
+        self._open: set[asyncio.Future[None]] = set()
+        self._are_cut = False
+
+    async def until_cut(self) -> None:
+        """What a stream waits for beside its frames."""
+        if self._are_cut:
+            return
+        cut = asyncio.get_running_loop().create_future()
+        self._open.add(cut)
+        try:
+            await cut
+        finally:
+            self._open.discard(cut)
+
+    def cut(self) -> None:
+        """End those that are open, and from now on each that is opened. In their event loop."""
+        self._are_cut = True
+        for cut in self._open:
+            if not cut.done():
+                cut.set_result(None)
+
+
 def event_stream(
     bodies: AsyncGenerator[bytes, None],
     *,
     request_id: str,
     is_silent: bool,
     close: Callable[[], Awaitable[None]],
+    streams: OpenStreams,
     ping: float,
     send_timeout: float,
     headers: Mapping[str, str],
@@ -65,11 +92,12 @@ def event_stream(
     `bodies` is closed.
 
     `close` is called at the end, also of an answer that never began, whose bodies were not asked
-    for. `is_silent`: a comment is already due.
+    for. `streams`: of its application, with which it is cut. `is_silent`: a comment is already due.
     """
     return ClosingResponse(
         framed(bodies, request_id, is_silent, framing),
         close=close,
+        streams=streams,
         sep="\n",
         ping=ping,
         ping_message_factory=lambda: _Ready(framing.keepalive),
@@ -90,6 +118,7 @@ class ClosingResponse(EventSourceResponse):
         self,
         content: AsyncGenerator[bytes, None],
         close: Callable[[], Awaitable[None]],
+        streams: OpenStreams,
         send_timeout: float,
         **options: Any,
     ) -> None:
@@ -97,6 +126,7 @@ class ClosingResponse(EventSourceResponse):
         del self.headers["connection"]  # the server says it, by what the client speaks
         self._content = content
         self._close = close
+        self._streams = streams
         self._max_send_seconds = send_timeout
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -110,6 +140,11 @@ class ClosingResponse(EventSourceResponse):
             raise
         finally:
             await self._close()
+
+    async def _listen_for_exit_signal_with_grace(self) -> None:
+        """The library would ask a switch of the whole process, which SIGTERM sets: here the drain
+        decides when streams end, and those of another application go on."""
+        await self._streams.until_cut()
 
     async def _stream_response(self, send: Send) -> None:
         """Raises `SendTimeoutError` if the client does not take what is sent."""
@@ -195,14 +230,3 @@ async def framed(
         yield framing.error(internal_error(request_id))
     if framing.end:
         yield framing.end
-
-
-def own_the_shutdown() -> None:
-    """Stop sse_starlette from cutting every stream at SIGTERM: the drain decides when they end."""
-    AppStatus.enable_automatic_graceful_drain = False
-    AppStatus.should_exit = False
-
-
-def cut_streams() -> None:
-    """End the streams that are still open, once the drain is over."""
-    AppStatus.should_exit = True

@@ -130,9 +130,9 @@ async def plan_chat(
     is_whole = body.allowed_token_ids is not None  # the thinking is made of them, too
     if is_whole and may_call:
         raise refuse("allowed_token_ids", "cannot go with 'tools': calls need other tokens.")
-    content = await grammars.of(*constraint_of(body))
+    content = await grammars.of(*constraint_of(body), caller)
     form = model.template.for_tools.call_form if model.template else None
-    grammar, left_out = await compile_tools(tools, content, grammars, form)
+    grammar, left_out = await compile_tools(tools, content, grammars, caller, form)
     is_bounded = body.truncate_prompt_tokens is None
     ids = await encode_chat(body, model, tools, thinking, is_bounded=is_bounded)
     thoughts = thought_terms(

@@ -71,7 +71,7 @@ async def plan_completion(
 ) -> Generation:
     """The engine requests of a completion request. Raises `InvalidRequest` if too large."""
     body = model.defaults.fill(body)
-    grammar = await grammars.of(*constraint_of(body))
+    grammar = await grammars.of(*constraint_of(body), caller)
     encoded = [
         await encode_raw(
             prompt,

@@ -12,6 +12,7 @@ from starlette.routing import BaseRoute, Match, NoMatchFound
 from starlette.types import Receive, Scope, Send
 
 from thirdeye.server.api.generation.respond import unless_gone
+from thirdeye.server.api.http.auth import check_scope
 from thirdeye.server.api.http.gate import ENGINE_PATHS
 from thirdeye.server.api.http.json_body import read_body
 from thirdeye.server.api.http.request_scope import lifetime_of
@@ -26,6 +27,7 @@ from thirdeye.server.api.pool.request_head import RequestHead, head_of, replayed
 from thirdeye.server.api.requests.pydantic_errors import missing
 from thirdeye.server.api.state.context import Context
 from thirdeye.server.errors import ResourceNotFound, ServiceUnavailable, come_back_in
+from thirdeye.server.settings.api_keys import OPERATE
 
 LOOKING = frozenset({"/reset_prefix_cache"})  # though it is a POST
 OF_NO_MODEL = frozenset({"/version", "/api/version"})
@@ -86,10 +88,14 @@ class ModelDispatch(BaseRoute):
         keep_alive = None
         if scope["path"].startswith(OF_OLLAMA):
             keep_alive = read_keep_alive(head.keep_alive)
-            lifetime.obeyed_params.add("keep_alive")
             if scope["path"] in ASK_NOTHING and keep_alive == 0 and head.asks_nothing:
+                check_scope(lifetime.caller, lifetime.scopes, OPERATE)
                 await self._unload(Request(scope, again), member, send)
                 return
+            if OPERATE in lifetime.scopes:
+                lifetime.obeyed_params.add("keep_alive")
+            else:  # how long a model stays is not for one of those who share it to say
+                keep_alive = None
         lifetime.on_response = member.metrics.responded
         acquire = partial(self._pool.acquire, member, lifetime.at_end, keep_alive)
         if self._pool.books(member).is_open:

@@ -1,5 +1,6 @@
 """The life of a server of several models, as its process sees it."""
 
+from thirdeye.server.api.http.sse import OpenStreams
 from thirdeye.server.api.pool.model_pool import ModelPool
 from thirdeye.server.api.pool.model_terms import ModelPhase
 from thirdeye.server.api.state.server_state import Phase
@@ -14,6 +15,7 @@ class PoolState:
         self.phase = Phase.LOADING
         self.detail = "starting"
         self.is_withdrawn = False
+        self.streams = OpenStreams()  # of all models
 
     @property
     def in_flight(self) -> int:

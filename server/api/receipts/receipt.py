@@ -103,6 +103,7 @@ class Receipt(Strict):
     version: Name
     build: Name
     weights: Name
+    adapter: Name = ""  # SHA-256 over its files; left out where the model itself answered
     tokenizer: Name
     numerics: Name
     parameters: ReceiptParameters

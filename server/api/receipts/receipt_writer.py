@@ -30,7 +30,7 @@ class ReceiptWriter:
         receipt: JsonObject = {
             "object": "receipt",
             "model": generation.model,
-            "system_fingerprint": self._model.fingerprint,
+            "system_fingerprint": generation.fingerprint(self._model.fingerprint),
             "version": who.version,
             "build": who.build,
             "weights": who.weights,
@@ -42,6 +42,8 @@ class ReceiptWriter:
             ],
             "choices": [self._choice(i) for i in range(generation.size)],
         }
+        if generation.adapter is not None:
+            receipt["adapter"] = generation.adapter.fingerprint
         return receipt | {"sha256": digest_of(receipt)}
 
     def _choice(self, index: int) -> JsonObject:

@@ -18,6 +18,7 @@ from msgspec import UNSET, Struct, UnsetType
 from starlette.requests import Request
 from starlette.responses import Response
 
+from thirdeye.server.api.adapters.loaded_adapters import with_adapter
 from thirdeye.server.api.generation.choices import Generation
 from thirdeye.server.api.generation.plan import SharedTerms, plan
 from thirdeye.server.api.generation.request_rules import TokenLimit, check_context, refuse
@@ -71,8 +72,11 @@ def verify_routes(context: Context) -> APIRouter:
             found = Verification(verdict="different", field=field, expected=expected, got=got)
             return json_response(found)
         constraint = constraint_of(receipt)
-        grammar = await context.grammars.of("receipt.parameters.grammar", constraint)
-        generation = plan_replay(receipt, lifetime_of(request).caller, grammar)
+        caller = lifetime_of(request).caller
+        grammar = await context.grammars.of("receipt.parameters.grammar", constraint, caller)
+        adapter = model.adapters.get(receipt.model)
+        terms = SharedTerms(caller=caller, adapter=adapter, grammar=grammar)
+        generation = plan_replay(receipt, terms)
         tally = generation.tally()
         run = admit(request, context, generation, tally)
         return await answer_whole(request, run, Replay(receipt.choices, tally), tally)
@@ -82,17 +86,21 @@ def verify_routes(context: Context) -> APIRouter:
 
 def foreign_field(receipt: Receipt, model: ServedModel) -> str | None:
     """The first field that says the receipt is another server's; None if it is one of ours."""
-    who = model.identity
+    who, adapter = model.identity, model.adapters.get(receipt.model)
+    if receipt.model not in model.names and adapter is None:
+        return "receipt.model"
     ours = {
         "receipt.version": (receipt.version, who.version),
         "receipt.build": (receipt.build, who.build),
         "receipt.weights": (receipt.weights, who.weights),
+        "receipt.adapter": (receipt.adapter, adapter.fingerprint if adapter else ""),
         "receipt.tokenizer": (receipt.tokenizer, who.tokenizer),
         "receipt.numerics": (receipt.numerics, who.numerics),
-        "receipt.system_fingerprint": (receipt.system_fingerprint, model.fingerprint),
+        "receipt.system_fingerprint": (
+            receipt.system_fingerprint,
+            with_adapter(model.fingerprint, adapter),
+        ),
     }
-    if receipt.model not in model.names:
-        return "receipt.model"
     return next((field for field, (theirs, own) in ours.items() if theirs != own), None)
 
 
@@ -139,7 +147,7 @@ def constraint_of(receipt: Receipt) -> Constraint | None:
     return Constraint(Kind.SERIALIZED, grammar) if grammar else None
 
 
-def plan_replay(receipt: Receipt, caller: str, grammar: str = "") -> Generation:
+def plan_replay(receipt: Receipt, terms: SharedTerms) -> Generation:
     """The receipt's requests again, each with room for one token more than it had."""
     parameters = receipt.parameters
     prompts = [prompt.token_ids for prompt in receipt.prompts]
@@ -173,7 +181,6 @@ def plan_replay(receipt: Receipt, caller: str, grammar: str = "") -> Generation:
         parse_tool_calls=parameters.parse_tool_calls,
         min_tokens=parameters.min_tokens,
     )
-    terms = SharedTerms(caller=caller, grammar=grammar)
     return plan("verify-", receipt.model, prompts, samplings, terms, options=options)
 
 

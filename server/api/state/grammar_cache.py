@@ -2,7 +2,8 @@
 
 Nothing bounds what a compilation may take, so each is tried in a process that ends where its time
 or its memory does (`text/constraints/trials`), and is refused then. What passes is compiled again
-by the engine, beside the steps of everybody's answers.
+by the engine, beside the steps of everybody's answers. Callers take turns, and what is remembered
+is a caller's own: how long a compilation takes would tell whether another asked for the same.
 """
 
 import asyncio
@@ -11,11 +12,12 @@ import json
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Protocol
 
 from thirdeye.server.api.requests.response_formats import Constraint, Kind
 from thirdeye.server.errors import InvalidRequest, ServiceUnavailable, come_back_in
+from thirdeye.server.fair_executor import FairExecutor
 from thirdeye.server.text.constraints import constraint as grammar
 from thirdeye.server.text.constraints.trials.refusal import ConstraintError
 from thirdeye.server.text.constraints.trials.trial import trying_with
@@ -29,7 +31,7 @@ from thirdeye.server.text.constraints.trials.trial_processes import (
 # Of a processor, not of the clock: a busy machine refuses nothing more. An agent's many tools take
 # a tenth of it on an idle one.
 COMPILE_SECONDS = 2.0
-COMPILE_THREADS = 2
+COMPILE_THREADS = 3  # of which one caller takes two at most
 MAX_CACHED = 256
 MAX_CACHED_BYTES = 8 * 1024 * 1024
 
@@ -50,10 +52,10 @@ class Grammars:
         self._metrics = metrics
         self._processes = processes or shared_processes()
         self._max_seconds = max_seconds
-        self._threads = ThreadPoolExecutor(COMPILE_THREADS, thread_name_prefix="grammar")
+        self._threads = FairExecutor(COMPILE_THREADS, "grammar")
         self._cache = GrammarCache()
 
-    async def of(self, field: str, constraint: Constraint | None) -> str:
+    async def of(self, field: str, constraint: Constraint | None, caller: str) -> str:
         """The engine's grammar for what `field` asks; "" for nothing. Raises `InvalidRequest`."""
         if constraint is None:
             return ""
@@ -61,19 +63,21 @@ class Grammars:
             lambda: build(constraint),
             key=f"{constraint.kind} {constraint.source}",
             param=field + constraint.path,
+            caller=caller,
         )
 
-    async def compile(self, make: Callable[[], str], *, key: str, param: str) -> str:
-        """What `make` gives, or gave for the same `key`. Raises `InvalidRequest` for `param`.
+    async def compile(self, make: Callable[[], str], *, key: str, param: str, caller: str) -> str:
+        """What `make` gives, or gave this caller for the same `key`. Raises `InvalidRequest` for
+        `param`.
 
         `make` runs in a thread and may raise `ConstraintError`.
         """
-        digest = hashlib.sha256(key.encode(errors="surrogatepass")).digest()
+        digest = hashlib.sha256(f"{caller}\n{key}".encode(errors="surrogatepass")).digest()
         if (found := self._cache.get(digest)) is not None:
             return found
-        loop = asyncio.get_running_loop()
+        future = self._threads.submit(caller, partial(self._timed, make))
         try:
-            made, seconds = await loop.run_in_executor(self._threads, self._timed, make)
+            made, seconds = await asyncio.wrap_future(future)
         except TooCostly as error:
             self._metrics.grammar_compiled(self._max_seconds, True)
             raise refused(param, error) from None

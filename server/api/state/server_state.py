@@ -11,10 +11,11 @@ from enum import StrEnum
 from fnmatch import fnmatchcase
 from typing import Literal
 
-from thirdeye.server.api.adapters.loaded_adapters import LoadedAdapter, LoadedAdapters
+from thirdeye.server.api.adapters.loaded_adapters import LoadedAdapter, LoadedAdapters, plain_name
 from thirdeye.server.api.admission.admission_control import AdmissionControl
 from thirdeye.server.api.http.auth import ApiKeys
 from thirdeye.server.api.http.rate_limits import Rates
+from thirdeye.server.api.http.sse import OpenStreams
 from thirdeye.server.api.state.generation_defaults import GenerationDefaults
 from thirdeye.server.api.state.identity import Identity
 from thirdeye.server.api.state.model_design import ModelDesign
@@ -173,12 +174,12 @@ def named(name: str, models: Sequence[ServedModel]) -> tuple[ServedModel, str]:
     for model in models:
         if any(_matches(name, pattern) for pattern in model.name_patterns):
             return model, name
-    plain = _plain_name(name)
+    plain = plain_name(name)
     near = [
         (one, known)
         for one in models
         for known in (*one.names, *one.adapters.names)
-        if _plain_name(known) == plain
+        if plain_name(known) == plain
     ]
     if len(near) == 1:
         return near[0]
@@ -200,10 +201,6 @@ def _matches(name: str, pattern: str) -> bool:
     return fnmatchcase(name, pattern.replace("[", "[[]"))
 
 
-def _plain_name(name: str) -> str:
-    return name.removesuffix(":latest").casefold()
-
-
 class ServerState:
     """The server's phase and what it serves. Written by whoever starts and stops it."""
 
@@ -215,6 +212,7 @@ class ServerState:
         self.admission = AdmissionControl(clock=clock)
         self.rates = Rates()
         self.keys = ApiKeys(())
+        self.streams = OpenStreams()
         self.is_withdrawn = False  # serves on, and wants no new traffic
         self.name = ""  # of a model that is not loaded
         self.shares_rates = False  # with other models: who holds them counts whom they refuse

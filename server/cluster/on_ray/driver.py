@@ -4,6 +4,7 @@ In a process of its own, as Ray reads its variables when it is imported, and kee
 """
 
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,8 @@ from ray.serve.context import _get_global_client
 
 from thirdeye.server.cluster.cluster_options import AppSpec
 from thirdeye.server.cluster.on_ray.applications import NAME, build
+
+LOOK = 0.2  # seconds
 
 
 class Deployment(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,8 +81,14 @@ def targets(_: Deployment) -> list[dict[str, Any]]:
 
 
 def shut_down(_: Deployment) -> dict[str, Any]:
-    """Every application, its answers first."""
-    serve.shutdown()
+    """Every application, its answers first; then the rest of Ray Serve, HAProxy among it, which
+    would take the answers along. How long answers may take is for the replicas to say: Ray's own
+    commands for this would wait for a minute at most."""
+    client = _get_global_client()
+    client.delete_apps(list(serve.status().applications), blocking=False)
+    while serve.status().applications:
+        time.sleep(LOOK)
+    client.shutdown(timeout_s=None)
     return {}
 
 

@@ -5,7 +5,8 @@ sent as its source is, and what it shares with the process lies in `replica_news
 used by nobody but Ray's fallback proxy.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from ray.serve.request_router import PendingRequest, RequestRouter, RunningReplica
@@ -17,8 +18,12 @@ from thirdeye.server.cluster.picking.picker import Report
 class ReplicaWatcher(RequestRouter):  # type: ignore[misc]  # Ray is an extra
     def update_replicas(self, replicas: list[RunningReplica]) -> None:
         super().update_replicas(replicas)
-        reports = {replica.replica_id.to_full_id_str(): report_of(replica) for replica in replicas}
-        replica_news.NEWS.tell(self._deployment_id.name, reports)
+        named = {replica.replica_id.to_full_id_str(): replica for replica in replicas}
+        replica_news.NEWS.tell(
+            self._deployment_id.name,
+            {name: report_of(replica.routing_stats) for name, replica in named.items()},
+            {name: partial(ask, replica) for name, replica in named.items()},
+        )
 
     async def choose_replicas(
         self,
@@ -29,6 +34,10 @@ class ReplicaWatcher(RequestRouter):  # type: ignore[misc]  # Ray is an extra
         return [candidate_replicas]
 
 
-def report_of(replica: Any) -> Report:
-    stats = replica.routing_stats
+async def ask(replica: Any) -> Report:
+    """By the call of Ray's controller, which asks the same every second if it has the time."""
+    return report_of(await replica._actor_handle.record_routing_stats.remote())
+
+
+def report_of(stats: Mapping[str, Any]) -> Report:
     return Report(int(stats.get("under_way", 0)), float(stats.get("time", 0.0)))

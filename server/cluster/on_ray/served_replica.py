@@ -70,21 +70,22 @@ class ServedReplica:
     def __serve_build_asgi_app__(self) -> ASGIApp:
         return self._replica.app
 
-    def check_health(self) -> None:
-        """Asked by Ray. Raises if this replica should be replaced."""
+    # Of what Ray asks every second or two all is async: for the rest it starts a thread each time.
+
+    async def check_health(self) -> None:
+        """Raises if this replica should be replaced."""
         if why := self._replica.health():
             raise RuntimeError(why)
 
-    def record_routing_stats(self) -> dict[str, float]:
+    async def record_routing_stats(self) -> dict[str, float]:
         """Told to the picker."""
         return {"under_way": self._replica.state.in_flight, "time": time.time()}
 
-    def record_autoscaling_stats(self) -> dict[str, float]:
+    async def record_autoscaling_stats(self) -> dict[str, float]:
         """Told to the autoscaler."""
-        state = self._replica.state
-        if state.engine is None:
+        stats = self._replica.stats()
+        if stats is None:
             return {"running": 0, "waiting": 0}
-        stats = state.engine.stats()
         return {"running": stats.num_requests_running, "waiting": stats.num_requests_waiting}
 
     async def __del__(self) -> None:

@@ -2,15 +2,18 @@
 
 A replica reports now and then how many answers are under way there; what was sent after its latest
 report is counted on top. What ended since is not known, so a replica may seem busier than it is,
-for as long as a report is old, and all of them alike.
+for as long as a report is old: see `asking_picker` for what is done about that.
 """
 
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import NamedTuple
 
 from thirdeye.server.cluster.picking.replica_ring import ReplicaRing, pick_replica
+
+MOST_ASKED = 16  # replicas, before a request leaves its own
 
 
 class Report(NamedTuple):
@@ -54,6 +57,27 @@ class Picker:
             self._loads = {name: kept.get(name) or _Load(Report()) for name in sorted(reports)}
         for name, report in reports.items():
             self._loads[name].take(report)
+
+    def take(self, name: str, report: Report) -> None:
+        """A later report of one replica, if that is still there."""
+        if load := self._loads.get(name):
+            load.take(report)
+
+    def latest(self, name: str) -> Report | None:
+        """What a replica has last reported; None if it is not there."""
+        load = self._loads.get(name)
+        return None if load is None else load.report
+
+    def doubted(self, key: bytes) -> list[str]:
+        """Whose load must be known better before a request with this key goes elsewhere than to
+        its own replica: nobody's, if it does not. In the order in which the key asks them."""
+        if self._ring is None:
+            return []
+        order = list(islice(self._ring.from_key(key), MOST_ASKED))
+        loads = self.loads()
+        if pick_replica(self._ring, key, loads, idle_below=self._idle_below) == order[0]:
+            return []
+        return [name for name in order if self._loads[name].sent]
 
     def loads(self) -> dict[str, int]:
         """How many answers are thought to be under way at each."""

@@ -11,7 +11,7 @@ import msgspec
 from starlette.types import Message, Receive, Scope, Send
 
 from thirdeye.server.cluster.picking.affinity_key import affinity_key, key_of_cut_body
-from thirdeye.server.cluster.picking.picker import Picker
+from thirdeye.server.cluster.picking.asking_picker import AskingPicker
 
 SESSION, CUT = b"x-session-id", b"x-body-truncated"
 
@@ -19,7 +19,7 @@ SESSION, CUT = b"x-session-id", b"x-body-truncated"
 class RouteApp:
     """`clock` tells unix seconds."""
 
-    def __init__(self, picker: Picker, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, picker: AskingPicker, clock: Callable[[], float] = time.time) -> None:
         self._picker, self._clock = picker, clock
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -29,7 +29,7 @@ class RouteApp:
         headers = dict(scope["headers"])
         body = await whole_body(receive)
         key = key_of(body, headers.get(SESSION, b"").decode("latin-1"), is_cut=CUT in headers)
-        picked = self._picker.pick(key, self._clock())
+        picked = await self._picker.pick(key, self._clock())
         if picked is None:
             await respond(send, 503, {"error": "There is no replica yet."})
         else:

@@ -4,17 +4,18 @@
           -> a caller's own: once there is a place, by a thread and in a process of its own
 
 A request with a grammar is known to the scheduler at once and admitted when its matcher is here, so
-what a large grammar costs is waited for by its own request alone. It knows no queue and no tensor.
+what a large grammar costs is waited for by its own request alone, and by its tenant's: threads and
+places take turns among tenants. It knows no queue of the scheduler's and no tensor.
 """
 
 import logging
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
 from queue import Empty, SimpleQueue
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from thirdeye.server.engine.interface.grammar_limits import is_of_a_caller
 from thirdeye.server.engine.interface.grammar_protocol import (
@@ -23,22 +24,34 @@ from thirdeye.server.engine.interface.grammar_protocol import (
     Matcher,
 )
 from thirdeye.server.engine.interface.types import Request
+from thirdeye.server.fair_executor import FairExecutor, TenantExecutor
 
 logger = logging.getLogger(__name__)
 
+CALLERS_THREADS = 2  # which wait for processes: one tenant has one of them
+
 Made = TypeVar("Made")
+Held = TypeVar("Held", bound="Place")
 
 
-class CallersGrammars(Protocol):
+class Place(Protocol):
+    def give_back(self) -> None:
+        """Also done when nobody has it any more."""
+
+
+class CallersGrammars(Protocol[Held]):
     """Where grammars are followed whose rules are a caller's: so many at once, no more."""
 
     wake: Callable[[], None]  # called, by any thread, when there is a place again
 
-    def take_place(self) -> object | None:
-        """To be held until `matcher` has returned; None where there is none left."""
+    def take_place(self, tenant: str) -> Held | None:
+        """None where there is none left for this tenant."""
 
-    def matcher(self, grammar: str) -> Matcher:
-        """At the grammar's start. Raises `GrammarError` or OSError."""
+    def num_places(self, tenant: str) -> int:
+        """That it has taken."""
+
+    def matcher(self, grammar: str, place: Held) -> Matcher:
+        """At the grammar's start; it holds the place. Raises `GrammarError` or OSError."""
 
 
 class GrammarCompiler:
@@ -47,20 +60,20 @@ class GrammarCompiler:
     def __init__(
         self,
         compile_grammar: CompileGrammar,
-        executor: Executor | None = None,
+        executor: TenantExecutor | None = None,
         *,
         think: Callable[[Request, Matcher | None], Matcher] | None = None,
-        callers: CallersGrammars | None = None,
+        callers: CallersGrammars[Any] | None = None,
     ) -> None:
         """`executor` works on one grammar at a time; by default it is a thread of its own. `think`
         puts a request's thinking in front of its grammar, if it has one. Without `callers` those
         grammars are like all others."""
         self._compile = compile_grammar
         self._think = think
-        self._executor = executor or ThreadPoolExecutor(1, "engine-grammars")
+        self._executor = executor or FairExecutor(1, "engine-grammars")
         self._callers = callers
-        self._callers_executor = ThreadPoolExecutor(1, "callers-grammars")
-        self._waiting: deque[Request] = deque()  # for a place
+        self._callers_executor = FairExecutor(CALLERS_THREADS, "callers-grammars")
+        self._waiting: dict[str, deque[Request]] = {}  # of each tenant, for a place
         if callers is not None:
             callers.wake = lambda: self.wake()
         self._under_way: dict[str, Future[Matcher]] = {}
@@ -69,29 +82,41 @@ class GrammarCompiler:
 
     def prepare(self, work: Callable[[], Made]) -> Future[Made]:
         """Do what the first grammar needs, in the thread that compiles it and before it."""
-        return self._executor.submit(work)
+        return self._executor.submit("", work)
 
     def start(self, request: Request) -> None:
         if self._callers is not None and is_of_a_caller(request.grammar):
-            self._waiting.append(request)
+            self._waiting.setdefault(request.tenant, deque()).append(request)
             self._start_waiting()
         else:
             self._submit(self._executor, request, self._compile)
 
     def _start_waiting(self) -> None:
+        """The tenant with the fewest places goes first, and of equals the one that came first."""
         while self._waiting:
             assert self._callers is not None
-            place = self._callers.take_place()
-            if place is None:
+            for tenant in sorted(self._waiting, key=self._callers.num_places):
+                if (place := self._callers.take_place(tenant)) is not None:
+                    break
+            else:
                 return
             compile_grammar = partial(_compile_there, self._callers, place)
-            self._submit(self._callers_executor, self._waiting.popleft(), compile_grammar)
+            self._submit(self._callers_executor, self._pop_waiting(tenant), compile_grammar)
+            del place, compile_grammar  # it is held by its matcher alone
+
+    def _pop_waiting(self, tenant: str) -> Request:
+        waiting = self._waiting.pop(tenant)
+        request = waiting.popleft()
+        if waiting:
+            self._waiting[tenant] = waiting  # behind the others
+        return request
 
     def _submit(
-        self, executor: Executor, request: Request, compile_grammar: CompileGrammar
+        self, executor: TenantExecutor, request: Request, compile_grammar: CompileGrammar
     ) -> None:
         request_id = request.request_id
-        future = executor.submit(self._matcher_for, request, compile_grammar)
+        work = partial(self._matcher_for, request, compile_grammar)
+        future = executor.submit(request.tenant, work)
         self._under_way[request_id] = future
         future.add_done_callback(lambda done: self._finish(request_id, done))
 
@@ -115,8 +140,14 @@ class GrammarCompiler:
         future = self._under_way.pop(request_id, None)
         if future is not None:
             future.cancel()
-        elif any(request.request_id == request_id for request in self._waiting):
-            self._waiting = deque(r for r in self._waiting if r.request_id != request_id)
+            return
+        for tenant, waiting in self._waiting.items():
+            left = deque(request for request in waiting if request.request_id != request_id)
+            if len(left) < len(waiting):
+                self._waiting[tenant] = left
+                if not left:
+                    del self._waiting[tenant]
+                return
 
     @property
     def has_ready(self) -> bool:
@@ -135,10 +166,12 @@ class GrammarCompiler:
                 yield request_id, _matcher_of(request_id, future)
 
 
-def _compile_there(callers: CallersGrammars, place: object, grammar: str) -> Matcher:
-    matcher = callers.matcher(grammar)
-    del place  # which the matcher holds itself, from here on
-    return matcher
+def _compile_there(callers: CallersGrammars[Held], place: Held, grammar: str) -> Matcher:
+    try:
+        return callers.matcher(grammar, place)
+    except BaseException:
+        place.give_back()  # what is raised keeps its frames until somebody looks for garbage
+        raise
 
 
 def _matcher_of(request_id: str, future: Future[Matcher]) -> Matcher | None:

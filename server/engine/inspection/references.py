@@ -9,9 +9,7 @@ from thirdeye.model.inspection.edits import AddVector, Edit, EditChange, Put, Sc
 from thirdeye.model.inspection.points import read_point
 from thirdeye.model.inspection.probe import LayerTrace, trace_layers
 from thirdeye.model.transformer import Transformer
-from thirdeye.server.engine.interface.interventions import PATTERNS, EditSpec
-
-Place = tuple[int, str, int, int]  # text, point, layer, index
+from thirdeye.server.engine.interface.interventions import PATTERNS, EditSpec, Place, places_of
 
 
 class References:
@@ -115,18 +113,6 @@ class References:
             lengths = rows.float().norm(dim=-1, keepdim=True)
             vector = vector / vector.norm(dim=-1, keepdim=True).clamp_min(1e-12) * lengths
         return vector * spec.factor
-
-
-def places_of(spec: EditSpec) -> list[Place]:
-    """The numbers that an edit needs, of which texts."""
-    if spec.change in ("mean", "source"):
-        return [(text, spec.at, spec.layer, spec.index) for text in spec.texts]
-    found = []
-    if spec.change == "add":
-        found = [(text, spec.at, spec.from_layer, spec.index) for text in spec.texts]
-    if spec.matches_norm:
-        found.append((0, spec.at, spec.layer, spec.index))
-    return found
 
 
 def is_row_by_row(spec: EditSpec) -> bool:

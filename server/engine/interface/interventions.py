@@ -17,6 +17,7 @@ STREAM_POINTS = ("embed", "resid_pre", "attn_out", "mlp_out", "resid_post")
 PATTERNS = ("identity", "uniform", "previous")
 CHANGES = ("zero", "scale", "mean", "source", "add", *PATTERNS)
 SWEEPS = ("heads", "kv_heads", "mlps", "attentions", "positions", "layers_positions")
+Place = tuple[int, str, int, int]  # text, point, layer, index
 EFFECT_FIELDS = ("kl", "logit_difference", "logprob", "other_logprob", "rank", "other_rank")
 
 
@@ -87,4 +88,16 @@ def edit_of(sweep: SweepSpec, variant: SweptVariant) -> EditSpec:
 
 def replaced(edit: EditSpec, changes: dict[str, object]) -> EditSpec:
     found: EditSpec = replace(edit, **changes)
+    return found
+
+
+def places_of(spec: EditSpec) -> list[Place]:
+    """The numbers that an edit needs, of which texts."""
+    if spec.change in ("mean", "source"):
+        return [(text, spec.at, spec.layer, spec.index) for text in spec.texts]
+    found = []
+    if spec.change == "add":
+        found = [(text, spec.at, spec.from_layer, spec.index) for text in spec.texts]
+    if spec.matches_norm:
+        found.append((0, spec.at, spec.layer, spec.index))
     return found

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from thirdeye.server.api.http.api_config import ApiConfig
@@ -9,7 +10,7 @@ from thirdeye.server.api.pool.model_pool import ModelPool
 from thirdeye.server.api.pool.model_terms import ModelTerms, gib
 from thirdeye.server.api.pool.pool_member import PoolMember
 from thirdeye.server.api.state.context import Context
-from thirdeye.server.api.state.server_state import ServerState
+from thirdeye.server.api.state.server_state import Phase, ServerState
 from thirdeye.server.engine.interface.engine_config import BLOCK_SIZE
 from thirdeye.server.engine.interface.types import EngineInfo
 from thirdeye.server.engine.process.spawn import Spawned
@@ -81,8 +82,12 @@ def make_pool(
                     f"'{flag}' {name} is none of the models: they are {', '.join(sorted(names))}."
                 )
     bound = memory_bound([one.settings for one in opened], asked.memory)
+    states = [ServerState() for _ in opened]
     return ModelPool(
-        [_member(one, settings, config, spawn) for one in opened],
+        [
+            _member(one, state, settings, config, spawn, partial(any_other_answers, state, states))
+            for one, state in zip(opened, states, strict=True)
+        ],
         bound,
         max_waiting=asked.load_queue,
         max_wait=asked.load_timeout,
@@ -104,10 +109,18 @@ def loaded_at_start(opened: Sequence[Opened], settings: Settings, pool: ModelPoo
     return [one.name for one in chosen]
 
 
+def any_other_answers(own: ServerState, states: Sequence[ServerState]) -> bool:
+    return any(state.phase is Phase.READY for state in states if state is not own)
+
+
 def _member(
-    one: Opened, settings: Settings, config: ApiConfig, spawn: Callable[[], Spawned]
+    one: Opened,
+    state: ServerState,
+    settings: Settings,
+    config: ApiConfig,
+    spawn: Callable[[], Spawned],
+    is_beside_others: Callable[[], bool],
 ) -> PoolMember:
-    state = ServerState()
     context = Context.of(state, config)
     keep_alive = one.spec.keep_alive
     terms = ModelTerms(
@@ -122,7 +135,7 @@ def _member(
         state,
         context.metrics,
         model_router(context),
-        ModelEngine(one.settings, one.model, state, spawn),
+        ModelEngine(one.settings, one.model, state, spawn, is_beside_others=is_beside_others),
         (info, one.model.serve(info)),
     )
 

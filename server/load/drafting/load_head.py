@@ -57,7 +57,8 @@ def find_head(served: Checkpoint) -> WeightSource:
     if source is None:
         raise ValueError(
             f"'--speculation' mtp: {served.name} has no head that guesses, or none that is read "
-            "(Qwen3-Next, Qwen3.5, GLM-4.5 and DeepSeek V3 have one, as safetensors): use 'ngram'."
+            "(Qwen3-Next, Qwen3.5, GLM-4.5 and DeepSeek V3 have one, where their files kept it): "
+            "use 'ngram'."
         )
     return source
 

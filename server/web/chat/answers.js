@@ -6,6 +6,7 @@ import { bodyOf } from "./request.js";
 import { find, isGone, save } from "./store.js";
 
 const SAVE_EVERY = 1000; // ms
+const HEARD_WITHIN = 1000; // ms; what one tab keeps, another sees a little later
 
 const running = new Map(); // chat id -> {chat, message, controller, isReading, timer}
 let isLeaving = false;
@@ -26,32 +27,42 @@ export function stop(chat) {
   running.get(chat.id)?.controller.abort();
 }
 
-/** Another tab has written a chat (its text), or deleted it (null): what is stopped there, or gone, ends here. */
+/** Another tab has written a chat (its text), or deleted it (null): what is stopped there, or gone, ends
+ * here; who waits for an answer waits until it has ended. */
 export function heed(id, text) {
   const own = running.get(id);
-  if (own && (text === null || JSON.parse(text).messages?.[own.message.id]?.state === "stopped")) stop(own.chat);
+  if (!own) return;
+  const state = text === null ? "stopped" : JSON.parse(text).messages?.[own.message.id]?.state;
+  if (state === "stopped" || (!own.isReading && state && state !== "streaming")) stop(own.chat);
 }
 
 /** Reads `message` of `chat` to its end. `changed(chat, message)` is told of all that comes, and last
  * of the end. Where another tab reads it, this one waits, and goes on if that tab is closed. */
 export async function readAnswer(chat, message, changed) {
+  const name = `thirdeye.answer.${message.id}`;
   const own = { chat, message, controller: new AbortController(), isReading: false, timer: null };
   running.set(chat.id, own);
+  const end = () => {
+    if (running.get(chat.id) !== own) return;
+    running.delete(chat.id);
+    changed(chat, message);
+  };
   const read = async () => {
     catchUp(chat, message);
     if (isGone(chat.id)) message.state = "stopped";
     if (message.state !== "streaming") return; // the other tab came to its end
     own.isReading = true;
     await receiveAll(chat, message, changed, own.controller.signal);
+    end();
+    if (!isLeaving) await othersHaveHeard(name);
   };
   try {
-    await alone(`thirdeye.answer.${message.id}`, own.controller.signal, read);
+    await alone(name, own.controller.signal, read);
   } catch (error) {
     if (error.name !== "AbortError") throw error;
     endWaiting(chat, message);
   } finally {
-    running.delete(chat.id);
-    changed(chat, message);
+    end();
   }
 }
 
@@ -73,6 +84,17 @@ function endWaiting(chat, message) {
 /** Runs `act` in one tab at a time. Over plain HTTP there are no locks: two tabs then read the same. */
 async function alone(name, signal, act) {
   await (navigator.locks ? navigator.locks.request(name, { signal }, act) : act());
+}
+
+/** The lock may reach a tab that waits before it sees how the answer ended: it would ask for it again. So
+ * it is held until all who wait know, and have gone (`heed`). */
+async function othersHaveHeard(name) {
+  const until = performance.now() + HEARD_WITHIN;
+  while (navigator.locks && performance.now() < until) {
+    const { pending } = await navigator.locks.query();
+    if (!pending.some((lock) => lock.name === name)) return;
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
 }
 
 async function receiveAll(chat, message, changed, signal) {

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -111,11 +112,37 @@ def test_its_answers_have_a_fingerprint_of_their_own() -> None:
     served(main)
 
 
+def test_its_receipt_is_replayed_by_it() -> None:
+    """And by nobody else: neither by its base, nor by another adapter that has its name later."""
+
+    async def main(client: httpx.AsyncClient, engine: FakeEngine, state: ServerState) -> None:
+        async def verdict(receipt: dict[str, Any]) -> tuple[str, str | None]:
+            found = (await client.post("/v1/verify", json={"receipt": receipt})).json()
+            return found["verdict"], found.get("field")
+
+        asked = CHAT | {"model": "sql", "receipt": True}
+        receipt = (await client.post("/v1/chat/completions", json=asked)).json()["receipt"]
+        assert receipt["adapter"] == "ab" * 32
+        assert receipt["system_fingerprint"] == "te-test-abababab"
+        assert await verdict(receipt) == ("equal", None)
+        assert engine.requests[-1].adapter == 1
+        assert await verdict(receipt | {"model": "tiny"}) == ("not_comparable", "receipt.adapter")
+        plain = (await client.post("/v1/chat/completions", json=asked | {"model": "tiny"})).json()
+        assert "adapter" not in plain["receipt"]
+        lie = plain["receipt"] | {"model": "sql"}
+        assert await verdict(lie) == ("not_comparable", "receipt.adapter")
+        assert state.model is not None
+        loaded = state.model.adapters._by_name
+        loaded["sql"] = replace(loaded["sql"], fingerprint="cd" * 32)
+        assert await verdict(receipt) == ("not_comparable", "receipt.adapter")
+        await client.post(UNLOAD, json={"lora_name": "sql"})
+        assert await verdict(receipt) == ("not_comparable", "receipt.model")
+
+    served(main)
+
+
 def test_what_an_adapter_cannot_have_is_refused_by_name() -> None:
     async def main(client: httpx.AsyncClient, *_: object) -> None:
-        asked = CHAT | {"model": "sql", "receipt": True}
-        answer = await client.post("/v1/chat/completions", json=asked)
-        assert said(answer) == "'receipt' is not made of an adapter's answers: name 'tiny'."
         answer = await client.post("/v1/inspect/vocabulary", json={"model": "sql", "tokens": ["a"]})
         wanted = "'model' must be a model here, and names an adapter: say 'tiny'."
         assert said(answer) == wanted
@@ -156,6 +183,13 @@ ELSEWHERE = "'lora_path' must be a folder below '--lora-dir', or one of those gi
     ("name", "path", "message"),
     [
         ("tiny", "poems", "'lora_name' is a name of the model itself: choose another."),
+        ("Tiny:latest", "poems", "'lora_name' is a name of the model itself: choose another."),
+        (
+            "SQL",
+            "poems",
+            "'lora_name' is another's but for upper case or ':latest', which do not matter in "
+            "requests.",
+        ),
         (" ", "poems", "'lora_name' must be 1 to 256 printable characters."),
         ("a\nb", "poems", "'lora_name' must be 1 to 256 printable characters."),
         ("poet", "../poems", ELSEWHERE),
@@ -219,6 +253,16 @@ def test_another_base_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
     assert not caplog.records
     warn_of_another_base("/poems", "org/other", ("tiny", "org/tiny"))
     assert "/poems was made for org/other, and is served with tiny" in caplog.text
+
+
+def test_a_base_forges_no_line_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    """Its name is whatever an adapter's file says."""
+    warn_of_another_base(
+        "/poems", "\u202e\x1b[31m" + "x" * 10_000 + "\nINFO all is well", ("tiny",)
+    )
+    (record,) = caplog.records
+    assert record.getMessage().isprintable()
+    assert len(record.getMessage()) < 1000
 
 
 def test_a_load_goes_on_when_its_caller_has_left(tmp_path: Path) -> None:

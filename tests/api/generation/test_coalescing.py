@@ -12,7 +12,7 @@ from starlette.types import Message, Receive
 from tests.api.support import CHAT, COMPLETION, fake_engine, post_scope, ready_state, says
 from tests.engine.process.fake_engine import FakeEngine
 from tests.oracles import virtual_time
-from thirdeye.server.api.http.sse import SendLimit, event_stream
+from thirdeye.server.api.http.sse import OpenStreams, SendLimit, event_stream
 from thirdeye.server.launch.asgi_app import create_app
 
 TEXT = "Grüße, 世界 😀! And a little more, so that there is something to join."
@@ -129,6 +129,7 @@ async def _serve(
         request_id="x",
         is_silent=False,
         close=_closed,
+        streams=OpenStreams(),
         ping=ping,
         send_timeout=send_timeout,
         headers={},

@@ -210,10 +210,25 @@ def test_equal_requests_compile_once() -> None:
         observed = Observed()
         grammars = Grammars(observed)
         constraint = Constraint(Kind.JSON_SCHEMA, json.dumps(SCHEMA))
-        first = await grammars.of("response_format", constraint)
-        assert await grammars.of("response_format", constraint) == first
-        assert await grammars.of("x", Constraint(Kind.REGEX, "a")) == grammar.regex("a")
+        first = await grammars.of("response_format", constraint, "me")
+        assert await grammars.of("response_format", constraint, "me") == first
+        assert await grammars.of("x", Constraint(Kind.REGEX, "a"), "me") == grammar.regex("a")
         assert observed.compiled == [False, False]
+
+    asyncio.run(main())
+
+
+def test_nobody_learns_what_another_compiled() -> None:
+    """By the time it takes: what is remembered is one caller's own."""
+
+    async def main() -> None:
+        observed = Observed()
+        grammars = Grammars(observed)
+        constraint = Constraint(Kind.REGEX, "a")
+        for _ in range(2):
+            for caller in ("one", "other"):
+                await grammars.of("structured_outputs", constraint, caller)
+        assert len(observed.compiled) == 2
 
     asyncio.run(main())
 
@@ -225,7 +240,7 @@ def test_what_takes_too_long_is_refused_and_counted() -> None:
         with pytest.raises(
             InvalidRequest, match=r"'structured_outputs\.regex' takes more than 0 ms"
         ):
-            await grammars.of("structured_outputs", Constraint(Kind.REGEX, "a", ".regex"))
+            await grammars.of("structured_outputs", Constraint(Kind.REGEX, "a", ".regex"), "me")
         assert observed.compiled == [True]
 
     asyncio.run(main())
@@ -241,7 +256,7 @@ def test_a_machine_without_room_for_a_process_is_told_so(kind: Kind, number: int
         with mock.patch.object(processes, "_start", side_effect=OSError(number, "none")):
             grammars = Grammars(Observed(), processes=processes)
             with pytest.raises(ServiceUnavailable, match="cannot start a process") as refused:
-                await grammars.of("structured_outputs", Constraint(kind, '{"type": "null"}'))
+                await grammars.of("structured_outputs", Constraint(kind, '{"type": "null"}'), "me")
         assert refused.value.headers["Retry-After"] == "5"
 
     asyncio.run(main())

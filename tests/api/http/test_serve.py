@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.api.support import CHAT, create_app, eventually, fake_engine, ready_state
+from tests.api.support import CHAT, client_of, create_app, eventually, fake_engine, ready_state
 from thirdeye.server.api.state.server_state import ServerState
 from thirdeye.server.transport.server import CannotListen, bind, serve, url_of
 
@@ -178,6 +178,22 @@ def test_the_model_loads_beside_the_server() -> None:
 
     asyncio.run(serve(create_app(state), state, sock, load=load))
     assert seen == [503, 200]
+
+
+def test_a_server_that_ended_cuts_no_stream_of_another() -> None:
+    """In one process, as a test's or whoever holds many replicas."""
+
+    async def leave() -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    other, state = create_app(ready_state(fake_engine())), ready_state(fake_engine())
+    asyncio.run(serve(create_app(state), state, bind("127.0.0.1", 0), load=leave))
+
+    async def ask() -> str:
+        async with client_of(other) as client:
+            return (await client.post(CHAT_URL, json=STREAM)).text
+
+    assert asyncio.run(ask()).endswith("data: [DONE]\n\n")
 
 
 def test_a_model_that_cannot_load_stops_the_server() -> None:

@@ -240,6 +240,22 @@ def test_the_cost_of_a_sweep_is_bounded() -> None:
         assert "1,464,000 tokens through a layer" in error["message"]
 
 
+def test_many_texts_are_bounded_together() -> None:
+    """Each may be 512 tokens long: what is computed, and what is kept of them, are products."""
+    info = type(ready_state(fake_engine()).model.info)(60, 8, 4, 8192, {}, head_dim=2)  # type: ignore[union-attr]  # it is ready
+    long, mean = "x" * 512, {"at": "mlp_out", "set": "mean"}
+    with live(ready_state(fake_engine(), info=info, max_model_len=1024)) as base:
+        error = ask(base + URL, **one(), prompt=long, noise=32, include=[]).json()["error"]
+        assert (error["param"], error["code"]) == ("interventions", "request_too_large")
+        assert "1,044,480 tokens through a layer" in error["message"]
+        body: dict[str, Any] = {"mean_of": [long] * 8, "noise": 2, "include": []}
+        several = {"interventions": [mean | {"layer": layer} for layer in range(2)]}
+        error = ask(base + URL, **body, **several).json()["error"]
+        assert (error["param"], error["code"]) == ("interventions", "request_too_large")
+        assert "268,435,456 bytes of numbers" in error["message"]
+        assert ask(base + URL, **body, interventions=[mean, mean]).status_code == 200
+
+
 @pytest.mark.parametrize(
     ("level", "statuses"),
     [("intervene", [200, 200, 200]), ("read", [200, 403, 200]), ("off", [403] * 3)],

@@ -243,6 +243,32 @@ def test_ollamas_keep_alive_is_obeyed() -> None:
     talk(Pooled, test)
 
 
+def test_a_key_that_may_not_operate_moves_no_model_by_ollamas_words() -> None:
+    """Who shares a model neither puts it to sleep under the others nor keeps it for ever."""
+
+    async def test(pooled: Pooled, client: httpx.AsyncClient) -> None:
+        user = {"Authorization": "Bearer users-key"}
+        operator = {"Authorization": "Bearer operators-key"}
+        member = pooled.pool.members["b"]
+        body = {"model": "b", "messages": HELLO, "stream": False}
+        for wish in (0, -1, "1ms"):
+            answer = await client.post("/api/chat", json=body | {"keep_alive": wish}, headers=user)
+            assert answer.status_code == 200
+            assert answer.headers["x-ignored-params"] == "keep_alive"
+            assert pooled.phase("b") == "ready"
+            assert pooled.pool.books(member).keep_alive == member.terms.keep_alive
+        for path in ("/api/generate", "/api/chat"):
+            nothing = {"model": "b", "keep_alive": 0}
+            answer = await client.post(path, json=nothing, headers=user)
+            assert answer.status_code == 403
+            assert pooled.phase("b") == "ready"
+        gone = await client.post("/api/generate", json=nothing, headers=operator)
+        assert gone.json()["done_reason"] == "unload"
+
+    keys = ("u use users-key", "o use,operate operators-key")
+    talk(lambda: Pooled(api_keys=keys), test)
+
+
 def test_metrics_have_each_family_once_and_each_models_name() -> None:
     async def test(pooled: Pooled, client: httpx.AsyncClient) -> None:
         for name in "ab":

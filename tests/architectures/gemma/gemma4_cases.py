@@ -132,7 +132,7 @@ GEMMA4: dict[str, Case] = {
         use_double_wide_mlp=True,
         hidden_size_per_layer_input=8,
         vocab_size_per_layer_input=VOCAB_SIZE,
-        global_head_dim=24,
+        global_head_dim=32,
         rope_parameters=FAST_ROPES,
     ),
     "gemma4_text-experts": gemma4(

@@ -42,13 +42,14 @@ def glm(**changes: Any) -> Case:
 def mistral4(**changes: Any) -> Case:
     """transformers has it as the text part of a model that also sees, and no name for it alone."""
     sizes = LATENT | EXPERTS | {"head_dim": 20, "first_k_dense_replace": 0}
-    return Case(lambda: Mistral4ForCausalLM(Mistral4Config(**(SIZES | sizes | changes))), None)
+    config = SIZES | sizes | changes
+    return Case(lambda: Mistral4ForCausalLM(Mistral4Config(**config)), latent_gguf)
 
 
 minicpm3 = partial(
     relative, "minicpm3", gguf=minicpm3_gguf, pad_token_id=None, **LATENT | {"v_head_dim": 8}
 )
-youtu = partial(relative, "youtu", gguf=None, pad_token_id=None, **LATENT)
+youtu = partial(relative, "youtu", gguf=latent_gguf, pad_token_id=None, **LATENT)
 GROWING = YARN | {
     "mscale": 1.0, "mscale_all_dim": 1.0, "llama_4_scaling_beta": 0.5,
     "partial_rotary_factor": 8 / 20,

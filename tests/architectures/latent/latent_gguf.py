@@ -8,7 +8,15 @@ import gguf
 import numpy as np
 from transformers import PreTrainedModel
 
-from tests.architectures.expert_gguf import ALONE, LONE, STACKED, add_rope, add_stack
+from tests.architectures.expert_gguf import (
+    ALONE,
+    GUESSING,
+    LONE,
+    STACKED,
+    add_guessing,
+    add_rope,
+    add_stack,
+)
 from tests.weights.tiny import LLAMA_NAMES, LLAMA_TOP, add, finished, gguf_stem
 
 F32 = gguf.GGMLQuantizationType.F32
@@ -28,7 +36,8 @@ def latent_gguf(
 ) -> Path:
     """Matrices of layers and experts are stored as `kind`, but for routers'."""
     config = model.config
-    writer = gguf.GGUFWriter(path, "deepseek2")
+    is_mistral = config.model_type == "mistral4"
+    writer = gguf.GGUFWriter(path, "mistral4" if is_mistral else "deepseek2")
     add_settings(writer, config, is_split)
     for name, tensor in model.state_dict().items():
         if name == "lm_head.weight" and config.tie_word_embeddings:
@@ -77,13 +86,16 @@ def add_tensor(
     kind: gguf.GGMLQuantizationType,
 ) -> None:
     if found := STACKED.match(name):
+        if writer.arch == "mistral4" and found[2] == "gate_up_proj":  # as it is
+            writer.add_tensor(f"blk.{found[1]}.ffn_gate_up_exps.weight", values)
+            return
         add_stack(writer, f"blk.{found[1]}", found[2], values, False, kind)
         return
     for pattern, own in LONE.items():
         if found := pattern.match(name):
             writer.add_tensor(f"blk.{found[1]}.{own}", values.reshape(-1))
             return
-    own = gguf_stem(stem, LLAMA_TOP, LLAMA_NAMES | ALONE | NAMES)
+    own = gguf_stem(stem, LLAMA_TOP, LLAMA_NAMES | ALONE | GUESSING | NAMES)
     add(writer, f"{own}.{leaf}", values, F32 if "ffn_gate_inp" in own else kind)
 
 
@@ -107,6 +119,7 @@ def add_settings(writer: gguf.GGUFWriter, config: Any, is_split: bool) -> None:
     writer.add_context_length(config.max_position_embeddings)
     writer.add_embedding_length(config.hidden_size)
     writer.add_block_count(config.num_hidden_layers)
+    add_guessing(writer, config)
     writer.add_feed_forward_length(config.intermediate_size)
     writer.add_head_count(config.num_attention_heads)
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
@@ -123,11 +136,20 @@ def add_settings(writer: gguf.GGUFWriter, config: Any, is_split: bool) -> None:
         writer.add_head_count_kv(config.num_attention_heads)
         writer.add_key_length(head_size)
         writer.add_value_length(config.v_head_dim)
-    add_rope(writer, config.rope_parameters, config.qk_rope_head_dim)
+    turned = config.rope_parameters | {"partial_rotary_factor": 1.0}  # of what is not the latent
+    add_rope(writer, turned, config.qk_rope_head_dim)
     if config.rope_parameters["rope_type"] == "yarn":
         writer.add_rope_scaling_yarn_log_mul(0.1 * config.rope_parameters["mscale_all_dim"])
+    if "llama_4_scaling_beta" in config.rope_parameters:
+        writer.add_attn_temperature_scale(config.rope_parameters["llama_4_scaling_beta"])
+        original = config.rope_parameters["original_max_position_embeddings"]
+        writer.add_attn_temperature_length(original)
     if hasattr(config, "n_routed_experts"):
         add_experts(writer, config)
+    else:
+        writer.add_leading_dense_block_count(config.num_hidden_layers)
+        writer.add_expert_feed_forward_length(config.intermediate_size)
+        writer.add_expert_shared_count(0)
 
 
 def dense_first(config: Any) -> int:
@@ -136,14 +158,15 @@ def dense_first(config: Any) -> int:
 
 
 def add_experts(writer: gguf.GGUFWriter, config: Any) -> None:
-    is_v2 = config.model_type == "deepseek_v2"
+    is_v2, is_v3 = config.model_type == "deepseek_v2", config.model_type != "mistral4"
     kinds = gguf.ExpertGatingFuncType
     writer.add_expert_count(config.n_routed_experts)
     writer.add_expert_used_count(config.num_experts_per_tok)
     writer.add_expert_feed_forward_length(config.moe_intermediate_size)
     writer.add_expert_shared_count(config.n_shared_experts)
     writer.add_leading_dense_block_count(dense_first(config))
-    writer.add_expert_gating_func(kinds.SOFTMAX if is_v2 else kinds.SIGMOID)
+    if is_v3:
+        writer.add_expert_gating_func(kinds.SOFTMAX if is_v2 else kinds.SIGMOID)
     writer.add_expert_weights_scale(config.routed_scaling_factor)
     writer.add_expert_weights_norm(bool(config.norm_topk_prob))
     if config.n_group and (not is_v2 or config.topk_method == "group_limited_greedy"):

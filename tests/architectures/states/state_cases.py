@@ -73,8 +73,6 @@ STATES: dict[str, Case] = {
     "qwen3_5_text-tied": delta(
         "qwen3_5_text", **TIED, linear_num_key_heads=4, linear_conv_kernel_dim=3
     ),
-    "qwen3_5_text-attending": delta(
-        "qwen3_5_text", gguf=None, layer_types=[FULL, LINEAR, FULL, LINEAR], attention_bias=True
-    ),
+    "qwen3_5_text-attending": qwen3_5(layer_types=[FULL, LINEAR] * 2, attention_bias=True),
     "qwen3_5_moe_text": qwen3_5("qwen3_5_moe_text", **FEW),
 }

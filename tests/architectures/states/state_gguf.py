@@ -11,7 +11,7 @@ import gguf
 import numpy as np
 from transformers import PreTrainedModel
 
-from tests.architectures.expert_gguf import STACKED, add_stack
+from tests.architectures.expert_gguf import GUESSING, STACKED, add_guessing, add_stack
 from tests.weights.tiny import LLAMA_NAMES, LLAMA_TOP, add, finished
 
 F32 = gguf.GGMLQuantizationType.F32
@@ -29,7 +29,7 @@ LFM2_NAMES = {
     "self_attn.q_layernorm": "attn_q_norm", "self_attn.k_layernorm": "attn_k_norm",
     "feed_forward.gate": "ffn_gate_inp",
 }  # fmt: skip
-QWEN_NAMES = LLAMA_NAMES | {
+QWEN_NAMES = LLAMA_NAMES | GUESSING | {
     "post_attention_layernorm": "post_attention_norm", "linear_attn.conv1d": "ssm_conv1d",
     "linear_attn.norm": "ssm_norm", "linear_attn.out_proj": "ssm_out",
     "linear_attn.in_proj_ba": "ssm_ba", "linear_attn.in_proj_b": "ssm_beta",
@@ -97,6 +97,7 @@ def qwen_gguf(model: PreTrainedModel, path: Path) -> Path:
     config = model.config
     writer = gguf.GGUFWriter(path, QWEN[config.model_type])
     add_sizes(writer, config, config.head_dim)
+    add_guessing(writer, config)
     writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
     writer.add_head_count_kv(config.num_key_value_heads)
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
@@ -108,7 +109,10 @@ def qwen_gguf(model: PreTrainedModel, path: Path) -> Path:
     writer.add_ssm_time_step_rank(config.linear_num_value_heads)
     writer.add_ssm_inner_size(config.linear_value_head_dim * config.linear_num_value_heads)
     writer.add_full_attention_interval(4)
-    if config.model_type != "qwen3_next":
+    if config.model_type != "qwen3_next":  # as of newer files
+        keeps = [kind == "linear_attention" for kind in config.layer_types]
+        keeps += [False] * getattr(config, "num_guessing", 0)
+        writer.add_array(f"{QWEN[config.model_type]}.attention.recurrent_layers", keeps)
         writer.add_rope_dimension_sections([11, 11, 10, 0])
     if config.model_type != "qwen3_5_moe_text":
         writer.add_feed_forward_length(config.intermediate_size)

@@ -1,13 +1,15 @@
 """A step of a model with experts beside reading as many bytes: layers of Qwen3-30B-A3B.
 
     python -m tests.bench.kernels.bench_experts [--format Q4_K] [--layers 4] [--threads 2]
-        [--rows 1] [--isa auto] [--steps 40]
+        [--rows 1] [--isa auto] [--steps 40] [--peer LLAMA_BENCH [--mixes Q4_0,Q4_K_M] [--rounds 5]]
 
 Weights are random blocks, each expert has its own memory, and each step's tokens are others, so
 that experts change. The ideal is one product of the same format over as many bytes as a step of one
 row reads: what a dense model of the active size would take, less its small steps. The two take
 turns; told are medians of processor time of all threads, which other programs disturb less than
 they do a clock, and of the clock. The last line is JSON.
+
+`--peer`: instead, decode a file of so many such layers beside llama.cpp (`experts_beside.py`).
 """
 
 import argparse
@@ -21,6 +23,7 @@ import torch
 
 from tests.architectures.running import make_cache, step
 from tests.bench.kernels.bench_stored_linear import layer_of, random_blocks
+from tests.bench.kernels.experts_beside import beside
 from thirdeye.model.attention.native import NativeAttention
 from thirdeye.model.config import Activation, ModelConfig, Norm, RopeConfig
 from thirdeye.model.declare.transformer import parameters
@@ -83,7 +86,14 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=1)
     parser.add_argument("--isa", default="auto")
     parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--peer", help="llama-bench, or a program of its arguments and answer")
+    parser.add_argument("--mixes", default="Q4_0,Q4_K_M")
+    parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
+    if args.peer:
+        for mix in args.mixes.split(","):
+            beside(args.peer, mix, args.layers, args.threads, args.steps, args.rounds)
+        return
     torch.set_num_threads(args.threads)
     build = plan_native(args.isa)
     build.run()

@@ -4,6 +4,8 @@ import json
 import threading
 from typing import Any
 
+import pytest
+
 from tests.api.support import Served, fake_engine, says
 from tests.browser.conftest import (
     ENDED,
@@ -141,6 +143,47 @@ def test_a_chat_deleted_in_one_tab_is_not_brought_back_by_another(
         until(page, "document.querySelectorAll('.waiting').length === 0")
         happens(page, lambda: shared.settled(stuck))
         assert page.evaluate(KEPT) == ""
+
+
+HEARS_LATE = """
+const read = Storage.prototype.getItem;
+const old = new Map();
+addEventListener("storage", (event) => {
+  if (event.isLate) return;
+  event.stopImmediatePropagation();
+  if (!old.has(event.key)) old.set(event.key, event.oldValue);
+  setTimeout(() => {
+    old.delete(event.key);
+    const { key, newValue } = event;
+    dispatchEvent(Object.assign(new StorageEvent("storage", { key, newValue }), { isLate: true }));
+  }, 300);
+});
+Storage.prototype.getItem = function (key) {
+  return old.has(key) ? old.get(key) : read.call(this, key);
+};
+"""  # What another tab writes is seen by this one 300 ms later.
+
+
+@pytest.mark.parametrize("end", ["deleted", "stopped", "read to its end"])
+def test_a_tab_that_hears_late_does_not_ask_again(browser: Any, shared: Served, end: str) -> None:
+    """Browsers tell a tab of another's writes when they please, and hand on a lock at once."""
+    is_whole = end == "read to its end"
+    text = "On it goes. " * 4
+    engine = shared.use(fake_engine(says(text), delay=0.1, hang_after=None if is_whole else 4))
+    with visit(browser, shared.url, **WIDE) as seen:
+        page = seen.page
+        send(page, "Read by two")
+        other = page.context.new_page()
+        other.add_init_script(HEARS_LATE)
+        other.goto(shared.url)
+        connected(other)
+        until(other, "document.querySelectorAll('.waiting').length === 1")
+        if end == "deleted":
+            page.click("[aria-label^='Delete']")
+        elif end == "stopped":
+            page.click("#stop")
+        until(other, "document.querySelectorAll('.waiting').length === 0")
+        assert len(engine.requests) == 1
 
 
 def test_drafts_and_chats_of_version_1_are_kept(browser: Any, shared: Served) -> None:

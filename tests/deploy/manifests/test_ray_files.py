@@ -54,7 +54,21 @@ def test_what_is_built_takes_its_arguments(file: str) -> None:
     least, most = spec.autoscale or (0, 0)
     assert 1 <= least <= spec.replicas <= most
     assert settings.network.host == serve_config(file)["http_options"]["host"]
-    assert serve_config(file)["proxy_location"] == "HeadOnly"
+
+
+def test_haproxy_is_where_requests_come() -> None:
+    """At the head by the file for one's own cluster. KubeRay asks, and uses, each worker's."""
+    assert serve_config("serve.yaml")["proxy_location"] == "HeadOnly"
+    assert serve_config("rayservice.yaml")["proxy_location"] == "EveryNode"
+
+
+def test_kuberays_operator_finds_the_dashboard() -> None:
+    """By a port of the head's service, which has the ports that are named here and no others; it
+    listens for other pods unless it is told not to."""
+    head = service()["spec"]["rayClusterConfig"]["headGroupSpec"]
+    (container,) = head["template"]["spec"]["containers"]
+    assert {"name": "dashboard", "containerPort": 8265} in container["ports"]
+    assert "dashboard-host" not in head["rayStartParams"]
 
 
 def variables_of_env() -> dict[str, str]:

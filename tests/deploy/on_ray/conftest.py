@@ -25,6 +25,10 @@ def schema_exact() -> None:
 
 @pytest.fixture(scope="module")
 def python() -> Path:
+    return ray_python()
+
+
+def ray_python() -> Path:
     """Of Ray's environment, which finds our package, and beside it what it does not have itself."""
     program = RAY.installed()
     (packages,) = (RAY.home / "lib").glob("python*/site-packages")

@@ -212,7 +212,8 @@ def test_what_waits_brings_another_replica(cluster: Cluster) -> None:
 
 
 def test_down_leaves_nothing(cluster: Cluster) -> None:
-    with cluster.streams(4, max_tokens=1000) as streams:
+    """And cuts nothing, though these answers take longer than Ray's own commands would wait."""
+    with cluster.streams(4, max_tokens=LONG) as streams:
         done = cluster.run("down")
         told = streams.ends()
     assert done.returncode == 0

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from tests.model.steps import Row, make_batch
+from tests.processor import needs_int8
 from thirdeye.model.native.library import Library
 from thirdeye.model.placement import Placement
 from thirdeye.model.state.kv_cache import KVCache
@@ -54,6 +55,7 @@ def exact(checkpoint: Checkpoint, token_ids: list[int]) -> float:
     return perplexity(checkpoint, token_ids, "none")
 
 
+@needs_int8
 def test_int8_is_within_one_percent_of_fp32(
     checkpoint: Checkpoint, token_ids: list[int], exact: float
 ) -> None:

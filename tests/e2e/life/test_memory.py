@@ -8,11 +8,8 @@ from pathlib import Path
 
 import httpx
 import pytest
-import torch
 
 from tests.e2e.live import LiveServer
-from thirdeye.model.linear.int8 import Int8
-from thirdeye.model.placement import Placement
 from thirdeye.server.engine.cache.kv_budget import CPU_DEFAULT
 
 MOST = 0.8e9  # bytes of both processes' own, the whole KV cache written, beyond torch's own
@@ -22,10 +19,7 @@ MOST_DATA = 10e6  # of files that the engine maps, beyond what `import torch` al
 pytestmark = [
     pytest.mark.real,
     pytest.mark.skipif(sys.platform != "linux", reason="others do not say what is resident"),
-    pytest.mark.skipif(
-        not Int8.is_available(Placement(torch.float32, torch.device("cpu"))),
-        reason="without 8-bit weights it takes more",
-    ),
+    pytest.mark.usefixtures("native"),  # without 8-bit weights it takes more
 ]
 
 

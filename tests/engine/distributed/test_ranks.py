@@ -27,6 +27,7 @@ from tests.e2e.procfs import is_running
 from tests.engine.process.test_engines import endings
 from tests.engine.toy import collect, make_request, tokens_of, until
 from tests.model.steps import Row, make_batch
+from tests.processor import needs_int8
 from tests.recipes import make_recipe
 from tests.tiny import tiny_llama
 from tests.weights.adapters.peft_folder import linear_modules, random_pair, write_adapter
@@ -261,6 +262,7 @@ def test_an_adapter_on_two_ranks(checkpoint: Path, tmp_path: Path) -> None:
     assert two[0] != two[1]
 
 
+@needs_int8
 def test_ranks_in_8_bits_answer_like_one(checkpoint: Path) -> None:
     """`--quantize int8`, greedily: two ranks round other shards than one, so their tokens may part
     where one rank's two likeliest are nearly as likely, and nowhere else. Alone or in a batch,

@@ -1,6 +1,7 @@
 """The toy engine with words: its 40 tokens say something, so that grammars can speak about them."""
 
-from concurrent.futures import Executor, Future
+from collections.abc import Callable
+from concurrent.futures import Future
 from typing import Any
 
 from tests.engine.toy import EOS, VOCAB, ToyCache, ToyModel, toy_config
@@ -44,13 +45,13 @@ def text_of(token_ids: list[int]) -> str:
     return b"".join(TOKENS[i] for i in token_ids if i > SPECIAL).decode()
 
 
-class ImmediateExecutor(Executor):
+class ImmediateExecutor:
     """Works on what it is given while it is given: no thread, so a test's steps are its own."""
 
-    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
+    def submit(self, tenant: str, work: Callable[[], Any], /) -> Future[Any]:
         future: Future[Any] = Future()
         try:
-            future.set_result(fn(*args, **kwargs))
+            future.set_result(work())
         except Exception as error:
             future.set_exception(error)
         return future

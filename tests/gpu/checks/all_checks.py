@@ -17,6 +17,8 @@ from tests.gpu.checks.deterministic import CHECKS
 from tests.model.fused_twins import (
     HEAD_DIMS,
     HEAD_NORMS,
+    KEPT_BY_ATTENTION,
+    check_attends,
     check_gated_mlp,
     check_heads,
     check_norm,
@@ -64,6 +66,8 @@ def checks() -> Iterator[tuple[str, Check]]:
                     f"attention {num_queries} of {context}, {kv} cache",
                     partial(attention, num_queries=num_queries, context=context, kv_dtype=kv),
                 )
+    for dtype in (torch.float32, torch.bfloat16):
+        yield f"new keys in attention {dtype}", partial(new_keys, dtype=dtype)
     yield "fp8 cache writes", cache_writes
     yield "noise of draws", draws_noise
     yield from ((f"deterministic {name}", check) for name, check in CHECKS.items())
@@ -127,6 +131,15 @@ def attention(device: torch.device, num_queries: int, context: int, kv_dtype: to
         for num_multiprocessors in (1, 132):
             ours = attend_by(TritonAttention(num_multiprocessors=num_multiprocessors), case)
             torch.testing.assert_close(ours, expected, atol=2e-2, rtol=2e-2)
+
+
+def new_keys(device: torch.device, dtype: torch.dtype) -> None:
+    """Kept by attention itself, by one program a sequence and by several."""
+    where = Placement(dtype, device)
+    for num_multiprocessors in (1, 132):
+        for norms in KEPT_BY_ATTENTION:
+            check_attends(heads_config(128, 64, norms), dtype, num_multiprocessors, where)
+        check_attends(heads_config(64, 64, "norm first"), FP8, num_multiprocessors, where)
 
 
 def cache_writes(device: torch.device) -> None:

@@ -58,8 +58,11 @@ EVERYTHING = {
     "HAS_SINKS": True,
     "HAS_SLOPES": True,
 }
-DECODE = {"BLOCK_Q": 1, "BLOCK_M": 16, "IS_DECODE": True}
-CHUNK = {"BLOCK_Q": 16, "BLOCK_M": 64, "IS_DECODE": False, "HAS_LANES": False}
+TURNS = ("HAS_NORM", "NORM_IS_LAST", "SCALES_QUERY", "NORMS_VALUES")
+KEPT_BEFORE = dict.fromkeys(("KEEPS", *TURNS), False) | {"HALF": 0}
+KEEPING = dict.fromkeys(("KEEPS", *TURNS), True) | {"HALF": 64}
+DECODE = {"BLOCK_Q": 1, "BLOCK_M": 16, "IS_DECODE": True} | KEPT_BEFORE
+CHUNK = {"BLOCK_Q": 16, "BLOCK_M": 64, "IS_DECODE": False, "HAS_LANES": False} | KEPT_BEFORE
 TYPES = {
     "*bf16": (
         *("output", "query", "key_cache", "value_cache", "normed", "stream", "x", "delta"),
@@ -120,7 +123,7 @@ def main(is_every: bool) -> None:
     plain_cache, scaled_cache = ({"HAS_SCALES": False}, {}), ({"HAS_SCALES": True}, FP8_CACHE)
     for cache, own in forms(plain_cache, scaled_cache):
         compile_kernel(attention, LLAMA_8B | EVERYTHING | CHUNK | cache, **own)
-        lanes = DECODE | {"HAS_LANES": True}
+        lanes = DECODE | {"HAS_LANES": True} | KEEPING
         compile_kernel(attention, LLAMA_8B | EVERYTHING | lanes | cache, **own)
     for cache, own in (plain_cache, scaled_cache) if is_every else ():
         compile_kernel(attention, LLAMA_8B | PLAIN | CHUNK | cache, **own)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from tests.model.test_invariance import ROWS, SHAPES, random_linear
+from tests.processor import needs_int8
 from thirdeye.model.linear import int8
 from thirdeye.model.linear.choose_method import choose_quantization
 from thirdeye.model.linear.int8 import Int8, quantize_weight, split_rows
@@ -47,6 +48,7 @@ def vectors(rows: int, width: int) -> Tensor:
     return x
 
 
+@needs_int8
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_products_are_those_of_the_exact_twin(shape: tuple[int, int], threads: int) -> None:
@@ -67,6 +69,7 @@ def test_products_are_those_of_the_exact_twin(shape: tuple[int, int], threads: i
             assert torch.equal(layer(x[part]), expected[part]), (rows, start)
 
 
+@needs_int8
 def test_rounding_is_small() -> None:
     """Against the product in fp64: half a step of 8 bits in the weights, of 16 in the vector."""
     layer = random_linear((576, 960), Int8(), torch.float32)
@@ -136,6 +139,8 @@ def test_the_floats_are_not_kept() -> None:
 
 
 def test_auto_is_int8_where_it_is_exact(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda: True)
+    monkeypatch.setattr(int8, "sums_are_exact", lambda: True)
     assert choose_quantization("auto", FP32) == "int8"
     assert choose_quantization("int8", FP32) == "int8"
     assert choose_quantization("none", FP32) == "none"
@@ -154,6 +159,7 @@ def test_refusals_name_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
         Linear(70_000, 1, False, FP32, method=Int8())
 
 
+@needs_int8
 def test_saturating_sums_are_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """As a processor does whose instruction adds pairs in 16 bits."""
     assert int8.sums_are_exact()

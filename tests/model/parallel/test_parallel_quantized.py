@@ -18,6 +18,7 @@ from torch import Tensor
 from tests.model.linear.quantized_twins import METHODS, kept
 from tests.model.parallel.test_parallel import on_ranks, run, share_of
 from tests.model.tiny import CPU, GPT2, LLAMA, change, random_model, unfinished_model
+from tests.processor import HAS_INT8, NO_INT8
 from thirdeye.model.config import ModelConfig, RopeConfig
 from thirdeye.model.declare.parameter import Dealt, Role, Rows
 from thirdeye.model.declare.parts import LinearPart
@@ -69,6 +70,8 @@ def apart(size: int) -> list[Ranks]:
 def make_method(request: pytest.FixtureRequest) -> MakeMethod:
     """Both formats of a CPU, and the GPU's three by the products their kernels are held to."""
     if request.param == "cpu":
+        if not HAS_INT8:
+            pytest.skip(NO_INT8)
         return lambda where: Int8()
     if request.param == "cpu-native":
         native: Library = request.getfixturevalue("native")

@@ -7,20 +7,24 @@ from tests.draws import also_at_night, is_night
 from tests.model.fused_twins import (
     HEAD_DIMS,
     HEAD_NORMS,
+    KEPT_BY_ATTENTION,
+    check_attends,
     check_gated_mlp,
     check_heads,
     check_norm,
     heads_config,
 )
 from tests.model.steps import Row, make_batch
-from tests.model.tiny import CPU, GPT2, LLAMA, change, make_cache, random_model
+from tests.model.tiny import CPU, GPT2, LATENT, LLAMA, change, make_cache, random_model
 from thirdeye.model.attention.choose_attention import choose_attention
 from thirdeye.model.attention.protocol import AttentionBackend
 from thirdeye.model.attention.sdpa import SdpaAttention
 from thirdeye.model.attention.triton import TritonAttention
 from thirdeye.model.config import Activation, ModelConfig, RopeConfig
 from thirdeye.model.declare.block import mlp_part
+from thirdeye.model.declare.head_layout import HeadLayout
 from thirdeye.model.kernels.gated_mul import KINDS
+from thirdeye.model.linear.rounded import FP8
 from thirdeye.model.parts.choose_parts import make_mlp
 from thirdeye.model.parts.fused import FusedGatedMLP, FusedRMSNorm, FusedSelfAttention
 from thirdeye.model.placement import Placement
@@ -66,6 +70,37 @@ def test_heads(head_dim: int, norms: str, dtype: torch.dtype) -> None:
     one = {in_part} if dtype == torch.float32 else {head_dim}
     for dim in {head_dim, in_part} if is_night() else one:
         check_heads(heads_config(head_dim, dim, norms), Placement(dtype, CPU))
+
+
+@pytest.mark.parametrize("norms", KEPT_BY_ATTENTION)
+@pytest.mark.parametrize("programs", ["one", "several"])
+def test_attention_keeps_new_keys(norms: str, programs: str) -> None:
+    """By one program a sequence and by one a split, of which the last has the new key."""
+    config = heads_config(20, 10, norms)
+    num = 1 if programs == "one" else 64
+    check_attends(config, torch.float32, num, Placement(torch.float32, CPU))
+
+
+def test_attention_keeps_new_keys_in_8_bits() -> None:
+    check_attends(heads_config(16, 16, "norm first"), FP8, 64, Placement(torch.float32, CPU))
+
+
+def test_other_steps_and_layers_keep_theirs_first() -> None:
+    """A chunk's tokens look at each other; what is not written as it is projected, or read by
+    several groups of queries, and one order of sums for all."""
+    backend = TritonAttention(num_multiprocessors=8)
+    rows = [Row([1], 3, [0]), Row([2, 3], 0, [1])]
+    single, mixed = (make_batch(rows[:n], 4) for n in (1, 2))
+    usual, cache = HeadLayout(4, 2), make_cache(LLAMA)
+    assert backend.keeps(backend.plan(single, cache), usual, 2)
+    assert not backend.keeps(backend.plan(mixed, cache), usual, 2)
+    plan = backend.plan(single, cache)
+    assert not backend.keeps(plan, HeadLayout(4, 2, has_values=False), 2)
+    assert not backend.keeps(plan, HeadLayout(4, 2, keeps_values=False), 2)
+    assert not backend.keeps(plan, HeadLayout(4, 0), 2)
+    alike = TritonAttention(num_multiprocessors=8, is_deterministic=True)
+    assert not alike.keeps(plan, usual, 2)
+    assert not backend.for_layers(LATENT.attention_of(0)).keeps(plan, usual, 2)
 
 
 @pytest.mark.parametrize(

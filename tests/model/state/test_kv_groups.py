@@ -1,6 +1,7 @@
 """Layers in groups that share blocks: how they are dealt out, and that no bit changes by it."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,13 +11,15 @@ from tests.model.steps import Row, make_batch
 from tests.model.tiny import CPU, LLAMA, MIXED, NEAR_AND_FAR, change, random_model
 from thirdeye.model.batch import ForwardBatch, GroupBlocks
 from thirdeye.model.config import AttentionSpec, ModelConfig
+from thirdeye.model.memory_estimate import kv_of_context
 from thirdeye.model.native.library import Library
 from thirdeye.model.state.choose_kv import make_kv_cache
 from thirdeye.model.state.kv_cache import KVCache, kv_bytes_per_block
-from thirdeye.model.state.kv_groups import KVGroups, kv_groups, one_group
+from thirdeye.model.state.kv_groups import BlockView, KVGroups, kv_groups, one_group
 from thirdeye.model.transformer import Transformer
 
 BLOCK = 4
+SCHEDULING = Path(__file__).resolve().parents[3] / "docs" / "scheduling.md"
 WINDOW = 20
 
 
@@ -44,7 +47,8 @@ def test_five_of_six_layers_have_a_window() -> None:
 def test_every_other_layer_has_a_window() -> None:
     """gpt-oss."""
     groups = kv_groups(with_windows(*[128, None] * 3))
-    assert groups == KVGroups((0, 128), 3, (1, 0, 1, 0, 1, 0), (0, 0, 1, 1, 2, 2))
+    views = (BlockView(1), BlockView(0)) * 3
+    assert groups == KVGroups((0, 128), 3, views, (0, 0, 1, 1, 2, 2))
 
 
 def test_all_layers_have_one_window() -> None:
@@ -62,13 +66,67 @@ def test_all_layers_have_one_window() -> None:
         with_windows(None, 900, 900),  # next to nothing is gained
         change(
             with_windows(20, None),
-            attention=(AttentionSpec(window=20, head_dim=4), AttentionSpec()),
+            attention=(AttentionSpec(window=20, head_dim=6), AttentionSpec()),  # of 8
         ),
     ],
 )
 def test_one_group_that_keeps_everything(config: ModelConfig) -> None:
     assert kv_groups(config) == one_group(config)
     assert kv_groups(config).is_plain
+
+
+def of_two_sizes(
+    near: tuple[int, int], far: tuple[int, int], *, window: int, period: int, num_layers: int
+) -> ModelConfig:
+    """(key heads, their size) of layers with a window, and of the last of each so many."""
+    attention = tuple(
+        AttentionSpec(num_kv_heads=far[0], head_dim=far[1])
+        if layer % period == period - 1
+        else AttentionSpec(window=window, num_kv_heads=near[0], head_dim=near[1])
+        for layer in range(num_layers)
+    )
+    return change(
+        LLAMA,
+        num_heads=16,
+        num_hidden_layers=num_layers,
+        attention=attention,
+        max_position_embeddings=131_072,
+    )
+
+
+# Of Gemma 4, layers that keep any; megabytes of 32,768 tokens in 16 bits, kept and all, as
+# docs/scheduling.md tells.
+GEMMA_4 = {
+    "E2B": (
+        of_two_sizes((1, 256), (1, 512), window=512, period=5, num_layers=15),
+        (208, 604),
+    ),
+    "26B-A4B": (
+        of_two_sizes((8, 256), (2, 512), window=1024, period=6, num_layers=30),
+        (1312, 7382),
+    ),
+    "31B": (
+        of_two_sizes((16, 256), (4, 512), window=1024, period=6, num_layers=60),
+        (5249, 29528),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", GEMMA_4)
+def test_layers_of_two_sizes(name: str) -> None:
+    """E2B's layers that see all are twice as large as the others, those of the larger half."""
+    config, (kept, whole) = GEMMA_4[name]
+    per_token = 2 * config.kv_numbers
+    assert round(kv_of_context(config, per_token, 32_768) / 1e6) == kept
+    assert round(32_768 * per_token / 1e6) == whole
+    groups, layers = kv_groups(config), range(len(config.kv_shapes))
+    assert groups.windows[0] == 0
+    places = list(zip(groups.view_of, groups.place_of, strict=True))
+    assert len(set(places)) == len(layers)  # no two lie at one place
+    for group in range(len(groups.windows)):
+        own = [layer for layer in layers if groups.group_of[layer] == group]
+        assert len({config.attention_of(layer).window for layer in own}) == 1
+    assert f"{kept:,} of {whole:,} MB" in SCHEDULING.read_text()
 
 
 def test_a_layer_whose_keys_another_reads_is_kept_as_long_as_that_one_looks() -> None:
@@ -125,7 +183,28 @@ def logits(model: Transformer, groups: KVGroups, dtype: torch.dtype, chunk: int)
     return torch.cat(said)
 
 
-@pytest.mark.parametrize("config", [NEAR_AND_FAR, MIXED], ids=["near and far", "mixed"])
+SMALL_NEAR = change(
+    NEAR_AND_FAR,
+    attention=tuple(
+        replace(spec, head_dim=None if spec.window else 2 * LLAMA.head_dim)
+        for spec in NEAR_AND_FAR.attention
+    ),
+)
+SMALL_FAR = change(
+    NEAR_AND_FAR,
+    attention=tuple(
+        replace(spec, num_kv_heads=None if spec.window else 1) for spec in NEAR_AND_FAR.attention
+    ),
+)
+CONFIGS = {
+    "near and far": NEAR_AND_FAR,
+    "mixed": MIXED,
+    "small and near": SMALL_NEAR,
+    "small and far": SMALL_FAR,
+}
+
+
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 @pytest.mark.parametrize("how", ["blocked", "native", "native int8"])
 def test_no_bit_changes(config: ModelConfig, how: str, native: Library) -> None:
     """Also of steps that come from tape."""

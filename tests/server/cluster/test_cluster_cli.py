@@ -1,8 +1,11 @@
 """`thirdeye cluster` where Ray is not: it says what to install, and what it cannot find."""
 
 import re
+import signal
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,9 +13,18 @@ from typer.testing import CliRunner
 
 from thirdeye.server.cluster import ray_package
 from thirdeye.server.cluster.ray_package import TRIED, RayMissing, check_ray
+from thirdeye.server.cluster.state_folder import RunningCluster, StateFolder
 from thirdeye.server.launch.cli import app
 
 ROOT = Path(__file__).resolve().parents[3]
+BLOCKED = "import signal; signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM]); "
+
+
+@pytest.fixture
+def short() -> Iterator[Path]:
+    """Sockets lie below a cluster's folder, so its path has a limit."""
+    with tempfile.TemporaryDirectory(prefix="te", dir="/tmp") as folder:
+        yield Path(folder)
 
 
 def run(*words: str) -> tuple[int, str]:
@@ -62,6 +74,24 @@ def test_where_nothing_is_up_it_says_so(monkeypatch: pytest.MonkeyPatch, tmp_pat
         code, said = run(command, "--state-dir", str(folder))
         assert (code, said.split(":")[0]) == (1, "thirdeye")
         assert f"No cluster is up in {folder}" in said
+
+
+def test_down_waits_for_the_end_and_no_longer(short: Path) -> None:
+    """The child has ended though its parent, this test, has not asked how: an `up` that was started
+    by something that never does is no cluster either."""
+    folder = StateFolder.of(short)
+    folder.make()
+    code = "import signal, sys; print(flush=True); sys.exit(signal.sigwait([signal.SIGTERM]))"
+    up = subprocess.Popen([sys.executable, "-c", BLOCKED + code], stdout=subprocess.PIPE)
+    assert up.stdout is not None
+    with up.stdout:
+        up.stdout.readline()
+        folder.remember(RunningCluster(pid=up.pid, address="", url="", apps={}))
+        assert folder.running() is not None
+        assert run("down", "--state-dir", str(short)) == (0, "")
+        assert folder.running() is None
+        assert "No cluster is up" in run("down", "--state-dir", str(short))[1]
+    assert up.wait() == signal.SIGTERM
 
 
 def test_what_is_wrong_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ import httpx
 import pytest
 
 from thirdeye.server.cluster.picking.affinity_key import affinity_key
+from thirdeye.server.cluster.picking.asking_picker import AskingPicker
 from thirdeye.server.cluster.picking.picker import Picker, Report
 from thirdeye.server.cluster.picking.replica_ring import ReplicaRing
 from thirdeye.server.cluster.picking.route_app import RouteApp
@@ -17,8 +18,8 @@ CHAT = {"model": "tiny", "messages": [{"role": "user", "content": "Hello"}]}
 
 
 def route(bodies: list[bytes], headers: dict[str, str] | None = None) -> list[httpx.Response]:
-    picker = Picker(idle_below=100)
-    picker.update({name: Report() for name in NAMES})
+    picker = AskingPicker(Picker(idle_below=100))
+    picker.update({name: Report() for name in NAMES}, {})
     return asyncio.run(ask(RouteApp(picker, clock=lambda: 1.0), bodies, headers or {}))
 
 
@@ -62,7 +63,7 @@ def test_a_body_without_a_key_is_sent_on_all_the_same(body: bytes) -> None:
 
 
 def test_without_a_replica_it_says_so() -> None:
-    (answer,) = asyncio.run(ask(RouteApp(Picker()), [b"{}"], {}))
+    (answer,) = asyncio.run(ask(RouteApp(AskingPicker(Picker())), [b"{}"], {}))
     assert answer.status_code == 503
 
 
@@ -77,7 +78,7 @@ def test_its_life_begins_and_ends() -> None:
         async def send(message: dict[str, str]) -> None:
             said.append(message["type"])
 
-        await RouteApp(Picker())({"type": "lifespan"}, receive, send)  # type: ignore[arg-type]
+        await RouteApp(AskingPicker(Picker()))({"type": "lifespan"}, receive, send)  # type: ignore[arg-type]
         return said
 
     assert asyncio.run(main()) == ["lifespan.startup.complete", "lifespan.shutdown.complete"]

@@ -57,6 +57,7 @@ def test_it_starts_serves_drains_and_closes(checkpoint: Path) -> None:
         replica = replica_of(checkpoint)
         async with client_of(replica.app) as client:
             assert (replica.is_ready, replica.health()) == (False, None)
+            assert replica.stats() is None
             assert (await ask(client, 4)).status_code == 503
             info = await replica.start()
             assert (info.device, info.max_model_len) == ("cpu", 256)
@@ -65,6 +66,9 @@ def test_it_starts_serves_drains_and_closes(checkpoint: Path) -> None:
             answering = asyncio.create_task(ask(client, 100))
             await begun(replica)
             await replica.drain(60)
+            stats = replica.stats()
+            assert stats is not None
+            assert (stats.num_requests_running, stats.num_requests_waiting) == (0, 0)
             assert replica.state.admission.in_flight == 0
             assert not replica.is_ready
             assert replica.health() is not None
@@ -88,6 +92,42 @@ def test_what_still_runs_when_it_closes_ends_with_an_error(checkpoint: Path) -> 
         assert replica.state.admission.in_flight == 0
 
     asyncio.run(main())
+
+
+def test_its_end_is_no_other_replicas(checkpoint: Path) -> None:
+    """Timelines never end by themselves: of two replicas in a process each cuts its own."""
+
+    async def main() -> None:
+        replicas = [replica_of(checkpoint) for _ in range(2)]
+        watching = []
+        for replica in replicas:
+            await replica.start()
+            watching.append(await watched(replica.app))
+        await replicas[0].close()
+        await watching[0]
+        async with client_of(replicas[1].app) as client:
+            answer = await client.post("/v1/completions", json={**BODY, "stream": True})
+            assert answer.text.endswith("data: [DONE]\n\n")
+        assert not watching[1].done()
+        await replicas[1].close()
+        await watching[1]
+
+    asyncio.run(main())
+
+
+async def watched(app: ASGIApp) -> "asyncio.Task[None]":
+    """Of a timeline that has begun."""
+    begun = asyncio.Event()
+    never: Receive = asyncio.Event().wait  # type: ignore[assignment]  # it is never answered
+
+    async def send(_: Message) -> None:
+        begun.set()
+
+    scope: Scope = {"type": "http", "method": "GET", "path": "/v1/timeline", "query_string": b""}
+    scope |= {"headers": [(b"host", b"localhost")], "client": ("127.0.0.1", 1)}
+    watching = asyncio.ensure_future(app(scope, never, send))
+    await begun.wait()
+    return watching
 
 
 def test_keys_are_read_again_and_a_bad_file_changes_nothing(

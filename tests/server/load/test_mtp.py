@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.architectures.mtp.mtp_files import write
+from tests.architectures.mtp.mtp_files import write, write_gguf
 from tests.engine.toy import make_request, run_all, tokens_of
 from tests.recipes import make_recipe
 from tests.tiny import VOCAB_SIZE, save_tokenizer, tiny_llama
@@ -39,14 +39,19 @@ def answers(path: Path, **flags: Any) -> tuple[list[list[int]], EngineStats, str
     return found, core.stats(), info.draft
 
 
+@pytest.mark.parametrize("form", ["safetensors", "GGUF"])
 @pytest.mark.parametrize("name", ["glm4_moe", "qwen3_5_text", "deepseek_v3"])
-def test_same_tokens(tmp_path: Path, name: str) -> None:
+def test_same_tokens(tmp_path: Path, name: str, form: str) -> None:
     """With experts; with layers that keep a state, which is undone; over latents."""
-    write(tmp_path, name, vocab_size=VOCAB_SIZE)
-    save_tokenizer(tmp_path, chat=False)
-    plain, without, said = answers(tmp_path)
+    path = tmp_path
+    if form == "GGUF":
+        path, *_ = write_gguf(tmp_path, name, vocab_size=VOCAB_SIZE)
+    else:
+        write(tmp_path, name, vocab_size=VOCAB_SIZE)
+        save_tokenizer(tmp_path, chat=False)
+    plain, without, said = answers(path)
     assert not said
-    found, stats, said = answers(tmp_path, speculation="mtp")
+    found, stats, said = answers(path, speculation="mtp")
     assert found == plain
     assert said == "the model's own head"
     assert stats.spec_decode_num_draft_tokens_total > 50

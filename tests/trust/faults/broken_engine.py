@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor, Future
+from concurrent.futures import Future
 from itertools import count
 from typing import Any
 
@@ -98,30 +98,28 @@ class Anything:
         mask[:] = -1
 
 
-class LateExecutor(Executor):
+class LateExecutor:
     """Does what it is given some time later, or never."""
 
     def __init__(self, life: EngineLife) -> None:
         self._life = life
         self._numbers = count()
 
-    def submit(self, work: Callable[..., Any], /, *args: Any, **kwargs: Any) -> "Future[Any]":
+    def submit(self, tenant: str, work: Callable[[], Any], /) -> "Future[Any]":
         future: Future[Any] = Future()
         number = next(self._numbers)
         if number not in self._life.compile_hangs:
             loop = asyncio.get_running_loop()
-            loop.call_later(self._life.compile_seconds, self._finish, future, number, work, args)
+            loop.call_later(self._life.compile_seconds, self._finish, future, number, work)
         return future
 
-    def _finish(
-        self, future: "Future[Any]", number: int, work: Callable[..., Any], args: Any
-    ) -> None:
+    def _finish(self, future: "Future[Any]", number: int, work: Callable[[], Any]) -> None:
         if not future.set_running_or_notify_cancel():
             return
         if number in self._life.compile_faults:
             future.set_exception(ValueError("no grammar"))
         else:
-            future.set_result(work(*args))
+            future.set_result(work())
 
 
 def broken_core(life: EngineLife, clock: Callable[[], float]) -> EngineCore:

@@ -10,7 +10,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import cache
+from functools import cache, partial
 from types import SimpleNamespace
 from typing import Any
 from unittest import mock
@@ -29,6 +29,7 @@ from thirdeye.server.api.state.server_state import ServedModel, ServerState
 from thirdeye.server.engine.interface.types import EngineDead
 from thirdeye.server.engine.process import engine_client
 from thirdeye.server.engine.process.supervised_engine import RestartPolicy, SupervisedEngine
+from thirdeye.server.fair_executor import FairExecutor
 from thirdeye.server.launch.asgi_app import create_app
 from thirdeye.server.text.constraints.trials.trial_main import tried
 from thirdeye.server.text.constraints.trials.trial_processes import TrialProcesses, Tried
@@ -61,9 +62,9 @@ class InThisProcess(TrialProcesses):
 @cache
 def served() -> tuple[FastAPI, ServerState, ServedModel]:
     """One application and model for all trials: making them takes longer than a day."""
-    state = ServerState()
+    state, inline = ServerState(), partial(FairExecutor, threads=Inline())
     with (
-        mock.patch.object(grammar_cache, "ThreadPoolExecutor", Inline),
+        mock.patch.object(grammar_cache, "FairExecutor", inline),
         mock.patch.object(grammar_cache, "shared_processes", InThisProcess),
     ):
         app = create_app(state, ApiConfig())

@@ -1,4 +1,10 @@
-"""Ten times what a server can serve, and what it did meanwhile: the figures of one flood."""
+"""Ten times what a server can serve, and what it did meanwhile: the figures of one flood.
+
+Generator and refusals share the server's cores, so what they take nobody can serve. How much that
+is says a control: the same server, loaded to its capacity without a refusal, while the same
+generator sends as many requests as were refused to a listener that does nothing but refuse. What is
+served then is what two cores leave; the flood is held against it.
+"""
 
 import asyncio
 import json
@@ -52,14 +58,34 @@ def _share(one: dict[str, Any], begin: float, end: float) -> float:
     return max(min(last, end) - max(first, begin), 0.0) / (last - first)
 
 
-def generate(port: int, seconds: float, *how: str) -> Load:
+def begin(port: int, seconds: float, *how: str) -> "subprocess.Popen[str]":
     command = [sys.executable, "-m", "tests.trust.live.load_generator", str(port), *how]
-    done = subprocess.run(
-        [*command, "--seconds", str(seconds), "--body", json.dumps(BODY)],
-        cwd=ROOT, capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    *sent, about = map(json.loads, done.stdout.splitlines())
+    command += ["--seconds", str(seconds), "--body", json.dumps(BODY)]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+
+
+def generate(port: int, seconds: float, *how: str) -> Load:
+    with begin(port, seconds, *how) as process:
+        output, _ = process.communicate()
+    assert process.returncode == 0
+    *sent, about = map(json.loads, output.splitlines())
     return Load(sent, seconds, about["cpu_seconds"], about["late_p99"])
+
+
+def rate_beside_refusals(port: int, seconds: float, callers: int, refusals: float) -> float:
+    """Answers a second at capacity, while so many connections a second are refused elsewhere."""
+    command = [sys.executable, "-m", "tests.trust.live.null_listener"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as listener:
+        try:
+            assert listener.stdout is not None
+            there = int(listener.stdout.readline())
+            with begin(there, seconds, "--rate", str(refusals)) as flooding:
+                full = generate(port, seconds, "--callers", str(callers))
+                flooding.communicate()
+        finally:
+            listener.kill()
+    assert flooding.returncode == 0
+    return full.rate
 
 
 @dataclass(frozen=True)
@@ -85,6 +111,10 @@ class Flood:
             flood = generate(server.port, self.flood_seconds, *rate)
             taken = cpu() - before
             after = asyncio.run(calm(server.port))
+            refusals = len(flood.refused) / self.flood_seconds
+            left = rate_beside_refusals(
+                server.port, self.saturation_seconds, self.callers, refusals
+            )
         finally:
             assert server.stop() == 0, server.output
         served, refused = flood.served, flood.refused
@@ -98,6 +128,8 @@ class Flood:
             "sent": len(flood.sent),
             "capacity_a_second": round(full.rate, 1),
             "goodput_of_capacity": round(flood.rate / full.rate, 3),
+            "left_a_second": round(left, 1),
+            "goodput_of_what_is_left": round(flood.rate / left, 3),
             "refused_p50_ms": round(1000 * quantile([one["seconds"] for one in refused], 0.5), 1),
             "refused_p99_ms": round(1000 * quantile([one["seconds"] for one in refused], 0.99), 1),
             "first_token_p99_s": round(quantile([one["first_token"] for one in served], 0.99), 2),

@@ -1,9 +1,7 @@
 """Ten times what can be served: who is let in is answered in time, the rest hear at once, and no
-less is served than without the others.
+less is served than two cores leave beside such a flood.
 
-The second flood is a harder one. A tiny model answers a hundred times a second, so it has more
-than a thousand to refuse in each, and their generator shares its cores: what that takes is no
-longer there to serve, on any server. What is left must serve.
+The second flood is a harder one: a tiny model has several hundred to refuse in each second.
 """
 
 from collections.abc import Callable
@@ -13,8 +11,6 @@ import pytest
 
 from tests.tiny import tiny_llama
 from tests.trust.live.flood import Flood, Load
-
-CORES = 2  # of `make trust`: what the server and the generator have
 
 
 def test_an_answer_counts_by_its_part_in_the_time() -> None:
@@ -37,7 +33,7 @@ def test_a_flood(default_model: Path, record_property: Callable[[str, object], N
         record_property(name, value)
     assert figures["first_token_p99_s"] <= 10.5, figures
     assert figures["after_2_s_first_token_s"] <= 2, figures
-    assert figures["goodput_of_capacity"] >= 0.95, figures
+    assert figures["goodput_of_what_is_left"] >= 0.95, figures
     assert figures["refused_p99_ms"] <= 50, figures
 
 
@@ -49,12 +45,9 @@ def test_a_flood_on_a_tiny_model(
     tiny_llama(tmp_path, context=1024)
     args = [str(tmp_path), "--max-num-seqs", "4", "--max-queue-time", "4"]
     figures = Flood(args, 8, saturation_seconds=10, flood_seconds=30).run()
-    refusals = 1e-6 * figures["refusal_us_of_server"] * figures["sent"] / 30
-    figures["share_of_cores_that_refuses"] = round(refusals / CORES, 3)
     for name, value in figures.items():
         record_property(f"tiny_{name}", value)
     assert figures["first_token_p99_s"] <= 4.5, figures
     assert figures["after_2_s_first_token_s"] <= 2, figures
     assert figures["refused_p99_ms"] <= 50, figures
-    lost = figures["share_of_cores_that_refuses"] + figures["generator_cpu_share"] / CORES
-    assert figures["goodput_of_capacity"] >= 0.95 - lost, figures
+    assert figures["goodput_of_what_is_left"] >= 0.95, figures

@@ -116,6 +116,19 @@ def test_what_is_plain_all_the_same(config: dict[str, Any], tmp_path: Path) -> N
     assert scales(opened(tmp_path, **config)) == [2, 2]
 
 
+def test_small_files_alone_are_read_while_others_stream(tmp_path: Path) -> None:
+    """JSON is read in one piece, in the engine's process: 30 MB of it held every stream."""
+    write_adapter(tmp_path, FACTORS)
+    (tmp_path / "adapter_config.json").write_text(" " * (1 << 20) + "{}")
+    with pytest.raises(ModelFormatError, match="limit is 1,048,576"):
+        open_adapter(tmp_path, LLAMA)
+    write_adapter(tmp_path, FACTORS)
+    size = (1 << 21) + 1
+    (tmp_path / "adapter_model.safetensors").write_bytes(size.to_bytes(8, "little") + b"{}")
+    with pytest.raises(ModelFormatError, match="limit is 2,097,152"):
+        open_adapter(tmp_path, LLAMA)
+
+
 def test_patterns_of_ranks_and_alphas(tmp_path: Path) -> None:
     """The first that fits the end of a module's name, as peft has it."""
     factors = {Q: FACTORS[Q], O_PROJ: (torch.ones(2, 32), torch.ones(32, 2))}

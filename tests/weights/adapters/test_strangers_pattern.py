@@ -8,7 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.draws import draws
-from thirdeye.weights.formats.strangers_pattern import LONGEST_NAME, matches, too_much_of
+from thirdeye.weights.formats.strangers_pattern import (
+    LONGEST_NAME,
+    matches,
+    too_much_of,
+    too_much_of_all,
+)
 
 NAME = "model.layers.10.self_attn.q_proj"
 LAYERS = "|".join(map(str, range(32)))
@@ -54,6 +59,15 @@ def test_what_may_take_for_ever_is_not_taken(text: str) -> None:
 def test_what_people_write_is_taken(text: str) -> None:
     assert too_much_of(text) == ""
     assert bool(matches(text, NAME)) is bool(re.match(text, NAME))
+
+
+def test_many_that_are_taken_by_themselves_end_in_time_together() -> None:
+    """20,000 of `x.*.*.*` took half a minute for one small file."""
+    several = [f"x{i}.*.*.*" for i in range(20)]
+    assert not any(map(too_much_of, several))
+    assert "together" in too_much_of_all(several)
+    assert "limit is 1,024" in too_much_of_all([f"layers.{i}.q_proj" for i in range(1025)])
+    assert too_much_of_all([f"layers.{i}.q_proj" for i in range(1024)]) == ""
 
 
 def test_a_name_that_no_module_has_is_matched_by_nothing() -> None:

@@ -26,3 +26,14 @@ BESIDE_THE_MODEL = GuessingNames(
         "mtp.norm.weight": TensorTarget(NORM, offset=1.0),
     },
 )
+# llama.cpp's names of either: one layer more than the model has.
+IN_GGUF = GuessingNames(
+    layer="blk.{n}.",
+    others={
+        "nextn.enorm.weight": TensorTarget(TOKEN),
+        "nextn.hnorm.weight": TensorTarget(HIDDEN),
+        "nextn.eh_proj.weight": TensorTarget(PROJECTION),
+        "nextn.shared_head_norm.weight": TensorTarget(NORM),
+    },
+    first="blk.0.",
+)

@@ -5,14 +5,14 @@ the next token (DeepSeek-V3, arXiv:2412.19437, section 2.2): embeddings, and wha
 the model's own. So it is described by a config, and read by the same tables, as any model is.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from thirdeye.model.config import ModelConfig
 from thirdeye.weights.architectures.architecture import GuessingNames
-from thirdeye.weights.architectures.common.guessing import PROJECTION
+from thirdeye.weights.architectures.common.guessing import NORM, PROJECTION
 from thirdeye.weights.architectures.common.name_table import NameTable, TensorTarget
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from thirdeye.model.declare.stored import StoredTensor
 
-SHARED = ("embed_tokens.weight", "lm_head.weight")  # the model's names
+SHARED = ("embed_tokens.weight", "lm_head.weight")  # of the model's parameters
 
 
 def head_config(config: ModelConfig) -> ModelConfig:
@@ -42,7 +42,7 @@ class GuessingHead:
     """What `load_weights` reads: the head's tensors of a checkpoint, by the file's names.
 
     `table` is of a model with the head's config, `place` of the model's own tensors, `read` gives
-    any tensor that `sizes` lists, in bytes."""
+    those of any names that `sizes` lists, in bytes."""
 
     def __init__(
         self,
@@ -52,35 +52,37 @@ class GuessingHead:
         table: NameTable,
         place: Callable[[str], list[TensorTarget] | None],
         sizes: Mapping[str, int],
-        read: "Callable[[str], Tensor | StoredTensor]",
+        read: "Callable[[Iterable[str]], Iterator[tuple[str, Tensor | StoredTensor]]]",
     ) -> None:
         self.path, self.config = path, head_config(config)
         self._table, self._place, self._read = table, place, read
-        self._layer = names.layer.format(n=config.num_hidden_layers)
-        self._others = names.others
+        self._names, self._layer = names, names.layer.format(n=config.num_hidden_layers)
+        own = {target.name for name in sizes for target in self._own(name)}
+        self.is_there = PROJECTION in own
+        self._shared = SHARED if NORM in own else (*SHARED, NORM)
         self._sizes = {name: size for name, size in sizes.items() if self.targets(name)}
-
-    @property
-    def is_there(self) -> bool:
-        found = {target.name for name in self._sizes for target in self.targets(name) or []}
-        return PROJECTION in found
 
     def targets(self, name: str) -> list[TensorTarget] | None:
         """Where a tensor goes; `[]` if it is none of the head's."""
-        own = name.removeprefix("model.")
-        if own in self._others:
-            return [self._others[own]]
-        if own.startswith(self._layer):
-            rest = own.removeprefix(self._layer)
-            if rest in self._others:
-                return [self._others[rest]]
-            return self._table.place(f"layers.0.{rest}") or []
+        if own := self._own(name):
+            return own
         places = self._place(name) or []
-        return places if any(place.name in SHARED for place in places) else []
+        return places if any(place.name in self._shared for place in places) else []
+
+    def _own(self, name: str) -> list[TensorTarget]:
+        """Where one goes that is not the model's."""
+        own, others = name.removeprefix("model."), self._names.others
+        if own in others:
+            return [others[own]]
+        if not own.startswith(self._layer):
+            return []
+        rest = own.removeprefix(self._layer)
+        if rest in others:
+            return [others[rest]]
+        return self._table.place(self._names.first + rest) or []
 
     def tensor_sizes(self) -> dict[str, int]:
         return self._sizes
 
     def tensors(self) -> "Iterator[tuple[str, Tensor | StoredTensor]]":
-        for name in self._sizes:
-            yield name, self._read(name)
+        return self._read(self._sizes)

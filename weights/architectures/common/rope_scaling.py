@@ -17,6 +17,7 @@ from thirdeye.weights.formats.gguf.reader import GGUFFile
 
 KINDS = ("default", "linear", "dynamic", "llama3", "yarn", "longrope")
 ORIGINAL = "original_max_position_embeddings"
+HIGH_FREQUENCIES = (4.0, 1.0)  # of Llama 3's stretch: of Llama 3's own models, of Llama 4 Scout
 
 
 def huggingface_scaling(
@@ -180,18 +181,19 @@ def _table(
 
 
 def llama3_from_table(fields: Fields, file: GGUFFile, theta: float, dim: int) -> RopeScaling:
-    """The rule behind the table. All released Llama 3 models share three of its four numbers; the
-    fourth, the factor, is the table's largest entry. A table that this rule does not reproduce is
-    refused."""
+    """The rule behind the table. All released Llama 3 models share three of its four numbers, Llama
+    4 Scout two; the fourth, the factor, is the table's largest entry. A table that this rule does
+    not reproduce is refused."""
     unsupported = fields.error("rope_freqs.weight", "is not a table of Llama 3's rope scaling.")
     table = _table(file, "rope_freqs.weight", dim, unsupported)
     factor = float(table.max())
     if not (math.isfinite(factor) and factor >= 1):
         raise unsupported
-    scaling = RopeScaling("llama3", factor, 1.0, 4.0, 8192)
-    if not np.allclose(table, llama3_divisors(scaling, theta, dim), rtol=1e-4):
-        raise unsupported
-    return scaling
+    for high in HIGH_FREQUENCIES:
+        scaling = RopeScaling("llama3", factor, 1.0, high, 8192)
+        if np.allclose(table, llama3_divisors(scaling, theta, dim), rtol=1e-4):
+            return scaling
+    raise unsupported
 
 
 def llama3_divisors(scaling: RopeScaling, theta: float, dim: int) -> npt.NDArray[np.float64]:
@@ -201,5 +203,6 @@ def llama3_divisors(scaling: RopeScaling, theta: float, dim: int) -> npt.NDArray
     wavelengths = 2 * np.pi * theta ** (np.arange(0, dim, 2) / dim)
     turns = scaling.original_max_position_embeddings / wavelengths
     low, high = scaling.low_freq_factor, scaling.high_freq_factor
-    ramp = np.clip((turns - low) / (high - low), 0, 1)
+    with np.errstate(divide="ignore"):  # alike: infinities, which are clipped
+        ramp = np.clip((turns - low) / (high - low), 0, 1)
     return 1 / ((1 - ramp) / scaling.factor + ramp)

@@ -14,9 +14,12 @@ from thirdeye.weights.architectures.common.experts import (
     BESIDE,
     DOWN,
     GATE_UP,
+    GGUF_BESIDE,
+    GGUF_EXPERTS,
     ROUTER,
     chosen,
     count,
+    gguf_experts,
     size,
     spec_of,
     with_experts,
@@ -27,6 +30,7 @@ from thirdeye.weights.architectures.common.rope_scaling import as_float32
 from thirdeye.weights.architectures.llama import llama_family, llama_names
 from thirdeye.weights.architectures.llama.llama_family import Defaults
 from thirdeye.weights.formats.fields import Fields
+from thirdeye.weights.formats.gguf.reader import GGUFFile
 
 DEFAULTS = Defaults(
     vocab_size=202048,
@@ -41,6 +45,9 @@ DEFAULTS = Defaults(
     rope_theta=500000.0,
 )
 KINDS = ("full_attention", "chunked_attention")
+STRETCH, INTERVAL = 8192, 4  # positions; of so many layers the last sees all and turns nothing
+TEMPERATURE = Temperature(as_float32(0.1), STRETCH, first=1)
+UNNORMED = 128  # experts
 MLP = "feed_forward"
 NAMES = {
     f"{MLP}.router.weight": ROUTER,
@@ -108,24 +115,37 @@ def _attention(fields: Fields, config: ModelConfig) -> tuple[AttentionSpec, ...]
         raise fields.error(
             "layer_types", f"must be a list of {' or '.join(KINDS)}, one for each layer."
         )
-    stretch = fields.integer("attention_chunk_size", 8192, high=MAX_POSITIONS)
+    stretch = fields.integer("attention_chunk_size", STRETCH, high=MAX_POSITIONS)
     norm_eps = config.norm_eps if fields.boolean("use_qk_norm", True) else None
     temperature = None
     if _grows_with_position(fields):
         beta = as_float32(fields.positive("attn_scale", 0.1))
-        length = fields.integer("floor_scale", 8192, high=MAX_POSITIONS)
+        length = fields.integer("floor_scale", STRETCH, high=MAX_POSITIONS)
         temperature = Temperature(beta, length, first=1)
+    cut = [kind == "chunked_attention" for kind in kinds]
+    return _specs(config, turns, cut, stretch, norm_eps, temperature)
+
+
+def _specs(
+    config: ModelConfig,
+    turns: list[bool],
+    cut: list[bool],
+    stretch: int,
+    norm_eps: float | None,
+    temperature: Temperature | None,
+) -> tuple[AttentionSpec, ...]:
+    """Of each layer, whether it turns, and whether it looks at its own stretch alone."""
     return tuple(
         AttentionSpec(
             rope=config.rope if turned else None,
             # No key of a stretch lies farther back than it is long: so a window says nothing new,
             # but to whoever asks which keys will not be seen again.
-            window=stretch if kind == "chunked_attention" else None,
-            chunk=stretch if kind == "chunked_attention" else None,
+            window=stretch if is_cut else None,
+            chunk=stretch if is_cut else None,
             unit_norm_eps=norm_eps if turned else None,
             temperature=None if turned else temperature,
         )
-        for turned, kind in zip(turns, kinds, strict=True)
+        for turned, is_cut in zip(turns, cut, strict=True)
     )
 
 
@@ -138,7 +158,7 @@ def _grows_with_position(fields: Fields) -> bool:
 def _turning_layers(fields: Fields, config: ModelConfig) -> list[bool]:
     """`no_rope_layers` says 1 of those that turn."""
     num_layers = config.num_hidden_layers
-    interval = fields.integer("no_rope_layer_interval", 4, high=MAX_LAYERS)
+    interval = fields.integer("no_rope_layer_interval", INTERVAL, high=MAX_LAYERS)
     listed: Any = fields.raw("no_rope_layers", None)
     if not listed:
         return [(layer + 1) % interval != 0 for layer in range(num_layers)]
@@ -155,10 +175,46 @@ def huggingface_names(config: ModelConfig) -> NameTable:
     return with_experts(llama_names.interleaved_names(config), config, NAMES)
 
 
+def gguf_config(fields: Fields, file: GGUFFile, vocab_size: int) -> ModelConfig:
+    """What a file does not say is in llama.cpp's source: stretches and growth of the published
+    models, and that the one with 128 experts alone norms nothing."""
+    fields.refuse("attention.sliding_window", STRETCH)
+    fields.refuse("attention.sliding_window_pattern", INTERVAL)
+    config = llama_family.gguf_config(
+        fields, file, vocab_size, "llama4_text", has_windows=True, has_experts=True
+    )
+    width = size(fields, "expert_feed_forward_length", 0)
+    spec = gguf_experts(
+        fields,
+        config,
+        intermediate_size=width,
+        scoring=Scoring.SIGMOID,
+        scales_input=True,
+        shared_size=width,
+    )
+    step = fields.integer("interleave_moe_layer_step", high=MAX_LAYERS)
+    norm_eps = None if spec.num_experts == UNNORMED else config.norm_eps
+    layers = range(config.num_hidden_layers)
+    turns = [(layer + 1) % INTERVAL != 0 for layer in layers]
+    return replace(
+        config,
+        attention=_specs(config, turns, turns, STRETCH, norm_eps, TEMPERATURE),
+        experts=spec,
+        dense_layers=tuple(layer for layer in layers if (layer + 1) % step),
+    )
+
+
+def gguf_names(config: ModelConfig) -> NameTable:
+    table = llama_names.interleaved_gguf_names(config)
+    return with_experts(table, config, GGUF_EXPERTS | GGUF_BESIDE)
+
+
 LLAMA4 = Architecture(
     models="Llama 4 (text)",
     model_types=("llama4_text",),
-    gguf_architectures=(),
+    gguf_architectures=("llama4",),
     huggingface_config=huggingface_config,
     huggingface_names=huggingface_names,
+    gguf_config=gguf_config,
+    gguf_names=gguf_names,
 )

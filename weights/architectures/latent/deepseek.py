@@ -123,7 +123,10 @@ def v2_names(config: ModelConfig) -> NameTable:
 
 
 def gguf_config(fields: Fields, file: GGUFFile, vocab_size: int) -> ModelConfig:
-    """Of V2's kind or V3's: the file says what becomes of scores; old ones nothing, for V2's."""
+    """Of V2's kind or V3's: the file says what becomes of scores; old ones nothing, for V2's. Or of
+    a model without experts."""
+    if fields.raw("expert_count", 0) == 0:
+        return latent_gguf.dense_config(fields, file, vocab_size)
     gating = fields.integer("expert_gating_func", GGUF_SOFTMAX, high=GGUF_SIGMOID)
     is_v3 = gating == GGUF_SIGMOID
     name = "deepseek_v3" if is_v3 else "deepseek_v2"
@@ -137,8 +140,8 @@ def gguf_config(fields: Fields, file: GGUFFile, vocab_size: int) -> ModelConfig:
 
 
 def gguf_names(config: ModelConfig) -> NameTable:
-    table = with_experts(latent_names.gguf_names(config), config, GGUF_NAMES)
-    return replace(table, ignored_layers=MAX_GUESSING)
+    table = replace(latent_names.gguf_names(config), ignored_layers=MAX_GUESSING)
+    return with_experts(table, config, GGUF_NAMES) if config.experts else table
 
 
 DEEPSEEK_V2 = Architecture(

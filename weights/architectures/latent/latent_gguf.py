@@ -37,6 +37,14 @@ def gguf_config(fields: Fields, file: GGUFFile, vocab_size: int, architecture: s
     return with_latents(replace(config, rope=rope), spec, score_scale(spec, magnitude))
 
 
+def dense_config(fields: Fields, file: GGUFFile, vocab_size: int) -> ModelConfig:
+    """Of a model without experts (Youtu-LLM): its file says that all layers are dense."""
+    config = gguf_config(fields, file, vocab_size, "youtu")
+    fields.refuse("expert_shared_count", 0)
+    fields.refuse("leading_dense_block_count", config.num_hidden_layers)
+    return config
+
+
 def _latents(fields: Fields, config: ModelConfig, rope_size: int) -> LatentSpec:
     size = fields.integer("attention.kv_lora_rank", high=MAX_HIDDEN)
     is_split = "attention.key_length_mla" in fields

@@ -11,6 +11,7 @@ from thirdeye.weights.architectures.common.experts import DOWN, GATE_UP, with_ex
 from thirdeye.weights.architectures.common.grouped_experts import (
     WITH_BESIDE,
     GroupedDefaults,
+    gguf_grouped_experts,
     grouped_experts,
     with_dense_first,
 )
@@ -18,11 +19,13 @@ from thirdeye.weights.architectures.common.limits import MAX_POSITIONS
 from thirdeye.weights.architectures.common.name_table import NameTable
 from thirdeye.weights.architectures.common.rope_scaling import ORIGINAL, as_float32, yarn_magnitude
 from thirdeye.weights.architectures.common.rope_settings import rope_parameters
-from thirdeye.weights.architectures.latent import latent_family, latent_names
+from thirdeye.weights.architectures.latent import latent_family, latent_gguf, latent_names
+from thirdeye.weights.architectures.latent.deepseek import DEEPSEEK_V3, GGUF_SOFTMAX
 from thirdeye.weights.architectures.latent.latent_family import LatentDefaults
 from thirdeye.weights.architectures.llama import llama_family
 from thirdeye.weights.architectures.llama.llama_family import Defaults
-from thirdeye.weights.formats.fields import Fields
+from thirdeye.weights.formats.fields import MISSING, Fields
+from thirdeye.weights.formats.gguf.reader import GGUFFile
 
 DEFAULTS = Defaults(
     vocab_size=131072,
@@ -76,10 +79,29 @@ def huggingface_names(config: ModelConfig) -> NameTable:
     return with_experts(latent_names.huggingface_names(config), config, WITH_BESIDE | STACKED)
 
 
+def gguf_config(fields: Fields, file: GGUFFile, vocab_size: int) -> ModelConfig:
+    """Of files that say nothing of it, queries do not grow: llama.cpp's then do not either."""
+    config = latent_gguf.gguf_config(fields, file, vocab_size, "mistral4")
+    fields.refuse("expert_gating_func", GGUF_SOFTMAX)
+    spec = gguf_grouped_experts(fields, config)
+    spec = replace(spec, scoring=Scoring.SOFTMAX, choice_bias=False)
+    config = with_dense_first(fields, config, "leading_dense_block_count", 0, spec)
+    if "attention.temperature_scale" not in fields:
+        return config
+    key = "attention.temperature_length"
+    original = fields.optional_integer("rope.scaling.original_context_length", high=MAX_POSITIONS)
+    length = fields.integer(key, original or MISSING, high=MAX_POSITIONS)
+    temperature = Temperature(fields.positive("attention.temperature_scale"), length)
+    attention = tuple(replace(spec, temperature=temperature) for spec in config.attention)
+    return replace(config, attention=attention)
+
+
 MISTRAL4 = Architecture(
     models="Mistral Small 4",
     model_types=("mistral4",),
-    gguf_architectures=(),
+    gguf_architectures=("mistral4",),
     huggingface_config=huggingface_config,
     huggingface_names=huggingface_names,
+    gguf_config=gguf_config,
+    gguf_names=DEEPSEEK_V3.gguf_names,
 )

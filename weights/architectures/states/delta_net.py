@@ -25,6 +25,7 @@ from thirdeye.weights.formats.gguf.reader import GGUFFile
 
 Targets = dict[str, TensorTarget | tuple[TensorTarget, ...]]
 LINEAR = "linear_attention"
+RECURRENT = "attention.recurrent_layers"  # newer converters write it
 ATTENTION = "blocks.{i}.attention"
 UNREAD = (
     "mtp.",
@@ -181,7 +182,6 @@ def gguf_config(
     config = llama_family.gguf_config(
         plain, file, vocab_size, architecture, has_experts=True, is_partly_rotary=True
     )
-    interval = fields.integer("full_attention_interval", 4, high=MAX_LAYERS)
     heads = fields.integer("ssm.time_step_rank", high=MAX_HEADS)
     inner = fields.integer("ssm.inner_size", high=MAX_HEADS * MAX_STATE_SIZE)
     if inner % heads:
@@ -197,7 +197,7 @@ def gguf_config(
         kernel=fields.integer("ssm.conv_kernel", low=2, high=MAX_KERNEL),
         is_tiled=is_tiled and num_key_heads != heads,
     )
-    layers = tuple(layer for layer in range(num_layers) if (layer + 1) % interval)
+    key, layers = _gguf_layers(fields, num_layers, num_more)
     first = next((layer for layer in range(num_layers) if layer not in layers), 0)
     bias = any(f"blk.{first}.attn_{kind}.bias" in file.tensors for kind in ("q", "qkv"))
     output_bias = f"blk.{first}.attn_output.bias" in file.tensors
@@ -208,8 +208,22 @@ def gguf_config(
         qkv_bias=bias,
         attention_output_bias=output_bias,
     )
-    key = "nextn_predict_layers" if num_more else "full_attention_interval"
     return with_states(fields, key, gated, spec, layers)
+
+
+def _gguf_layers(fields: Fields, num_layers: int, num_more: int) -> tuple[str, tuple[int, ...]]:
+    """The layers that keep a state, and the setting that says so: listed, with those behind the
+    last that guess more tokens, or all but every nth."""
+    listed = fields.raw(RECURRENT, None)
+    if listed is None:
+        interval = fields.integer("full_attention_interval", 4, high=MAX_LAYERS)
+        key = "nextn_predict_layers" if num_more else "full_attention_interval"
+        return key, tuple(layer for layer in range(num_layers) if (layer + 1) % interval)
+    is_list = hasattr(listed, "__len__") and not isinstance(listed, str)
+    if not is_list or len(listed) != num_layers + num_more or any(listed[num_layers:]):
+        more = f", and no for {num_more} behind the last" if num_more else ""
+        raise fields.error(RECURRENT, f"must say yes or no for {num_layers} layers{more}.")
+    return RECURRENT, tuple(layer for layer in range(num_layers) if listed[layer])
 
 
 def gguf_names(config: ModelConfig) -> NameTable:

@@ -2,12 +2,15 @@
 
 import re
 from collections import Counter
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from thirdeye.model.config import ModelConfig
 from thirdeye.model.declare.stored import StoredTensor
+from thirdeye.weights.architectures.architecture import Architecture
+from thirdeye.weights.architectures.common.guessing import IN_GGUF
+from thirdeye.weights.architectures.common.guessing_head import GuessingHead, head_config
 from thirdeye.weights.architectures.common.limits import MAX_VOCAB
 from thirdeye.weights.architectures.common.name_table import TensorTarget
 from thirdeye.weights.architectures.registry import by_gguf_name
@@ -26,6 +29,7 @@ from thirdeye.weights.tokenizers.tokenizer import Tokenizer
 if TYPE_CHECKING:
     from torch import Tensor
 
+FIRST_LAYER = "blk.0."
 QUANTIZATION_SUFFIX = re.compile(r"[.-](?:I?Q\d\w*|F16|F32|BF16)$", re.IGNORECASE)
 
 
@@ -48,7 +52,8 @@ class GGUFCheckpoint:
         self.config: ModelConfig = architecture.gguf_config(prefixed, self._file, vocab_size)
         refuse_unread(prefixed, noted)
         self._names = architecture.gguf_names(self.config)
-        self._scales = TensorScales(self._file, lambda name: bool(self._names.place(name)))
+        self._head = self._find_head(architecture)
+        self._scales = TensorScales(self._file, self._has_place)
         self._vectors = dict(architecture.gguf_vectors(self._file, self.config))
         self.chat_template = fields.optional_text("tokenizer.chat_template")
         self.tool_template = fields.optional_text("tokenizer.chat_template.tool_use")
@@ -72,8 +77,32 @@ class GGUFCheckpoint:
     def _stored(self) -> list[str]:
         return [name for name in self._file.tensors if self.targets(name) != []]
 
-    def guessing_head(self) -> None:
-        """Such layers are not read from GGUF files yet."""
+    def guessing_head(self) -> GuessingHead | None:
+        return self._head
+
+    def _find_head(self, architecture: Architecture) -> GuessingHead | None:
+        if architecture.guessing_names is None:
+            return None
+        head = GuessingHead(
+            self.path,
+            self.config,
+            IN_GGUF,
+            architecture.gguf_names(head_config(self.config)),
+            self._names.place,
+            {name: info.num_bytes for name, info in self._file.tensors.items()},
+            self._read_all,
+        )
+        if head.is_there and not any(name.startswith(FIRST_LAYER) for name in self._file.tensors):
+            raise ModelFormatError(
+                self.path,
+                "holds the head that guesses (MTP) and not its model: give a file that has both, "
+                "and '--speculation mtp'.",
+            )
+        return head if head.is_there else None
+
+    def _has_place(self, name: str) -> bool:
+        """In the model, or in its head that guesses."""
+        return bool(self._names.place(name) or (self._head and self._head.targets(name)))
 
     def suggested_sampling(self) -> SuggestedSampling:
         fields = Fields(self.path, self._file.metadata, GGUF_PREFIX)
@@ -82,7 +111,14 @@ class GGUFCheckpoint:
     def tensors(self) -> "Iterator[tuple[str, Tensor | StoredTensor]]":
         import torch  # noqa: PLC0415 (a checkpoint's description is read without torch)
 
-        for name in self._stored():
+        yield from self._read_all(self._stored())
+        for name, vector in self._vectors.items():
+            yield name, torch.from_numpy(vector)
+
+    def _read_all(self, names: Iterable[str]) -> "Iterator[tuple[str, Tensor | StoredTensor]]":
+        import torch  # noqa: PLC0415
+
+        for name in names:
             info, raw = self._file.tensors[name], self._file.tensor_bytes(name)
             if name in self._scales:
                 numbers = dequantize(raw, info.type, info.shape)
@@ -92,8 +128,6 @@ class GGUFCheckpoint:
             else:
                 yield name, torch.from_numpy(dequantize(raw, info.type, info.shape))
             self._file.release()  # all: a layer that waited for this tensor read others again
-        for name, vector in self._vectors.items():
-            yield name, torch.from_numpy(vector)
 
     def tokenizer(self, never_from_text: Container[str] = ()) -> Tokenizer:
         try:

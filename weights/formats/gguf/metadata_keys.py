@@ -18,6 +18,8 @@ HARMLESS: Mapping[str, tuple[object, ...] | None] = {  # with these values; with
     "attention.layer_norm_rms_epsilon": ANY,  # which the architecture has
     "attention.sliding_window_pattern": ANY,  # beside no window
     "expert_used_count": ANY,  # beside no experts: those are refused
+    "expert_feed_forward_length": ANY,
+    "full_attention_interval": ANY,  # beside a list of the layers that keep a state
     "pooling_type": ANY,  # of embeddings
     "rope.dimension_count": ANY,  # beside learned positions
     "rope.freq_base": ANY,

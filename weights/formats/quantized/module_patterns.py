@@ -4,11 +4,16 @@ A checkpoint's expression is held to a form that ends in time (`strangers_patter
 """
 
 import fnmatch
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from thirdeye.weights.formats.fields import Fields, shown
-from thirdeye.weights.formats.strangers_pattern import matches, too_much_of
+from thirdeye.weights.formats.strangers_pattern import (
+    MAX_PATTERNS,
+    matches,
+    too_much_of,
+    too_much_of_all,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +47,10 @@ def read_patterns(fields: Fields, *keys: str) -> ModulePatterns:
                 wildcards.append(pattern)
             else:
                 names.add(pattern)
+    check_together(fields, keys[0], expressions)
+    if len(wildcards) > MAX_PATTERNS:
+        rule = f"has {len(wildcards):,} wildcards, the limit is {MAX_PATTERNS:,}."
+        raise fields.error(keys[0], rule)
     return ModulePatterns(frozenset(names), tuple(wildcards), tuple(expressions))
 
 
@@ -58,3 +67,9 @@ def expression(fields: Fields, key: str, pattern: str) -> str:
     if problem := too_much_of(pattern):
         raise fields.error(key, f"{problem}.")
     return pattern
+
+
+def check_together(fields: Fields, key: str, patterns: Collection[str]) -> None:
+    """Raises `ModelFormatError` for expressions that take long because they are many."""
+    if problem := too_much_of_all(patterns):
+        raise fields.error(key, f"{problem}.")

@@ -149,20 +149,17 @@ async def _adding(
             raise refuse(f"{param}.tokens", rule)
         return replaced(spec, tokens=token_ids_of(add.tokens, texts.model, f"{param}.tokens"))
     assert add.vector is not None
-    width = _width_of(asked, texts)
+    width = width_of(asked.at, asked.layer, texts.length, texts.model.info)
     if len(add.vector) != width:
         raise refuse(f"{param}.vector", f"must have {width} numbers, got {len(add.vector)}.")
     return replaced(spec, vector=add.vector)
 
 
-def _width_of(asked: Intervention, texts: Texts) -> int:
-    """How many numbers a token has where the intervention is made."""
-    info = texts.model.info
-    head_dim, key_dim = info.head_dim_of(asked.layer), info.key_dim_of(asked.layer)
-    widths = {
-        "head": head_dim, "kv_head": key_dim + head_dim, "pattern": texts.length, "neuron": 1,
-    }  # fmt: skip
-    return widths.get(asked.at, info.hidden_size)
+def width_of(at: str, layer: int, length: int, info: ModelInfo) -> int:
+    """How many numbers a token has there, in a text of this length."""
+    head_dim, key_dim = info.head_dim_of(layer), info.key_dim_of(layer)
+    widths = {"head": head_dim, "kv_head": key_dim + head_dim, "pattern": length, "neuron": 1}
+    return widths.get(at, info.hidden_size)
 
 
 def _check_sizes(asked: Intervention, layer: int, info: ModelInfo, param: str) -> None:

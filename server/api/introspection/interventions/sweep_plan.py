@@ -13,13 +13,22 @@ from thirdeye.server.api.introspection.interventions.intervention_plan import (
     edit_spec,
     layers_with,
     needed_source,
+    width_of,
 )
 from thirdeye.server.api.state.server_state import ModelInfo, ServedModel
-from thirdeye.server.engine.interface.interventions import EditSpec, SweepSpec, variants_of
+from thirdeye.server.engine.interface.interventions import (
+    EditSpec,
+    SweepSpec,
+    edit_of,
+    places_of,
+    variants_of,
+)
 from thirdeye.server.engine.interface.trace import TraceRequest
 
 MAX_SWEPT_TOKENS = 64  # a piece of work: variants are computed whole
 MAX_ROW_BLOCKS = 300_000  # tokens of all variants, times the layers they go through
+MAX_EDITED_BLOCKS = 1_000_000  # the same of all texts of one that edits, with its noise
+MAX_KEPT_BYTES = 128 * 2**20  # of the numbers that are taken from texts
 DEFAULT_NOISE = 8
 ONLY_EDITED = ("noise", "source", "mean_of", "continued")  # fields
 NOT_SWEPT = (
@@ -59,6 +68,8 @@ async def with_interventions(
         _check_attribution(body)
         for i, asked in enumerate(body.interventions):
             edits.append(await edit_spec(asked, texts, f"interventions[{i}]"))
+        _check_work(body, texts)
+    _check_kept(sweep, edits, texts)
     _check_used(body, [sweep.edit] if sweep else edits)
     room = model.max_model_len - num_tokens
     if body.continued is not None and body.continued > room:
@@ -146,6 +157,41 @@ def _sweep_spec(body: InspectRequest, asked: Sweep, trace: TraceRequest, texts: 
         layers=layers,
         positions=trace.positions if is_over_positions else [],
     )
+
+
+def _check_work(body: InspectRequest, texts: Texts) -> None:
+    """Raises `InvalidRequest` for texts that are too much together, each short enough by itself."""
+    num_runs = 2 + body.noise  # without edits and with them
+    num_tokens = num_runs * texts.length + sum(map(len, texts.ids)) + 2 * (body.continued or 0)
+    cost = num_tokens * texts.model.info.num_layers
+    if cost > MAX_EDITED_BLOCKS:
+        raise refuse(
+            "interventions",
+            f"comes to {cost:,} tokens through a layer, with all texts that it takes from, at most "
+            f"{MAX_EDITED_BLOCKS:,} are computed: cut the texts, name fewer, or ask for less "
+            "'noise'.",
+            "request_too_large",
+        )
+
+
+def _check_kept(sweep: SweepSpec | None, edits: list[EditSpec], texts: Texts) -> None:
+    """Raises `InvalidRequest` for more numbers than are kept of texts for one request."""
+    info = texts.model.info
+    if sweep is not None:
+        variants = variants_of(sweep, info.num_heads, info.kv_heads_of_layers)
+        edits = [edit_of(sweep, variant) for variant in variants]
+    lengths = [texts.length, *map(len, texts.ids)]
+    num_bytes = sum(
+        4 * lengths[text] * width_of(at, layer, lengths[text], info)
+        for text, at, layer, _ in {place for edit in edits for place in places_of(edit)}
+    )
+    if num_bytes > MAX_KEPT_BYTES:
+        raise refuse(
+            "interventions" if sweep is None else "sweep",
+            f"takes {num_bytes:,} bytes of numbers from texts, at most {MAX_KEPT_BYTES:,} are "
+            "kept: cut the texts, or name fewer of them, or of 'layers'.",
+            "request_too_large",
+        )
 
 
 def _check_cost(sweep: SweepSpec, num_tokens: int, info: ModelInfo) -> None:

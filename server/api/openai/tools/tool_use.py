@@ -37,7 +37,11 @@ def tool_use(body: ChatRequest, model: ServedModel) -> ToolUse | None:
 
 
 async def compile_tools(
-    tools: ToolUse | None, content: str, grammars: Grammars, form: CallForm | None = None
+    tools: ToolUse | None,
+    content: str,
+    grammars: Grammars,
+    caller: str,
+    form: CallForm | None = None,
 ) -> tuple[str, list[str]]:
     """The grammar of an answer with these tools, calls in this form (None: Hermes'), that of its
     content without any; and the paths of what it does not hold of the tools' schemas.
@@ -64,7 +68,8 @@ async def compile_tools(
     choice = [tools.choice.mode, tools.choice.name, tools.choice.allowed, tools.repetition]
     sent = [[tool.strict, tool.parameters.get("type")] for tool in tools.tools]
     key = json.dumps(["tools", form.name if form else "", definitions, sent, choice, content])
-    grammar, left_out = json.loads(await grammars.compile(make, key=key, param="tools"))
+    made = await grammars.compile(make, key=key, param="tools", caller=caller)
+    grammar, left_out = json.loads(made)
     return grammar, left_out
 
 

@@ -10,11 +10,14 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 import weakref
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 
 import msgspec
 import numpy as np
@@ -35,6 +38,19 @@ logger = logging.getLogger(__name__)
 FEW = 1024  # tokens
 NICE = 10  # answers that need no process come first
 MAX_PROCESSES = 32  # at once, at some 3 MB each; more requests wait for one
+KEPT_BACK = 8  # one in so many, and one at least, is for a tenant that has none
+
+
+class _Place:
+    """Of a process that is to be: held from the moment that it is promised, until it is given back
+    or nobody has it any more."""
+
+    def __init__(self, given_back: Callable[[], None]) -> None:
+        self._finalizer = weakref.finalize(self, given_back)
+        self._finalizer.atexit = False
+
+    def give_back(self) -> None:
+        self._finalizer()
 
 
 class ProcessMatcher:
@@ -47,6 +63,7 @@ class ProcessMatcher:
         encode: wire.Encode,
         grammar: str,
         encoders: Executor,
+        place: _Place | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Waits for the grammar to be compiled. What it needs of texts later is found by the
@@ -54,6 +71,7 @@ class ProcessMatcher:
         the steps. Raises `GrammarError`."""
         self._sock, self._encode, self._clock = sock, encode, clock
         self._encoders = encoders
+        self._held_place = place  # free again when this matcher is gone
         self._inflow = wire.Inflow(sock)
         weakref.finalize(self, sock.close)
         self._token_ids: list[int] = []  # what it was told,
@@ -138,12 +156,8 @@ def _answer(sock: socket.socket, encode: wire.Encode, text: bytes) -> None:
             logger.exception("a text of a caller's grammar could not be cut into tokens")
 
 
-class _Place:
-    """Of a process that is to be: held from the moment that it is promised."""
-
-
 class MatcherProcesses:
-    """Where they come from. `matcher` is for one thread, `take_place` for another."""
+    """Where they come from. `matcher` is for any thread, `take_place` for one."""
 
     def __init__(
         self, compiler: Callable[[], LLGuidanceCompiler], max_processes: int = MAX_PROCESSES
@@ -152,29 +166,44 @@ class MatcherProcesses:
         self._compiler = compiler
         self._max_processes = max_processes
         self._source: tuple[subprocess.Popen[bytes], socket.socket] | None = None
+        self._starting = threading.Lock()
         self._encoders = ThreadPoolExecutor(1, "callers-texts")
-        self._taken: weakref.WeakSet[object] = weakref.WeakSet()
+        self._taken: Counter[str] = Counter()  # by tenant, with those that are given back:
+        self._given_back: deque[str] = deque()  # by any thread, at any moment
         self.wake: Callable[[], None] = lambda: None  # called, by any thread, as a place is free
 
-    def take_place(self) -> object | None:
-        """To be held until `matcher` has returned; None where as many as may be are there."""
-        if len(self._taken) >= self._max_processes:
+    def take_place(self, tenant: str) -> _Place | None:
+        """Held by the matcher it is for. None where as many as may be are there: no tenant takes
+        the last ones, but for its first."""
+        num_kept_back = -(-self._max_processes // KEPT_BACK) if self.num_places(tenant) else 0
+        if self._taken.total() + num_kept_back >= self._max_processes:
             return None
-        return self._held(_Place())
+        self._taken[tenant] += 1
+        return _Place(partial(self._give_back, tenant))
 
-    def matcher(self, grammar: str) -> ProcessMatcher:
+    def num_places(self, tenant: str) -> int:
+        while self._given_back:
+            self._taken.subtract((self._given_back.popleft(),))
+        self._taken = +self._taken  # without those that have none
+        return self._taken[tenant]
+
+    def _give_back(self, tenant: str) -> None:
+        self._given_back.append(tenant)
+        self.wake()
+
+    def matcher(self, grammar: str, place: _Place | None = None) -> ProcessMatcher:
         """Raises `GrammarError`; OSError if no process can be started."""
         ours, theirs = socket.socketpair()
         ours.settimeout(wire.MAX_SECONDS)
         with theirs:
             try:
-                self._send(theirs)
+                with self._starting:
+                    self._send(theirs)
             except BaseException:
                 ours.close()
                 raise
-        matcher = ProcessMatcher(ours, self._compiler().given.encode, grammar, self._encoders)
-        self._held(matcher)
-        return matcher
+        encode = self._compiler().given.encode
+        return ProcessMatcher(ours, encode, grammar, self._encoders, place)
 
     def close(self) -> None:
         """No more are started; those that are there end with their matchers."""
@@ -184,11 +213,6 @@ class MatcherProcesses:
             sock.close()
             process.wait()
             self._source = None
-
-    def _held(self, held: object) -> object:
-        self._taken.add(held)
-        weakref.finalize(held, lambda: self.wake()).atexit = False
-        return held
 
     def _send(self, theirs: socket.socket) -> None:
         process, sock = self._source or self._start()
@@ -210,7 +234,8 @@ class MatcherProcesses:
                 env=dict(os.environ) | {"PYTHONSAFEPATH": "1", "OPENBLAS_NUM_THREADS": "1"},  # noqa: TID251 (handed on)
                 start_new_session=True,
             )
-        os.setpriority(os.PRIO_PROCESS, process.pid, NICE)
+        with suppress(OSError):  # not everybody may
+            os.setpriority(os.PRIO_PROCESS, process.pid, NICE)
         try:
             ours.settimeout(wire.MAX_SECONDS)
             given = self._compiler().given

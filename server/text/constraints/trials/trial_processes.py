@@ -5,6 +5,7 @@ budget is for one request: a tool's schema is one of many.
 """
 
 import atexit
+import contextlib
 import json
 import os
 import select
@@ -115,7 +116,8 @@ class TrialProcesses:
                     env=dict(os.environ) | {"PYTHONSAFEPATH": "1"},  # noqa: TID251 (handed on)
                     start_new_session=True,
                 )
-                os.setpriority(os.PRIO_PROCESS, process.pid, NICE)
+                with contextlib.suppress(OSError):  # not everybody may
+                    os.setpriority(os.PRIO_PROCESS, process.pid, NICE)
             except BaseException:
                 ours.close()
                 raise

@@ -154,15 +154,69 @@ def test_so_many_at_once_and_no_more() -> None:
     compiler = guidance()
     processes = MatcherProcesses(lambda: compiler, max_processes=2)
     held = []
-    for _ in range(2):
-        place = processes.take_place()
+    for tenant in ("one", "other"):
+        place = processes.take_place(tenant)
         assert place is not None
-        held.append(processes.matcher(grammar.lark(LISTS)))
+        held.append(processes.matcher(grammar.lark(LISTS), place))
         del place
-    assert processes.take_place() is None
+    assert processes.take_place("third") is None
     del held[0]
     gc.collect()
-    assert processes.take_place() is not None
+    assert processes.take_place("third") is not None
+    processes.close()
+
+
+def test_no_tenant_takes_all_places() -> None:
+    """One in eight is there for whoever has none; of equals nobody is ahead."""
+    processes = MatcherProcesses(guidance, max_processes=16)
+    held = [processes.take_place("greedy") for _ in range(20)]
+    assert sum(place is not None for place in held) == 14
+    assert processes.take_place("one") is not None, "and gives it back"
+    kept = processes.take_place("one"), processes.take_place("other")
+    assert None not in kept
+    assert processes.take_place("one") is None
+    assert processes.take_place("third") is None
+    held.clear()
+    assert processes.num_places("greedy") == 0
+    assert processes.take_place("third") is not None
+
+
+def test_who_has_fewer_places_is_next() -> None:
+    """Forty of one tenant wait for places; another's first one comes then, and is the next."""
+    compiler = guidance()
+    processes = MatcherProcesses(lambda: compiler, max_processes=2)
+    grammars = GrammarCompiler(compiler.compile, ImmediateExecutor(), callers=processes)
+    woken = threading.Semaphore(0)
+    grammars.wake = woken.release
+    done: list[str] = []
+
+    def take(count: int) -> list[object]:
+        """So many more, with what holds their places."""
+        found: list[object] = []
+        while len(found) < count:
+            assert woken.acquire(timeout=20)
+            for request_id, matcher in grammars.pop_ready():
+                done.append(request_id)
+                found.append(matcher)
+        return found
+
+    def start(tenant: str, request_id: str) -> None:
+        request = make_request(request_id)
+        request = msgspec.structs.replace(request, grammar=grammar.lark(LISTS), tenant=tenant)
+        grammars.start(request)
+
+    for n in range(40):
+        start("greedy", f"greedy-{n}")
+    held = take(1)
+    start("honest", "honest")
+    held += take(1)
+    assert done == ["greedy-0", "honest"]
+    held.clear()
+    assert grammars.has_ready is False
+    take(1)
+    assert done[2:] == ["greedy-1"]
+    for n in range(40):
+        grammars.forget(f"greedy-{n}")
     processes.close()
 
 
@@ -214,6 +268,30 @@ def test_requests_beyond_the_places_wait_for_one(caplog: pytest.LogCaptureFixtur
 
     asyncio.run(main())
     assert not caplog.records
+    processes.close()
+
+
+def test_what_fails_gives_its_place_back_at_once() -> None:
+    """Who sends grammars that fail would have all places until somebody looks for garbage."""
+    compiler = guidance()
+    processes = MatcherProcesses(lambda: compiler, max_processes=2)
+    grammars = GrammarCompiler(compiler.compile, callers=processes)
+    woken = threading.Semaphore(0)
+    grammars.wake = woken.release
+    wrong = json.dumps({"grammars": [{"lark_grammar": marked("start: nowhere")}]})
+    gc.disable()
+    try:
+        for n in range(4):
+            grammars.start(msgspec.structs.replace(make_request(f"wrong-{n}"), grammar=wrong))
+        grammars.start(msgspec.structs.replace(make_request("right"), grammar=grammar.lark(FORCED)))
+        found: dict[str, Matcher | None] = {}
+        while len(found) < 5:
+            assert woken.acquire(timeout=60)
+            assert grammars.has_ready in (True, False)  # which starts those that wait
+            found |= dict(grammars.pop_ready())
+    finally:
+        gc.enable()
+    assert [name for name, matcher in found.items() if matcher is not None] == ["right"]
     processes.close()
 
 

@@ -15,7 +15,12 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from thirdeye.weights.formats.fields import MISSING, Fields
-from thirdeye.weights.formats.quantized.module_patterns import ModulePatterns, expression, strings
+from thirdeye.weights.formats.quantized.module_patterns import (
+    ModulePatterns,
+    check_together,
+    expression,
+    strings,
+)
 from thirdeye.weights.formats.quantized.packed.awq import AWQ
 from thirdeye.weights.formats.quantized.packed.gptq import GPTQ, MAX_GROUP, Packing, checked_packing
 from thirdeye.weights.formats.quantized.quantized_weight import Parts, QuantizedWeight
@@ -91,6 +96,7 @@ def read_auto_round(fields: Fields) -> AutoRound:
             by_expression[expression(extra, module, module)] = _packing(own, packing)
         else:
             by_name[module] = _packing(own, packing)
+    check_together(fields, "extra_config", by_expression)
     is_awq = layout in AWQ_LAYOUTS
     blocks = _blocks(fields)
     return AutoRound(None if is_awq else layout, packing, blocks, by_name, by_expression)

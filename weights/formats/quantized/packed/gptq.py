@@ -23,6 +23,7 @@ from thirdeye.weights.formats.fields import MISSING, Fields
 from thirdeye.weights.formats.quantized.decode.packed_integers import scale_groups, unpack
 from thirdeye.weights.formats.quantized.module_patterns import (
     ModulePatterns,
+    check_together,
     expression,
     read_patterns,
 )
@@ -175,4 +176,5 @@ def _rules(fields: Fields, default: Packing) -> "list[PackingRule]":
         kind, text = pattern[:2], pattern.removeprefix("+:").removeprefix("-:")
         packing = None if kind == "-:" else read_packing(changes or dynamic, default)
         rules.append(PackingRule(expression(dynamic, pattern, text), packing))
+    check_together(fields, "dynamic", [rule.pattern for rule in rules])
     return rules

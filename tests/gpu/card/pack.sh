@@ -1,0 +1,50 @@
+#!/bin/bash
+# What a run on a lent GPU takes along, made without one: packages, and triton's machine code.
+#
+#     tests/gpu/card/pack.sh [FOLDER]      .gpu, beside the tree that goes there
+#
+# FOLDER/wheels: what such a machine lacks beside torch, for its Python. FOLDER/triton.tgz: kernels
+# for sm_90, as that machine's triton finds them. It takes a Python of the same version as there
+# (PYTHON, python3.12), and some minutes of two cores. What is there already is not made again.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../../.."
+into=$(realpath -m "${1:-.gpu}")
+python=${PYTHON:-python3.12}
+triton=${TRITON:-3.6.0} numpy=${NUMPY:-2.5.2} # of the machine with the card
+torch=${TORCH:-2.13.0} # any: a build without CUDA is the smallest
+packages=(msgspec pydantic pydantic-core pydantic-settings annotated-types typing-inspection
+    python-dotenv llguidance tokenizers fastapi starlette annotated-doc uvicorn httptools
+    sse-starlette opentelemetry-api)
+version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+mkdir -p "$into/wheels"
+
+pinned=()
+for package in "${packages[@]}"; do
+    pin=$(grep -i "^${package//-/[-_]}==" constraints.txt || true)
+    pinned+=("${pin:-$package}")
+done
+platforms=()
+for platform in manylinux_2_31 manylinux_2_28 manylinux_2_17 manylinux2014 manylinux1; do
+    platforms+=(--platform "${platform}_x86_64")
+done
+"$python" -m pip download -q --no-deps --only-binary=:all: --python-version "$version" \
+    --implementation cp "${platforms[@]}" -d "$into/wheels" "${pinned[@]}"
+echo "wheels: $(find "$into/wheels" -name '*.whl' | wc -l), $(du -sh "$into/wheels" | cut -f1)"
+
+if [ ! -x "$into/venv/bin/python" ]; then
+    "$python" -m venv "$into/venv"
+    "$into/venv/bin/pip" install -q --upgrade pip
+fi
+"$into/venv/bin/pip" install -q "triton==$triton" "numpy==$numpy" "torch==$torch" safetensors tiktoken \
+    jinja2 anyio httpx prometheus-client typer rich filelock "${pinned[@]}"
+
+# Launchers are linked against the driver, which is there and not here: its name is enough.
+stub=$into/stub
+mkdir -p "$stub"
+[ -e "$stub/libcuda.so.1" ] ||
+    gcc -shared -Wl,-soname,libcuda.so.1 -o "$stub/libcuda.so.1" -x c /dev/null
+env TRITON_INTERPRET=0 TRITON_CACHE_DIR="$into/triton" TRITON_LIBCUDA_PATH="$stub" \
+    "$into/venv/bin/python" -m tests.fake_gpu.in_advance.fill_cache >"$into/asked.json"
+tar -czf "$into/triton.tgz" -C "$into/triton" .
+echo "triton: $(find "$into/triton" -name '*.cubin' | wc -l) kernels, $(du -h "$into/triton.tgz" | cut -f1)"
+echo "take along: $into/wheels and $into/triton.tgz"

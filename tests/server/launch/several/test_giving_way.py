@@ -1,0 +1,83 @@
+"""A process that loads comes behind the others, with all its threads, and does not stay there."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from thirdeye.server.api.state.server_state import Phase, ServerState
+from thirdeye.server.launch.several import giving_way as subject
+from thirdeye.server.launch.several.giving_way import NICE, giving_way, may_take_back, threads_of
+from thirdeye.server.launch.several.open_models import any_other_answers
+
+CHILD = """
+import sys, threading
+started = threading.Event()
+def work():
+    started.set()
+    threading.Event().wait()
+for line in sys.stdin:
+    started.clear()
+    threading.Thread(target=work, daemon=True).start()
+    started.wait()
+    print(flush=True)
+"""
+
+
+@contextmanager
+def child() -> Iterator["subprocess.Popen[str]"]:
+    """Each line that it is sent makes it start a thread."""
+    command = [sys.executable, "-c", CHILD]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, text=True, **pipes) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def one_more_thread(process: "subprocess.Popen[str]") -> None:
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write("\n")
+    process.stdin.flush()
+    process.stdout.readline()
+
+
+def niceness_of(pid: int) -> list[int]:
+    return [os.getpriority(os.PRIO_PROCESS, thread) for thread in threads_of(pid)]
+
+
+@pytest.mark.skipif(
+    not may_take_back(os.getpriority(os.PRIO_PROCESS, 0)),
+    reason="a priority that is given away here does not come back",
+)
+def test_a_load_gives_way_and_then_no_more() -> None:
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    with child() as process:
+        one_more_thread(process)
+        with giving_way(process.pid):
+            one_more_thread(process)
+            assert niceness_of(process.pid) == [min(own + NICE, 19)] * 3
+        assert niceness_of(process.pid) == [own] * 3
+    assert os.getpriority(os.PRIO_PROCESS, 0) == own
+    with giving_way(process.pid):  # it has ended
+        pass
+
+
+def test_what_would_not_come_back_is_not_given_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    monkeypatch.setattr(subject, "may_take_back", lambda _: False)
+    with child() as process, giving_way(process.pid):
+        assert niceness_of(process.pid) == [own]
+
+
+def test_who_loads_first_has_nobody_to_give_way_to() -> None:
+    states = [ServerState() for _ in range(3)]
+    assert not any_other_answers(states[0], states)
+    states[0].phase = Phase.READY
+    assert not any_other_answers(states[0], states)
+    assert any_other_answers(states[1], states)
