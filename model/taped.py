@@ -39,7 +39,9 @@ def tape_blocks(
     """What runs a step through `blocks`, on tape where that can be; `tape` is told where not."""
     if where.device.type != "cpu":
         return blocks  # there are graphs for that
-    if where.native is None:
+    if where.dtype is not torch.float32:
+        tape.refuse("native kernels are for float32 alone")
+    elif where.native is None:
         tape.refuse("there are no native kernels")
     elif where.ranks.size > 1:
         tape.refuse("ranks meet between their operations")

@@ -6,6 +6,7 @@ python -m tests.trust.page      writes it anew, after a row has changed
 import json
 import os
 import platform
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from tests.trust.rows import ROWS
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE, RESULTS = DOCS / "reliability.md", DOCS / "reliability.json"
+AT_ONCE = 2  # rows without a clock: one for each core
 BEGIN, END = "<!-- rows: written by tests/trust/page.py -->", "<!-- end of rows -->"
 HEAD = (
     "| # | what | full size | what holds | in every push | measured |",
@@ -43,7 +45,28 @@ def machine() -> str:
 
 def table() -> str:
     results = read_results()
-    return "\n".join([*HEAD, *(_line(row, results.get(str(row.number))) for row in ROWS)])
+    lines = [_line(row, results.get(str(row.number))) for row in ROWS]
+    return "\n".join([_said_of_all(results), "", *HEAD, *lines])
+
+
+def scheduled(rows: Iterable[Row], seconds: Mapping[int, int]) -> tuple[int, int]:
+    """By what each takes: how long those run that are run alone, and then the others, of which
+    `AT_ONCE` run at once, the longest first."""
+    alone = sum(seconds.get(row.number, 0) for row in rows if row.by_the_clock)
+    lanes = [0] * AT_ONCE
+    for took in sorted(
+        (seconds.get(row.number, 0) for row in rows if not row.by_the_clock), reverse=True
+    ):
+        lanes[lanes.index(min(lanes))] += took
+    return alone, max(lanes)
+
+
+def _said_of_all(results: Mapping[str, dict[str, Any]]) -> str:
+    alone, others = scheduled(ROWS, {int(n): one["seconds"] for n, one in results.items()})
+    return (
+        f"As scheduled, and by what each row took when it ran last, all take {alone + others:,} s: "
+        f"{alone:,} one by one, then {others:,} two at once."
+    )
 
 
 def _line(row: Row, result: dict[str, Any] | None) -> str:

@@ -1,6 +1,6 @@
 """Run the plan, or some of its rows, at full size, and write what came of it.
 
-    make trust                      all rows: under an hour on two cores that do nothing else
+    make trust                      all rows; docs/reliability.md says how long they take
     make trust ROWS="5 10"          these
     python -m tests.trust.run       the same
 
@@ -22,12 +22,11 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from tests.trust.page import machine, read_results, write_result
+from tests.trust.page import AT_ONCE, machine, read_results, write_result
 from tests.trust.row import Row
 from tests.trust.rows import ROWS
 
 ROOT = Path(__file__).parents[2]
-AT_ONCE = 2  # rows without a clock: one for each core
 Result = dict[str, Any]
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.trust import run
-from tests.trust.page import PAGE, read_results, replaced
+from tests.trust.page import PAGE, read_results, replaced, scheduled
 from tests.trust.row import Row
 from tests.trust.rows import ROWS
 
@@ -54,6 +54,14 @@ def test_the_page_is_the_plan() -> None:
     """`python -m tests.trust.page` writes it."""
     page = PAGE.read_text()
     assert page == replaced(page)
+
+
+def test_the_page_says_how_long_all_take() -> None:
+    """Two are alone; of the others the longest has a lane to itself here."""
+    alone = [row for row in ROWS if row.by_the_clock][:2]
+    others = [row for row in ROWS if not row.by_the_clock][:4]
+    seconds = dict(zip((row.number for row in [*alone, *others]), (5, 7, 10, 2, 3, 4), strict=True))
+    assert scheduled([*alone, *others], seconds) == (12, 10)
 
 
 def test_results_are_of_rows() -> None:

@@ -15,9 +15,11 @@ from thirdeye.model.attention.blocked import BlockedAttention
 from thirdeye.model.attention.native import NativeAttention
 from thirdeye.model.batch import ForwardBatch
 from thirdeye.model.config import Activation, AttentionSpec, ModelConfig, Norm, RopeConfig
+from thirdeye.model.fast_path import FastPath
 from thirdeye.model.native.library import Library
 from thirdeye.model.native.paged_attention import Tiles
 from thirdeye.model.native.tape import Tape
+from thirdeye.model.placement import Placement
 from thirdeye.model.state.kv_cache import KVCache
 from thirdeye.model.taped import TapedBlocks
 from thirdeye.model.transformer import Transformer
@@ -244,6 +246,13 @@ def test_long_steps_are_not_recorded(native: Library, monkeypatch: pytest.Monkey
     for _ in range(3):
         row = Row([1] * (taped.MAX_TOKENS + 1), 0, range(BLOCKS_EACH))
         model(make_batch([row], BLOCK_SIZE), kv_cache)
+
+
+def test_another_dtype_is_the_reason() -> None:
+    tape = FastPath("tape")
+    where = Placement(torch.bfloat16, torch.device("cpu"))
+    taped.tape_blocks(lambda x, *_: x, where, BlockedAttention(), tape)
+    assert tape.reason == "native kernels are for float32 alone"
 
 
 def test_a_machine_without_kernels_says_so(native: Library) -> None:
