@@ -76,12 +76,17 @@ PARTS = """
 """
 
 
+LONGEST = 60  # letters of a name
+
+
 def other_kinds() -> dict[str, str]:
     return {name: why for why, names in OTHER_KINDS.items() for name in names.split()}
 
 
 def is_part(name: str, wholes: Set[str]) -> bool:
     """Whether it is called as a part of one of these is."""
+    if len(name) > LONGEST:  # a stranger's, who may write a megabyte of them
+        return False
     words = _spelt(name).split("_")
     known, parts = set(map(_spelt, wholes)), set(PARTS.split())
     return any(

@@ -66,3 +66,9 @@ def test_what_is_refused_is_not_served(name: str) -> None:
 def test_a_name_that_nobody_knows_is_told_what_there_is() -> None:
     assert "supported are llama" in said("lama").replace("gpt2, ", "") or "nearest" in said("lama")
     assert "The nearest name is 'qwen3'" in said("qwen33")
+
+
+@pytest.mark.parametrize("name", ["_" * 1_000_000, "sam_" * 100_000, "-"])
+def test_a_name_of_any_length_is_told_at_once(name: str) -> None:
+    """Not in a time that grows with the square of it."""
+    assert len(said(name)) < 2_000
