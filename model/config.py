@@ -158,7 +158,7 @@ class ModelConfig:
     wide_qk_norm: bool = False  # one over all queries' heads together, one over all keys' (OLMo 2)
     head_qk_norm: bool = False  # a LayerNorm of its own for each head (Command R+, StableLM 2 12B)
     value_norm: bool = False  # an RMSNorm over each value's head_dim, without a weight (Gemma 4)
-    norm_weight: bool = True  # of a LayerNorm: OLMo 1 has none
+    norm_weight: bool = True  # of the stream's norms: OLMo 1 and nanochat have none
     norm_bias: bool = True  # of a LayerNorm
     pre_norm: bool = True  # attention and MLP read a normed copy of the stream
     post_norm: bool = False  # what they add to the stream is normed (Gemma 2, OLMo 2)

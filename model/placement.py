@@ -10,6 +10,7 @@ from importlib.util import find_spec
 import torch
 from torch import nn
 
+from thirdeye.model.loading import large_pages
 from thirdeye.model.native.library import Library
 from thirdeye.model.parallel.shares import ALONE, Ranks
 
@@ -31,7 +32,10 @@ class Placement:
 
     def empty(self, *shape: int) -> nn.Parameter:
         """A parameter for inference: uninitialised, to be filled by a checkpoint, never trained."""
-        tensor = torch.empty(shape, dtype=self.dtype, device=self.device)
+        if self.device.type == "cpu":
+            tensor = large_pages.empty(*shape, dtype=self.dtype)
+        else:
+            tensor = torch.empty(shape, dtype=self.dtype, device=self.device)
         return nn.Parameter(tensor, requires_grad=False)
 
 

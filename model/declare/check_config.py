@@ -1,6 +1,6 @@
 """Which settings of a model go together: each that does not is named."""
 
-from thirdeye.model.config import Activation, ModelConfig, Norm
+from thirdeye.model.config import Activation, ModelConfig
 
 SIZES = (
     *("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_heads"),
@@ -55,8 +55,8 @@ def _check_latents(config: ModelConfig) -> None:
 
 
 def _check_norms(config: ModelConfig) -> None:
-    if not config.norm_weight and (config.norm_bias or config.norm is not Norm.LAYER_NORM):
-        raise ValueError("Only a LayerNorm without bias may be without 'norm_weight'.")
+    if config.norm_bias and not config.norm_weight:
+        raise ValueError("Only a norm without 'norm_bias' may be without 'norm_weight'.")
     if config.shares_norm and not (config.is_parallel and config.pre_norm):
         raise ValueError("'shares_norm' is for parallel blocks with a norm before.")
     if config.norms_stream and (config.pre_norm or config.post_norm or config.is_parallel):

@@ -56,7 +56,7 @@ class NormPart(Part):
     size: int
     eps: float
     has_bias: bool = True  # of a LayerNorm; an RMSNorm never has one
-    has_weight: bool = True  # of a LayerNorm
+    has_weight: bool = True
 
     def own(self) -> Mapping[str, Parameter]:
         if not self.has_weight:

@@ -20,7 +20,7 @@ class NativeFloat32(FromDense):
 
     def finish(self, layer: LinearLayer) -> None:
         """Put the weight in panels; the dense one is freed, unless an embedding has it too."""
-        weight = pack_floats(layer.weight.detach().contiguous())
+        weight = pack_floats(self._library, layer.weight.detach().contiguous())
         replace_weight(layer, weight.packed)
         layer.kept = FloatLinearKernel(self._library, weight, layer.bias)
 

@@ -21,7 +21,7 @@ from thirdeye.model.native.products.round_blocks import ROUND, round_blocks
 from thirdeye.model.native.products.stored_linear import (
     FORMATS,
     StoredLinearKernel,
-    joined,
+    by_format,
     pack_blocks,
 )
 from thirdeye.model.placement import Placement
@@ -43,8 +43,10 @@ class NativeStored(FromStored):
 
     def finish_stored(self, layer: LinearLayer, rows: Sequence[StoredTensor]) -> None:
         parts = [
-            pack_blocks(self._library, tensor.format, tensor.blocks, tensor.shape[1])
-            for tensor in joined(rows)
+            pack_blocks(
+                self._library, same[0].format, [tensor.blocks for tensor in same], same[0].shape[1]
+            )
+            for same in by_format(rows)
         ]
         replace_weight(layer, torch.empty(0))
         layer.kept = StoredLinearKernel(self._library, parts, layer.bias, is_head=self._is_head)
@@ -75,7 +77,7 @@ class NativeBlocks(FromDense):
     def finish(self, layer: LinearLayer) -> None:
         weight = layer.weight.detach()
         blocks = round_blocks(weight, self._name).numpy()
-        part = pack_blocks(self._library, self._name, blocks, weight.shape[1])
+        part = pack_blocks(self._library, self._name, [blocks], weight.shape[1])
         replace_weight(layer, torch.empty(0))
         layer.kept = StoredLinearKernel(self._library, [part], layer.bias, is_head=self._is_head)
 

@@ -47,12 +47,16 @@ def load_tensor(
         )
     rows = parameter.own_rows(part, ranks.rank, ranks.size)
     share = parameter.share(part, ranks.rank, ranks.size)
+    own = module.get_parameter(name)[rows]
     if isinstance(tensor, StoredTensor):
         owner = module.get_submodule(name.rpartition(".")[0])
         if isinstance(owner, Linear) and owner.take_stored(rows, tensor, share):
             return
+        if own.dim() == 2 and not share.is_zeros and (blocks := tensor.cut(share)) is not None:
+            widen.into(blocks, own)
+            return
         tensor = widen(tensor)
-    module.get_parameter(name)[rows].copy_(cut(tensor, share))
+    own.copy_(cut(tensor, share))
 
 
 def _find(declared: Mapping[str, Parameter], name: str, part: str | None) -> Parameter:

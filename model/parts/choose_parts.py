@@ -54,7 +54,7 @@ def make_norm(part: NormPart, where: Placement) -> AddNorm:
         layer_norm = NativeLayerNorm if where.native else LayerNorm
         return layer_norm(part, where)
     kind = FusedRMSNorm if where.has_kernels else RMSNorm
-    return kind(part.size, part.eps, where)
+    return kind(part.size, part.eps, where, has_weight=part.has_weight)
 
 
 def make_pre_norm(part: NormPart | None, where: Placement) -> AddNorm:

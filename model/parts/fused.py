@@ -36,8 +36,10 @@ from thirdeye.model.state.kv_cache import KVCache
 class FusedRMSNorm(RMSNorm):
     """`RMSNorm`, and the addition before it, in one kernel."""
 
-    def __init__(self, hidden_size: int, eps: float, where: Placement) -> None:
-        super().__init__(hidden_size, eps, where)
+    def __init__(
+        self, hidden_size: int, eps: float, where: Placement, *, has_weight: bool = True
+    ) -> None:
+        super().__init__(hidden_size, eps, where, has_weight=has_weight)
         self._kernel: Any
         if where.native:
             self._kernel = RMSNormKernels(where.native)

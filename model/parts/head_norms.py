@@ -13,18 +13,8 @@ from thirdeye.model.parts.layers import RMSNorm
 from thirdeye.model.placement import Placement
 
 
-class UnitNorm(RMSNorm):
-    """The same without a weight: one that is no parameter, of ones."""
-
-    def __init__(self, part: NormPart, where: Placement) -> None:
-        super().__init__(part.size, part.eps, where)
-        ones = torch.ones_like(self.weight.detach())
-        del self.weight
-        self.register_buffer("weight", ones, persistent=False)
-
-
 def head_norm(part: NormPart, where: Placement) -> RMSNorm:
-    return RMSNorm(part.size, part.eps, where) if part.has_weight else UnitNorm(part, where)
+    return RMSNorm(part.size, part.eps, where, has_weight=part.has_weight)
 
 
 class QKNorm(nn.Module):

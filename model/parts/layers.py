@@ -175,10 +175,18 @@ class LayerNorm(AddNorm):
 class RMSNorm(AddNorm):
     """y = x / sqrt(mean(x^2) + eps) * weight (Zhang, Sennrich 2019), in fp32 up to the weight."""
 
-    def __init__(self, hidden_size: int, eps: float, where: Placement) -> None:
+    def __init__(
+        self, hidden_size: int, eps: float, where: Placement, *, has_weight: bool = True
+    ) -> None:
+        """Without a weight there is one that is no parameter, of ones."""
         super().__init__()
         self.eps = eps
-        self.weight = where.empty(hidden_size)
+        self.weight: Tensor
+        if has_weight:
+            self.weight = where.empty(hidden_size)
+        else:
+            ones = torch.ones(hidden_size, dtype=where.dtype, device=where.device)
+            self.register_buffer("weight", ones, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         wide = x.float()

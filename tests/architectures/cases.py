@@ -5,8 +5,9 @@ that query heads share key heads.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from transformers import (
     GPT2LMHeadModel,
     PreTrainedModel,
 )
+from transformers.models.gpt_oss.modeling_gpt_oss import eager_attention_forward
 
 from tests.architectures.gguf_forms import relative_gguf
 from tests.weights.tiny import gpt2_gguf, llama_gguf
@@ -85,12 +87,33 @@ starcoder2 = partial(relative, "starcoder2", gguf=relative_gguf)
 stablelm = partial(relative, "stablelm", gguf=relative_gguf, head_dim=8, partial_rotary_factor=0.5)
 
 
+ministral = partial(relative, "ministral", gguf=None)
+jais2 = partial(relative, "jais2", gguf=relative_gguf, head_dim=8, **NO_TOKENS)
+nanochat = partial(relative, "nanochat", gguf=None, num_attention_heads=4, **NO_TOKENS)
+granite_swa = partial(relative, "granite_swa", gguf=None, head_dim=8, sliding_window=7, **NO_TOKENS)
+hyperclovax = partial(relative, "hyperclovax", gguf=None)
 helium, cwm = partial(relative, "helium", gguf=None), partial(relative, "cwm", gguf=None)
 nemotron = partial(relative, "nemotron", gguf=relative_gguf)
 hunyuan = partial(relative, "hunyuan_v1_dense", gguf=relative_gguf)
 apertus = partial(relative, "apertus", gguf=relative_gguf)
 ministral3 = partial(relative, "ministral3", gguf=relative_gguf)
 internlm3 = partial(relative, "internlm3", gguf=relative_gguf)
+
+
+def with_sinks_in_patterns(model: PreTrainedModel) -> None:
+    """transformers scales what heads gave, and leaves what sinks took in the patterns it tells of;
+    of gpt-oss, which computes the same, it does not."""
+    module = import_module(type(model).__module__)
+    own = module.eager_attention_forward
+    if getattr(own, "has_sinks", False):
+        return
+
+    def attend(layer: Any, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
+        given, _ = own(layer, *args, **kwargs)
+        return given, eager_attention_forward(layer, *args, **kwargs)[1]
+
+    attend.has_sinks = True  # type: ignore[attr-defined]
+    module.eager_attention_forward = attend
 
 
 def gpt2(*, gguf: WriteGGUF | None = gpt2_gguf, **changes: Any) -> Case:
@@ -129,6 +152,10 @@ GEMMA3_ROPES = {
     "full_attention": {"rope_type": "linear", "rope_theta": 1e6, "factor": 8.0},
     "sliding_attention": {"rope_type": "default", "rope_theta": 1e3},
 }
+SCALES = {
+    "embedding_multiplier": 1.5, "attention_multiplier": 0.3, "residual_multiplier": 0.4,
+    "logits_scaling": 0.7,
+}  # fmt: skip
 CASES: dict[str, Case] = {
     "gpt2": gpt2(),
     "gpt2-untied": gpt2(gguf=None, tie_word_embeddings=False),
@@ -214,6 +241,25 @@ CASES: dict[str, Case] = {
     "apertus": apertus(rope_parameters=LLAMA3 | {ORIGINAL: 8192}, **NO_TOKENS),
     "apertus-stretched": apertus(gguf=None, rope_parameters=LLAMA3, **NO_TOKENS),
     "apertus-relu2": apertus(gguf=None, attention_bias=True, hidden_act="relu2", **NO_TOKENS),
+    "ministral": ministral(sliding_window=7),
+    "ministral-mixed": ministral(
+        sliding_window=7,
+        layer_types=["sliding_attention", "full_attention", "sliding_attention"],
+    ),
+    "jais2": jais2(),
+    "jais2-unbiased": jais2(attention_bias=False, mlp_bias=False),
+    "nanochat": nanochat(),
+    "nanochat-uncapped": nanochat(attention_bias=True, final_logit_softcapping=None),
+    "hyperclovax": hyperclovax(**SCALES),
+    "hyperclovax-plain": hyperclovax(use_post_norm=False, attention_bias=True, **SCALES),
+    "granite_swa": replace(
+        granite_swa(layer_rope_theta=[0, 1e4, 5e3], attention_multiplier=0.3, **TIED),
+        corrected=with_sinks_in_patterns,
+    ),
+    "granite_swa-biases": replace(
+        granite_swa(attention_bias=True, mlp_bias=True, residual_multiplier=0.5),
+        corrected=with_sinks_in_patterns,
+    ),
     "helium": helium(head_dim=8, **NO_TOKENS),
     "helium-biases": helium(head_dim=8, attention_bias=True, mlp_bias=True, **NO_TOKENS),
     "internlm3": internlm3(),

@@ -56,6 +56,9 @@ neo = partial(
     window_size=7,
 )  # fmt: skip
 neox = partial(classic, "gpt_neox", intermediate_size=80)
+codegen = partial(
+    classic, "codegen", gguf=None, rotary_dim=4, n_inner=80, num_attention_heads=4, n_ctx=128
+)
 gptj = partial(classic, "gptj", gguf=None, rotary_dim=4, n_inner=80)
 phi = partial(classic, "phi", intermediate_size=80)
 bloom = partial(classic, "bloom", seq_length=128, **TIED)
@@ -78,6 +81,7 @@ CLASSIC: dict[str, Case] = {
         rope_parameters={"rope_theta": 1e3, "partial_rotary_factor": 1.0},
     ),
     "gptj": gptj(),
+    "codegen": codegen(),
     "phi": phi(),
     "phi-groups": phi(num_key_value_heads=2),
     "opt": opt(),

@@ -81,6 +81,7 @@ FORMS = {
     "ministral3": Form("mistral3", is_permuted=True, settings=ministral3),
     "hunyuan_v1_dense": Form("hunyuan-dense", names=HEAD_NORMS),
     "nemotron": Form("nemotron", norm_offset=1.0),
+    "jais2": Form("jais2"),
     "apertus": Form(
         "apertus",
         names={"attention_layernorm": "attn_norm", "feedforward_layernorm": "ffn_norm"},

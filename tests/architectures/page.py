@@ -112,7 +112,7 @@ are refused by name.
 
 def gguf_names(found: Architecture) -> tuple[str, ...]:
     """What its GGUF files say they are."""
-    return found.gguf_architectures + CONVERTED.get(found.model_types[0], ())
+    return found.gguf_architectures + CONVERTED.get((*found.model_types, *found.other_types)[0], ())
 
 
 def page() -> str:

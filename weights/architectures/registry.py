@@ -7,7 +7,7 @@ from thirdeye.weights.architectures.classic.gpt2 import GPT2
 from thirdeye.weights.architectures.classic.gpt_bigcode import GPT_BIGCODE
 from thirdeye.weights.architectures.classic.gpt_neo import GPT_NEO
 from thirdeye.weights.architectures.classic.gpt_neox import GPT_NEOX
-from thirdeye.weights.architectures.classic.gptj import GPTJ
+from thirdeye.weights.architectures.classic.gptj import CODEGEN, GPTJ
 from thirdeye.weights.architectures.classic.mpt import MPT
 from thirdeye.weights.architectures.classic.olmo1 import OLMO1
 from thirdeye.weights.architectures.classic.opt import OPT
@@ -28,6 +28,7 @@ from thirdeye.weights.architectures.gemma.gemma4 import GEMMA4, GEMMA4_UNIFIED
 from thirdeye.weights.architectures.gemma.vault_gemma import VAULT_GEMMA
 from thirdeye.weights.architectures.latent.deepseek import DEEPSEEK_V2, DEEPSEEK_V3
 from thirdeye.weights.architectures.latent.glm4_moe_lite import GLM4_MOE_LITE
+from thirdeye.weights.architectures.latent.minicpm3 import MINICPM3
 from thirdeye.weights.architectures.latent.mistral4 import MISTRAL4
 from thirdeye.weights.architectures.latent.youtu import YOUTU
 from thirdeye.weights.architectures.llama.arcee import ARCEE
@@ -36,25 +37,29 @@ from thirdeye.weights.architectures.llama.ernie import ERNIE4_5
 from thirdeye.weights.architectures.llama.internlm3 import INTERNLM3
 from thirdeye.weights.architectures.llama.llama import LLAMA
 from thirdeye.weights.architectures.llama.ministral3 import MINISTRAL3
-from thirdeye.weights.architectures.llama.mistral import MISTRAL
+from thirdeye.weights.architectures.llama.mistral import MINISTRAL, MISTRAL
 from thirdeye.weights.architectures.llama.qwen2 import QWEN2
 from thirdeye.weights.architectures.llama.qwen3 import QWEN3
 from thirdeye.weights.architectures.llama.seed_oss import SEED_OSS
 from thirdeye.weights.architectures.llama.smollm3 import SMOLLM3
-from thirdeye.weights.architectures.refused import REFUSED
+from thirdeye.weights.architectures.refused import why_refused
 from thirdeye.weights.architectures.relatives.apertus import APERTUS
 from thirdeye.weights.architectures.relatives.cohere import COHERE, COHERE2
 from thirdeye.weights.architectures.relatives.exaone4 import EXAONE4
 from thirdeye.weights.architectures.relatives.glm import GLM, GLM4
-from thirdeye.weights.architectures.relatives.granite import GRANITE
 from thirdeye.weights.architectures.relatives.helium import HELIUM
 from thirdeye.weights.architectures.relatives.hunyuan import HUNYUAN
 from thirdeye.weights.architectures.relatives.iquest_coder import IQUEST_CODER
-from thirdeye.weights.architectures.relatives.nemotron import NEMOTRON
+from thirdeye.weights.architectures.relatives.nanochat import NANOCHAT
+from thirdeye.weights.architectures.relatives.nemotron import JAIS2, NEMOTRON
 from thirdeye.weights.architectures.relatives.olmo import OLMO2, OLMO3
 from thirdeye.weights.architectures.relatives.phi3 import PHI3
 from thirdeye.weights.architectures.relatives.stablelm import STABLELM
 from thirdeye.weights.architectures.relatives.starcoder2 import STARCODER2
+from thirdeye.weights.architectures.scaled.granite import GRANITE
+from thirdeye.weights.architectures.scaled.granite_swa import GRANITE_SWA
+from thirdeye.weights.architectures.scaled.hyperclovax import HYPERCLOVAX
+from thirdeye.weights.architectures.scaled.minicpm import MINICPM
 from thirdeye.weights.architectures.states.falcon_h1 import FALCON_H1
 from thirdeye.weights.architectures.states.granite_hybrid import GRANITE_HYBRID
 from thirdeye.weights.architectures.states.lfm2 import LFM2
@@ -62,6 +67,7 @@ from thirdeye.weights.architectures.states.lfm2_moe import LFM2_MOE
 from thirdeye.weights.architectures.states.nemotron_h import NEMOTRON_H
 from thirdeye.weights.architectures.states.qwen3_5 import QWEN3_5, QWEN3_5_MOE
 from thirdeye.weights.architectures.states.qwen3_next import QWEN3_NEXT
+from thirdeye.weights.architectures.wrappers.table import WRAPPERS
 from thirdeye.weights.formats.fields import Fields
 from thirdeye.weights.suggest import close_names
 
@@ -69,6 +75,7 @@ ARCHITECTURES = (
     GPT2,
     LLAMA,
     MISTRAL,
+    MINISTRAL,
     QWEN2,
     QWEN3,
     SEED_OSS,
@@ -82,6 +89,9 @@ ARCHITECTURES = (
     PHI3,
     SMOLLM3,
     GRANITE,
+    GRANITE_SWA,
+    HYPERCLOVAX,
+    MINICPM,
     OLMO2,
     OLMO3,
     ERNIE4_5,
@@ -95,6 +105,8 @@ ARCHITECTURES = (
     MINISTRAL3,
     HUNYUAN,
     NEMOTRON,
+    JAIS2,
+    NANOCHAT,
     APERTUS,
     HELIUM,
     INTERNLM3,
@@ -103,6 +115,7 @@ ARCHITECTURES = (
     GPT_NEO,
     GPT_NEOX,
     GPTJ,
+    CODEGEN,
     PHI,
     OPT,
     BLOOM,
@@ -122,6 +135,7 @@ ARCHITECTURES = (
     DEEPSEEK_V3,
     GLM4_MOE_LITE,
     YOUTU,
+    MINICPM3,
     MISTRAL4,
     LLAMA4,
     LFM2,
@@ -151,8 +165,8 @@ def by_gguf_name(fields: Fields) -> Architecture:
 
 def _find(known: dict[str, Architecture], fields: Fields, key: str) -> Architecture:
     name = fields.text(key)
-    if name in REFUSED and name not in known:
-        raise fields.error(key, f"'{name}' is not supported: {REFUSED[name]}.")
+    if name not in known and (why := why_refused(name, _served_in_any_form())):
+        raise fields.error(key, f"'{name}' is not supported: {why}.")
     if name not in known:
         supported = ", ".join(known)
         nearest = "".join(f" The nearest name is '{one}'." for one in close_names(name, known)[:1])
@@ -160,6 +174,12 @@ def _find(known: dict[str, Architecture], fields: Fields, key: str) -> Architect
             key, f"'{name:.60}' is not supported; supported are {supported}.{nearest}"
         )
     return known[name]
+
+
+def _served_in_any_form() -> set[str]:
+    """By `model_type`, whole or as the text of a whole."""
+    names = {name for one in ARCHITECTURES for name in (*one.model_types, *one.other_types)}
+    return names | WRAPPERS.keys()
 
 
 def by_architecture(name: str) -> Architecture:

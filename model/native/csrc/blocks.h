@@ -24,15 +24,19 @@ INLINE uint32_t word(const uint8_t *bytes) {
     return value;
 }
 
-/* 16 bytes, their lower halves first; bit i of `fifth` belongs to number i, if there is one. */
-INLINE void split_16(const uint8_t *packed, uint32_t fifth, const int has_fifth, int32_t *q) {
-    for (int i = 0; i < 16; i++)
-        q[i] = packed[i] & 15;
-    for (int i = 0; i < 16; i++)
-        q[i + 16] = packed[i] >> 4;
-    for (int i = 0; has_fifth && i < 32; i++)
-        q[i] |= (int32_t)(fifth >> i & 1) << 4;
-}
+/* 16 bytes, their lower halves first; bit i of `fifth` belongs to number i, if there is one. Twice: of
+ * words compilers make floats faster, and of bytes packed bits. */
+#define SPLIT_16(name, type)                                                                       \
+    INLINE void name(const uint8_t *packed, uint32_t fifth, const int has_fifth, type *q) {        \
+        for (int i = 0; i < 16; i++)                                                               \
+            q[i] = packed[i] & 15;                                                                 \
+        for (int i = 0; i < 16; i++)                                                               \
+            q[i + 16] = packed[i] >> 4;                                                            \
+        for (int i = 0; has_fifth && i < 32; i++)                                                  \
+            q[i] |= (type)((fifth >> i & 1) << 4);                                                 \
+    }
+SPLIT_16(split_16, int32_t)
+SPLIT_16(split_16_bytes, uint8_t)
 
 /* Q4_K and Q5_K: the scale and the minimum of a group of 8, six bits each in 12 bytes. */
 INLINE void six_bits(const uint8_t *packed, int group, int *scale, int *minimum) {
@@ -47,21 +51,21 @@ INLINE void six_bits(const uint8_t *packed, int group, int *scale, int *minimum)
 }
 
 /* The same: two groups share 32 bytes; bit g of `fifth` is for group g. */
-INLINE void k_numbers(const uint8_t *b, int group, const int has_fifth, int32_t *q) {
+INLINE void k_numbers(const uint8_t *b, int group, const int has_fifth, uint8_t *q) {
     const uint8_t *fifth = b + 16, *nibbles = (has_fifth ? b + 48 : b + 16) + group / 2 * 32;
     int shift = group % 2 * 4;
     for (int i = 0; i < 32; i++) {
         q[i] = nibbles[i] >> shift & 15;
-        if (has_fifth) q[i] |= (fifth[i] >> group & 1) << 4;
+        if (has_fifth) q[i] |= (uint8_t)((fifth[i] >> group & 1) << 4);
     }
 }
 
 /* Two halves of 128; in each, 64 bytes of low bits and 32 of high ones. */
-INLINE void q6_k_numbers(const uint8_t *b, int group, int32_t *q) {
+INLINE void q6_k_numbers(const uint8_t *b, int group, uint8_t *q) {
     const uint8_t *low = b + group / 4 * 64 + group % 2 * 32, *high = b + 128 + group / 4 * 32;
     int low_shift = group % 4 / 2 * 4, high_shift = group % 4 * 2;
     for (int i = 0; i < 32; i++)
-        q[i] = (low[i] >> low_shift & 15) | (high[i] >> high_shift & 3) << 4;
+        q[i] = (uint8_t)((low[i] >> low_shift & 15) | (high[i] >> high_shift & 3) << 4);
 }
 
 #endif

@@ -42,7 +42,7 @@ static inline void k_block(const uint8_t *b, float *w, const int has_fifth) {
     float d = half(b), least = half(b + 2);
     for (int group = 0; group < 8; group++, w += 32) {
         int scale, minimum;
-        int32_t q[32];
+        uint8_t q[32];
         six_bits(b + 4, group, &scale, &minimum);
         k_numbers(b, group, has_fifth, q);
         float ds = d * (float)scale, m = least * (float)minimum;
@@ -56,7 +56,7 @@ static inline void q6_k(const uint8_t *b, float *w) {
     for (int group = 0; group < 8; group++, w += 32) {
         const int8_t *scales = (const int8_t *)b + 192 + group * 2;
         float first = d * (float)scales[0], second = d * (float)scales[1];
-        int32_t q[32];
+        uint8_t q[32];
         q6_k_numbers(b, group, q);
         for (int i = 0; i < 32; i++)
             w[i] = (float)(q[i] - 32) * (i < 16 ? first : second);

@@ -108,7 +108,7 @@ struct stored_linear_args {
 struct stored_pack_args {
     const uint8_t *blocks; /* [num_rows, blocks of a row] */
     uint8_t *packed;       /* panels, zeros before */
-    int format, num_rows, in_features;
+    int format, first_row, num_rows, in_features; /* the first: in the panels */
 };
 
 /* `stored_refine` takes the arguments of a `stored_linear` that has just run, with its scratch. */

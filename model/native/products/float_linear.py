@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from thirdeye.model.loading import large_pages
 from thirdeye.model.native.library import Library, address
 
 PANEL_ROWS = 48
@@ -29,21 +30,34 @@ class FloatLinearArgs(ctypes.Structure):
     )
 
 
+class FloatPackArgs(ctypes.Structure):
+    """`struct float_pack_args`."""
+
+    _fields_ = (
+        ("weight", ctypes.c_void_p),
+        ("packed", ctypes.c_void_p),
+        ("out_features", ctypes.c_int),
+        ("in_features", ctypes.c_int),
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class FloatPanels:
     packed: Tensor  # [panels, in, PANEL_ROWS] float32, zeros behind the last row
     out_features: int
 
 
-def pack_floats(weight: Tensor) -> FloatPanels:
+def pack_floats(library: Library, weight: Tensor) -> FloatPanels:
     """weight [out, in] float32, in panels of rows."""
     out_features, in_features = weight.shape
-    whole, rest = divmod(out_features, PANEL_ROWS)
-    packed = torch.empty(whole + bool(rest), in_features, PANEL_ROWS)
-    panels = weight[: whole * PANEL_ROWS].view(whole, PANEL_ROWS, in_features)
-    packed[:whole].copy_(panels.transpose(1, 2))
-    if rest:
-        packed[whole].zero_()[:, :rest].copy_(weight[whole * PANEL_ROWS :].t())
+    packed = large_pages.empty(-(-out_features // PANEL_ROWS), in_features, PANEL_ROWS)
+    args = FloatPackArgs(
+        address(weight, torch.float32, out_features, in_features),
+        packed.data_ptr(),
+        out_features,
+        in_features,
+    )
+    library.run(library.operation("float_pack"), args)
     return FloatPanels(packed, out_features)
 
 

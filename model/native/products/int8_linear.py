@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from thirdeye.model.loading import large_pages
 from thirdeye.model.native.library import Library, address
 
 GROUP = 32  # channels of a token that share a scale
@@ -60,7 +61,7 @@ def pack(library: Library, weight: Tensor) -> PackedWeight:
     out_features, in_features = weight.shape
     assert in_features <= MAX_IN_FEATURES, in_features
     panels, groups = -(-out_features // PANEL_ROWS), -(-in_features // GROUP)
-    packed = torch.empty(panels, groups * GROUP * PANEL_ROWS, dtype=torch.uint8)
+    packed = large_pages.empty(panels, groups * GROUP * PANEL_ROWS, dtype=torch.uint8)
     scales = torch.empty(out_features)
     args = PackArgs(
         address(weight, torch.float32, out_features, in_features),

@@ -5,7 +5,7 @@
 
 import ctypes
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import groupby
 
 import numpy as np
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from thirdeye.model.declare.stored import MULTIPLIED, StoredTensor
+from thirdeye.model.loading import large_pages
 from thirdeye.model.native.library import Library, address
 from thirdeye.model.native.products.int8_linear import GROUP, PANEL_ROWS, SMALL
 
@@ -40,6 +41,7 @@ class StoredPackArgs(ctypes.Structure):
         ("blocks", ctypes.c_void_p),
         ("packed", ctypes.c_void_p),
         ("format", ctypes.c_int),
+        ("first_row", ctypes.c_int),
         ("num_rows", ctypes.c_int),
         ("in_features", ctypes.c_int),
     )
@@ -72,30 +74,33 @@ class PackedBlocks:
 
 
 def pack_blocks(
-    library: Library, name: str, stored: "npt.NDArray[np.uint8]", in_features: int
+    library: Library, name: str, pieces: "Sequence[npt.NDArray[np.uint8]]", in_features: int
 ) -> PackedBlocks:
-    """Blocks [n, bytes of a row] of one of FORMATS -> the same bits in the order in which they are
-    read."""
-    num_rows, kind = len(stored), FORMATS.index(name)
+    """Blocks [n, bytes of a row] of one of FORMATS, top to bottom -> the same bits in the order in
+    which they are read."""
+    num_rows, kind = sum(map(len, pieces)), FORMATS.index(name)
     panel_bytes = library.function(
         "stored_panel_bytes", ctypes.c_int, ctypes.c_int, result=ctypes.c_long
     )
-    panels = torch.empty(
+    panels = large_pages.empty(
         -(-num_rows // PANEL_ROWS), panel_bytes(kind, in_features), dtype=torch.uint8
     )
     panels[-1:].zero_()  # rows behind the last are zeros
-    blocks = np.ascontiguousarray(stored)
-    args = StoredPackArgs(blocks.ctypes.data, panels.data_ptr(), kind, num_rows, in_features)
-    library.run(library.operation("stored_pack"), args)
+    first = 0
+    for piece in pieces:
+        blocks = np.ascontiguousarray(piece)
+        args = StoredPackArgs(
+            blocks.ctypes.data, panels.data_ptr(), kind, first, len(blocks), in_features
+        )
+        library.run(library.operation("stored_pack"), args)
+        first += len(blocks)
     return PackedBlocks(name, num_rows, in_features, panels)
 
 
-def joined(stored: Sequence[StoredTensor]) -> Iterator[StoredTensor]:
-    """Neighbours of one format are one: fewer panels that are not full."""
+def by_format(stored: Sequence[StoredTensor]) -> "Iterator[list[StoredTensor]]":
+    """Neighbours of one format together: fewer panels that are not full."""
     for _, neighbours in groupby(stored, lambda tensor: tensor.format):
-        same = list(neighbours)
-        blocks = same[0].blocks if len(same) == 1 else np.concatenate([t.blocks for t in same])
-        yield replace(same[0], shape=(len(blocks), same[0].shape[1]), blocks=blocks)
+        yield list(neighbours)
 
 
 class StoredLinearKernel:

@@ -27,6 +27,7 @@ KEYS = frozenset(row.name for group in OF_A_MODEL for row in settings_of(GROUPS[
     "served_model_name",
     "yes",
 }
+OF_ONE_MODEL = frozenset(row.name for row in settings_of(GROUPS["adapters"]))
 _NAMED = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)(?:=(.+)|@([^/]+/.+))")
 
 
@@ -96,6 +97,11 @@ def _spec(file: Path, name: str, table: object) -> ModelSpec:
         options=rest,
     )
     for key in rest:
+        if key in OF_ONE_MODEL:
+            raise ModelsUnclear(
+                f"{where}: '{key}' is for a server of one model: give this one a server of its "
+                f"own, with '--{key.replace('_', '-')}'."
+            )
         if key not in KEYS:
             known = ", ".join(sorted(KEYS | {"aliases", "keep_alive", "pin", "preload"}))
             raise ModelsUnclear(f"{where}: '{key}' is no key of a model; there are {known}.")

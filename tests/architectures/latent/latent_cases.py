@@ -6,9 +6,9 @@ from typing import Any
 
 from transformers import Mistral4Config, Mistral4ForCausalLM
 
-from tests.architectures.cases import SIZES, Case, relative
+from tests.architectures.cases import SIZES, TIED, Case, relative
 from tests.architectures.expert_cases import correction
-from tests.architectures.latent.latent_gguf import latent_gguf, old_latent_gguf
+from tests.architectures.latent.latent_gguf import latent_gguf, minicpm3_gguf, old_latent_gguf
 
 LATENT = {
     "num_key_value_heads": 6, "head_dim": 8, "kv_lora_rank": 24, "q_lora_rank": 20,
@@ -46,6 +46,9 @@ def mistral4(**changes: Any) -> Case:
     return Case(lambda: Mistral4ForCausalLM(Mistral4Config(**config)), latent_gguf)
 
 
+minicpm3 = partial(
+    relative, "minicpm3", gguf=minicpm3_gguf, pad_token_id=None, **LATENT | {"v_head_dim": 8}
+)
 youtu = partial(relative, "youtu", gguf=latent_gguf, pad_token_id=None, **LATENT)
 GROWING = YARN | {
     "mscale": 1.0, "mscale_all_dim": 1.0, "llama_4_scaling_beta": 0.5,
@@ -54,6 +57,19 @@ GROWING = YARN | {
 
 
 LATENTS: dict[str, Case] = {
+    "minicpm3": minicpm3(),
+    "minicpm3-wide": minicpm3(
+        gguf=None,
+        q_lora_rank=None,
+        v_head_dim=10,
+        scale_emb=2.0,
+        scale_depth=0.7,
+        dim_model_base=32,
+        attention_bias=True,
+        mlp_bias=True,
+        rope_parameters=YARN | {"original_max_position_embeddings": 16},
+    ),
+    "minicpm3-unscaled": minicpm3(gguf=None, scale_depth=None, dim_model_base=None, **TIED),
     "deepseek_v2": v2(q_lora_rank=None, rope_parameters=YARN),  # as V2-Lite
     "deepseek_v2-groups": v2(
         topk_method="group_limited_greedy", routed_scaling_factor=4.0, **GROUPS

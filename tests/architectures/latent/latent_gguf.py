@@ -50,6 +50,29 @@ def latent_gguf(
     return finished(writer, path)
 
 
+def minicpm3_gguf(model: PreTrainedModel, path: Path) -> Path:
+    """Nothing says by how much it scales, nor how wide a value is."""
+    config = model.config
+    writer = gguf.GGUFWriter(path, "minicpm3")
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_head_count(config.num_attention_heads)
+    writer.add_head_count_kv(config.num_key_value_heads)
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    writer.add_vocab_size(config.vocab_size)
+    writer.add_q_lora_rank(config.q_lora_rank)
+    writer.add_kv_lora_rank(config.kv_lora_rank)
+    writer.add_key_length(config.qk_nope_head_dim + config.qk_rope_head_dim)
+    writer.add_rope_dimension_count(config.qk_rope_head_dim)
+    for name, tensor in model.state_dict().items():
+        if name != "lm_head.weight" or not config.tie_word_embeddings:
+            stem, leaf = name.rsplit(".", 1)
+            add_tensor(writer, name, stem, leaf, tensor.numpy(), F32)
+    return finished(writer, path)
+
+
 def old_latent_gguf(model: PreTrainedModel, path: Path) -> Path:
     return latent_gguf(model, path, is_split=False)
 

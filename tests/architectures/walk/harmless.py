@@ -47,6 +47,7 @@ HARMLESS_IN = {  # one class
         "rope_parameters.type": "`rope_type` says it",
     },
     "hunyuan_v1_dense": {"rope_parameters.factor": "`alpha` is the whole scaling"},
+    "codegen": {"n_ctx": "transformers reads it and makes nothing of it"},
     "gpt_bigcode": {"num_key_value_heads": "`multi_query` says it"},
     "mpt": {
         "attn_config.attn_impl": "of who computes",

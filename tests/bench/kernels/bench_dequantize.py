@@ -3,8 +3,10 @@
     python -m tests.bench.kernels.bench_dequantize [--megabytes 32]
 
 Prints a line a type (gigabytes of stored blocks, and 10^9 weights, a second of processor time; the
-best of five) and one JSON line last; types that the compiled kernels know are measured there too,
-as "Q4_K in C". A copy of the floats stands beside them as the machine's own measure.
+best of five) and one JSON line last. Types that the compiled kernels know are measured there too:
+"Q4_K in C" into memory that the system gives and clears for it, "in place" into memory that is
+there, "kept" as blocks in the order in which layers read them, which is how they are loaded by
+default. A copy of the floats stands beside them as the machine's own measure.
 """
 
 import argparse
@@ -15,13 +17,15 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from thirdeye.model.loading.widen import KINDS, Widen, choose_widen
+from thirdeye.model.loading.widen import KINDS, choose_widen
 from thirdeye.model.native.library import Library
+from thirdeye.model.native.products.stored_linear import pack_blocks
 from thirdeye.server.load.native_kernels import plan_native
 from thirdeye.weights.formats.gguf.dequantize import dequantize, stored_tensor
 from thirdeye.weights.formats.gguf.format import TENSOR_TYPES, TensorType
 
 ROUNDS = 5
+WIDTH = 2048  # of a row
 
 
 def best_time(work: Callable[[], object]) -> float:
@@ -43,11 +47,22 @@ def measure(kind: TensorType, num_weights: int) -> dict[str, float]:
     return speeds(len(stored), num_weights, seconds)
 
 
-def measure_native(kind: TensorType, num_weights: int, widen: Widen) -> dict[str, float]:
-    num_blocks = num_weights // kind.block_size
+def measure_native(
+    kind: TensorType, num_weights: int, library: Library
+) -> dict[str, dict[str, float]]:
+    num_blocks, height = num_weights // kind.block_size, num_weights // WIDTH
     raw = np.random.default_rng(0).integers(0, 100, num_blocks * kind.block_bytes, np.uint8)
-    tensor = stored_tensor(memoryview(raw.tobytes()), kind, (1, num_weights))
-    return speeds(len(raw), num_weights, best_time(lambda: widen(tensor)))
+    tensor = stored_tensor(memoryview(raw.tobytes()), kind, (height, WIDTH))
+    widen, there = choose_widen(library), torch.zeros(height, WIDTH)
+    ways = {
+        "in C": lambda: widen(tensor),
+        "in place": lambda: widen.into(tensor, there),
+        "kept": lambda: pack_blocks(library, kind.name, [tensor.blocks], WIDTH),
+    }
+    return {
+        f"{kind.name} {name}": speeds(len(raw), num_weights, best_time(way))
+        for name, way in ways.items()
+    }
 
 
 def speeds(num_bytes: int, num_weights: int, seconds: float) -> dict[str, float]:
@@ -61,16 +76,16 @@ def main() -> None:
     floats = np.ones(num_weights, np.float32)
     copy = num_weights / best_time(floats.copy) / 1e9
     torch.set_num_threads(1)
-    print(f"{'a copy':9}  {copy * 4:5.2f} GB/s  {copy:5.2f} Gweights/s")
+    print(f"{'a copy':13}  {copy * 4:5.2f} GB/s  {copy:5.2f} Gweights/s")
     result = {kind.name: measure(kind, num_weights) for kind in TENSOR_TYPES.values()}
     build = plan_native()
     build.run()
-    widen = choose_widen(Library(build.library))
+    library = Library(build.library)
     for kind in TENSOR_TYPES.values():
         if kind.name in KINDS:
-            result[f"{kind.name} in C"] = measure_native(kind, num_weights, widen)
+            result |= measure_native(kind, num_weights, library)
     for name, one in result.items():
-        print(f"{name:9}  {one['gb_per_s']:5.2f} GB/s  {one['gweights_per_s']:5.2f} Gweights/s")
+        print(f"{name:13}  {one['gb_per_s']:5.2f} GB/s  {one['gweights_per_s']:5.2f} Gweights/s")
     print(json.dumps({"copy_gweights_per_s": copy, **result}))
 
 

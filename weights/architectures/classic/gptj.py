@@ -1,6 +1,11 @@
-"""GPT-J: attention and MLP side by side, reading one norm; neighbouring channels are turned."""
+"""GPT-J: attention and MLP side by side, reading one norm; neighbouring channels are turned.
+
+CodeGen is one whose queries, values and keys lie merged, by the four chips it was trained on.
+"""
 
 from dataclasses import replace
+
+import numpy as np
 
 from thirdeye.model.config import ModelConfig, RopeConfig
 from thirdeye.weights.architectures.architecture import Architecture
@@ -8,6 +13,7 @@ from thirdeye.weights.architectures.classic import plain_family, plain_names
 from thirdeye.weights.architectures.classic.plain_family import GPT2_NAMES, Sizes
 from thirdeye.weights.architectures.common.name_table import (
     NameTable,
+    Reorder,
     TensorTarget,
     rotate_half_rows,
 )
@@ -22,12 +28,28 @@ SIZES = Sizes(
     activation="gelu_new",
     names=GPT2_NAMES,
 )
+QKV = "blocks.{i}.attention.qkv.weight"
+CHIPS = 4
 
 
 def huggingface_config(fields: Fields) -> ModelConfig:
+    return _read(fields, "gptj")
+
+
+def codegen_config(fields: Fields) -> ModelConfig:
+    config = _read(fields, "codegen")
+    if config.num_heads % CHIPS:
+        raise fields.error(
+            SIZES.key(fields, "num_attention_heads"),
+            f"must be a multiple of {CHIPS}, got {config.num_heads}.",
+        )
+    return config
+
+
+def _read(fields: Fields, architecture: str) -> ModelConfig:
     for key in ("rope_parameters", "rope_scaling"):
         fields.refuse(key)  # this class has none
-    config = plain_family.huggingface_config(fields, "gptj", SIZES)
+    config = plain_family.huggingface_config(fields, architecture, SIZES)
     if fields.is_null("rotary_dim"):
         raise fields.error("rotary_dim", "must be the number of channels that are turned.")
     dim = fields.integer("rotary_dim", 64, high=config.head_dim)
@@ -45,16 +67,42 @@ def huggingface_config(fields: Fields) -> ModelConfig:
 
 
 def huggingface_names(config: ModelConfig) -> NameTable:
+    turned = _turned(config)
+    return _names(
+        config,
+        {
+            "attn.q_proj": TensorTarget(QKV, "q", turned),
+            "attn.k_proj": TensorTarget(QKV, "k", turned),
+            "attn.v_proj": TensorTarget(QKV, "v"),
+        },
+    )
+
+
+def codegen_names(config: ModelConfig) -> NameTable:
+    return _names(config, {"attn.qkv_proj": TensorTarget(QKV, reorder=_of_chips(config))})
+
+
+def _turned(config: ModelConfig) -> Reorder:
     assert config.rope is not None
-    turned = rotate_half_rows(config.num_heads, config.rope.dim)
-    qkv = "blocks.{i}.attention.qkv.weight"
+    return rotate_half_rows(config.num_heads, config.rope.dim)
+
+
+def _of_chips(config: ModelConfig) -> Reorder:
+    """Each had some heads' queries, then their values, then their keys."""
+    height = config.hidden_size // CHIPS
+    order = np.arange(3 * config.hidden_size).reshape(CHIPS, 3, height)
+    query, value, key = (order[:, kind].reshape(-1) for kind in range(3))
+    turned = _turned(config)
+    rows = np.concatenate([turned(query), turned(key), value])
+    return lambda merged: merged[rows]
+
+
+def _names(config: ModelConfig, attention: dict[str, TensorTarget]) -> NameTable:
     return plain_names.huggingface_names(
         config,
         layers="h.{i}",
         layer={
-            "attn.q_proj": TensorTarget(qkv, "q", turned),
-            "attn.k_proj": TensorTarget(qkv, "k", turned),
-            "attn.v_proj": TensorTarget(qkv, "v"),
+            **attention,
             "attn.out_proj": "attention.output",
             "mlp.fc_in": "mlp.up",
             "mlp.fc_out": "mlp.down",
@@ -72,4 +120,11 @@ GPTJ = Architecture(
     gguf_architectures=(),
     huggingface_config=huggingface_config,
     huggingface_names=huggingface_names,
+)
+CODEGEN = Architecture(
+    models="CodeGen",
+    model_types=("codegen",),
+    gguf_architectures=(),
+    huggingface_config=codegen_config,
+    huggingface_names=codegen_names,
 )

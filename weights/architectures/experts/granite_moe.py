@@ -17,7 +17,7 @@ from thirdeye.weights.architectures.common.experts import (
 from thirdeye.weights.architectures.common.name_table import NameTable
 from thirdeye.weights.architectures.llama import llama_names
 from thirdeye.weights.architectures.llama.llama import LLAMA
-from thirdeye.weights.architectures.relatives import granite
+from thirdeye.weights.architectures.scaled import granite
 from thirdeye.weights.formats.fields import Fields
 from thirdeye.weights.formats.gguf.reader import GGUFFile
 

@@ -55,12 +55,15 @@ def gguf_names(config: ModelConfig) -> NameTable:
     return llama_names.gguf_names(config, also)
 
 
-def attention_names(config: ModelConfig, called: Mapping[str, str]) -> dict[str, Any]:
+def attention_names(
+    config: ModelConfig, called: Mapping[str, str], *, turns_neighbours: bool = True
+) -> dict[str, Any]:
     """By what a file calls each, without its end: a query comes from the stream or through a
     latent of its own."""
     spec = latent_of(config)
-    query = TensorTarget(f"{QKV}.query.weight", reorder=turned_first(spec.key_size, spec.rope_size))
-    latent = TensorTarget(f"{QKV}.latent.weight", reorder=turned_first(spec.size, spec.rope_size))
+    turned = turned_first if turns_neighbours else halves_first
+    query = TensorTarget(f"{QKV}.query.weight", reorder=turned(spec.key_size, spec.rope_size))
+    latent = TensorTarget(f"{QKV}.latent.weight", reorder=turned(spec.size, spec.rope_size))
     found: dict[str, Any] = with_bias(
         {
             f"{called['query_down']}.weight": TensorTarget(f"{QKV}.query_down.weight"),
@@ -101,6 +104,12 @@ def turned_first(num_others: int, rope_size: int) -> Reorder:
     size = num_others + rope_size
     halves = [*range(num_others, size, 2), *range(num_others + 1, size, 2)]
     return of_heads([*halves, *range(num_others)], size)
+
+
+def halves_first(num_others: int, rope_size: int) -> Reorder:
+    """The same where they are in halves already."""
+    size = num_others + rope_size
+    return of_heads([*range(num_others, size), *range(num_others)], size)
 
 
 def of_heads(channels: Sequence[int], size: int) -> Reorder:

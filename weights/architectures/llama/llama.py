@@ -1,7 +1,8 @@
 """Llama: rotary positions, RMSNorm, grouped-query attention, a gated SiLU MLP.
 
-SmolLM2 and many others are Llamas by shape. In GGUF the rows of q and k are interleaved,
-and Mixtrals go by this name.
+SmolLM2 and many others are Llamas by shape, and XVERSE is one in all but its name. In GGUF the
+rows of q and k are interleaved, and Mixtrals go by this name; InternLM 2 has a name of its own
+there, and Llama's tensors.
 """
 
 from dataclasses import replace
@@ -51,9 +52,10 @@ def gguf_names(config: ModelConfig) -> NameTable:
 
 
 LLAMA = Architecture(
-    models="Llama 1 to 3.3, SmolLM, SmolLM2, TinyLlama and the many that are Llamas by shape",
+    models="Llama 1 to 3.3, SmolLM, SmolLM2, TinyLlama, XVERSE and many that are Llamas by shape",
     model_types=("llama",),
-    gguf_architectures=("llama",),
+    other_types=("xverse",),
+    gguf_architectures=("llama", "xverse", "internlm2"),
     huggingface_config=partial(
         llama_family.huggingface_config, architecture="llama", defaults=DEFAULTS
     ),

@@ -27,7 +27,7 @@ from thirdeye.weights.architectures.common.name_table import NameTable, TensorTa
 from thirdeye.weights.architectures.experts.granite_moe import NAMES as EXPERTS
 from thirdeye.weights.architectures.llama import llama_names
 from thirdeye.weights.architectures.llama.llama import LLAMA
-from thirdeye.weights.architectures.relatives import granite
+from thirdeye.weights.architectures.scaled import granite
 from thirdeye.weights.architectures.states import mamba2
 from thirdeye.weights.architectures.states.delta_net import LINEAR
 from thirdeye.weights.architectures.states.layers import (

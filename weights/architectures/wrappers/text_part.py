@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from thirdeye.weights.architectures.refused import REFUSED
+from thirdeye.weights.architectures.refused import why_refused
 from thirdeye.weights.architectures.wrappers.table import WRAPPERS
 from thirdeye.weights.architectures.wrappers.wrapper import ServedPart, Wrapper, within
 from thirdeye.weights.formats.fields import Fields
@@ -23,10 +23,10 @@ def text_part(fields: Fields) -> ServedPart:
     name = fields.text("model_type")
     wrapper = WRAPPERS.get(name)
     if wrapper is None:
-        if name in REFUSED:
-            raise fields.error("model_type", f"'{name}' is not supported: {REFUSED[name]}.")
         if "text_config" not in fields:
             return ServedPart(fields)
+        if why := why_refused(name, WRAPPERS.keys()):
+            raise fields.error("model_type", f"'{name}' is not supported: {why}.")
         served = ", ".join(WRAPPERS)
         problem = f"'{name:.60}' is not supported; of models that also see or hear, the text part "
         raise fields.error("model_type", f"{problem}is served of {served}.")

@@ -87,7 +87,7 @@ static void all_of(int rows) {
             uint8_t *power = (uint8_t *)blocks + i * 17;
             *power = (uint8_t)(100 + *power % 40);
         }
-        struct stored_pack_args pack = {(uint8_t *)blocks, packed, format, out, in};
+        struct stored_pack_args pack = {(uint8_t *)blocks, packed, format, 0, out, in};
         run(stored_pack, &pack, 1);
         struct segment segments[] = {{packed, (int64_t)bytes, format, 0, 30},
                                      {packed + bytes, (int64_t)bytes, format, 30, 2}};

@@ -54,9 +54,9 @@ def test_broken_numbers_stay_broken(native: Library) -> None:
     assert torch.equal(y[[0, 1, 2, 3, 5, 6, 7, 8]], expected[[0, 1, 2, 3, 5, 6, 7, 8]])
 
 
-def test_panels_hold_every_row_and_zeros_behind_the_last() -> None:
+def test_panels_hold_every_row_and_zeros_behind_the_last(native: Library) -> None:
     weight = torch.randn(PANEL_ROWS + 5, 3)
-    packed = pack_floats(weight).packed
+    packed = pack_floats(native, weight).packed
     assert packed.shape == (2, 3, PANEL_ROWS)
     rows = packed.transpose(1, 2).reshape(-1, 3)
     assert torch.equal(rows[: PANEL_ROWS + 5], weight)

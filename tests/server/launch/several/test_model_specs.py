@@ -76,6 +76,7 @@ def test_a_file_has_a_table_for_each(tmp_path: Path) -> None:
         ("", "holds no table"),
         ("a = 1", "'a' must stand in a table"),
         ("[a", "models.toml"),
+        ("[a]\nlora = ['b=/b']", "'lora' is for a server of one model: give this one a server"),
         ("[a]\ncolour = 1", "'colour' is no key of a model; there are admission, aliases"),
         ("[a]\nport = 1", "'port' is no key"),
         ("[a]\npin = 1", "'pin' must be true or false, got 1"),

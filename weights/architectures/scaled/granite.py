@@ -23,7 +23,7 @@ DEFAULTS = Defaults(
 )
 
 
-def _scaled(
+def scaled(
     config: ModelConfig, *, embedding: float, scores: float, residual: float, logits: float
 ) -> ModelConfig:
     """Logits are divided by theirs."""
@@ -38,8 +38,12 @@ def _scaled(
 
 
 def huggingface_config(fields: Fields) -> ModelConfig:
-    return _scaled(
-        llama_family.huggingface_config(fields, "granite", DEFAULTS),
+    return with_multipliers(fields, llama_family.huggingface_config(fields, "granite", DEFAULTS))
+
+
+def with_multipliers(fields: Fields, config: ModelConfig) -> ModelConfig:
+    return scaled(
+        config,
         embedding=fields.positive("embedding_multiplier", 1.0),
         scores=fields.positive("attention_multiplier", 1.0),
         residual=fields.positive("residual_multiplier", 1.0),
@@ -52,7 +56,7 @@ def gguf_config(
 ) -> ModelConfig:
     plain = _attending(fields) if hasattr(fields.raw(KV_HEADS, 0), "__len__") else fields
     config = llama_family.gguf_config(plain, file, vocab_size, "granite", has_experts=has_experts)
-    return _scaled(
+    return scaled(
         config,
         embedding=fields.positive("embedding_scale", 1.0),
         scores=fields.positive("attention.scale", config.head_dim**-0.5),
