@@ -23,7 +23,7 @@ AT_A_PUSH = [
     "gpt_oss", "falcon_h1", "gemma4_text", "nemotron_h", "qwen3_next", "bloom", "cwm", "falcon",
     "olmo2", "ministral3", "olmo", "lfm2", "gemma2", "granite", "hunyuan_v1_dense", "apertus",
     "gemma4_unified_text", "gptj", "opt", "qwen2_moe", "glm4_moe", "deepseek_v2", "deepseek_v3",
-    "llama4_text",
+    "llama4_text", "hyperclovax",
 ]  # fmt: skip
 
 

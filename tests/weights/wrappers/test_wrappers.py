@@ -194,7 +194,7 @@ def test_settings_beside_all_others(tmp_path: Path, flat: str) -> None:
     ("whole", "problem"),
     [
         ({"model_type": "paligemma", "text_config": {"model_type": "gemma"}}, "what works is a"),
-        ({"model_type": "emu3", "text_config": {}}, "is served of qwen2_vl"),
+        ({"model_type": "a_newer_one", "text_config": {}}, "is served of qwen2_vl"),
         ({"model_type": "llava"}, "'text_config': is required and missing"),
         ({"model_type": "qwen2_5_omni"}, "'thinker_config': is required and missing"),
         (
