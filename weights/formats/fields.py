@@ -6,7 +6,7 @@ field's name. Knows nothing about which fields exist.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -98,7 +98,7 @@ class Fields:
     def refuse(self, key: str, *harmless: object) -> None:
         """A feature we do not have may be present only with a value that switches it off."""
         value = self.raw(key, None)
-        if value is not None and (_is_array(value) or value not in harmless):
+        if value is not None and not _is_one_of(value, harmless):
             only = "; what works is a model "
             only += f"where it is {_listed(harmless)}" if harmless else "without it"
             raise self.error(key, f"is not supported (value {shown(value)}){only}.")
@@ -117,6 +117,13 @@ class Fields:
         """`meant`: what stands there, as it should have been written, if that can be told."""
         way_out = self._instead("one" if meant is None else meant)
         return self.error(key, f"must be {wanted}, got {shown(value)}: {way_out}.")
+
+
+def _is_one_of(value: object, harmless: Sequence[object]) -> bool:
+    """Python's True equals 1, and is no number."""
+    if _is_array(value):
+        return False
+    return any(value == one and (value is not True or one is True) for one in harmless)
 
 
 def _is_array(value: object) -> bool:

@@ -12,7 +12,8 @@ from tests.architectures.table import CASES
 from tests.draws import also_at_night, is_night
 
 TOKENS = torch.randint(97, (20,), generator=torch.Generator().manual_seed(2)).tolist()
-SAVED_SO = {"gpt2", "phi3", "gpt_neox", "bloom", "mpt", "falcon", "gpt_bigcode"}
+SAVED_SO = {"gpt2", "phi3", "gpt_neox", "bloom", "mpt", "falcon", "gpt_bigcode", "mistral4"}
+SAVED_SO |= {"minicpm3", "youtu"}  # dense, with latents: nothing of theirs is read together
 # Turned, biased, uneven, with experts, by neighbours, with gates.
 SOME = ["llama", "qwen2", "gemma4_text", "qwen3_moe", "glm", "qwen3_next"]
 NAMES = [name for name, case in CASES.items() if case.gguf] if is_night() else SOME

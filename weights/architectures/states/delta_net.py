@@ -221,7 +221,8 @@ def _gguf_layers(fields: Fields, num_layers: int, num_more: int) -> tuple[str, t
         return key, tuple(layer for layer in range(num_layers) if (layer + 1) % interval)
     is_list = hasattr(listed, "__len__") and not isinstance(listed, str)
     if not is_list or len(listed) != num_layers + num_more or any(listed[num_layers:]):
-        more = f", and no for {num_more} behind the last" if num_more else ""
+        behind = f"the {num_more} behind the last ('nextn_predict_layers')"
+        more = f", and no for {behind}" if num_more else ""
         raise fields.error(RECURRENT, f"must say yes or no for {num_layers} layers{more}.")
     return RECURRENT, tuple(layer for layer in range(num_layers) if listed[layer])
 
