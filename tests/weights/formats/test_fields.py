@@ -69,7 +69,8 @@ def refuse_any(fields: Fields) -> None:
         (nested, "yarn", "must be an object, got 'yarn': write one."),
         (refuse, True, "is not supported (value True); what works is a model where it is false "
                        "or 'none'."),
-        (refuse_others, True, "is not supported (value True); what works is a model where it is 1."),
+        (refuse_others, True, "is not supported (value True); what works is a model where it is "
+                              "1."),
         (refuse_any, 3, "is not supported (value 3); what works is a model without it."),
     ],
 )  # fmt: skip
