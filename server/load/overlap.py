@@ -66,11 +66,12 @@ def build_launcher(
     assert kv_cache.num_blocks == config.num_blocks + SCRAP_BLOCKS
     is_cuda = device.type == "cuda"
     return Launcher(
-        lambda batch: model(batch, kv_cache),
+        lambda batch: model.logits_as_computed(batch, kv_cache),
         config,
         model.config.vocab_size,
         device,
         CudaCapture(device) if is_cuda else rerun,
         CudaStream() if is_cuda else CpuStream(),
         max_model_len,
+        model.look_up(),
     )

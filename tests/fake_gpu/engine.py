@@ -101,7 +101,7 @@ def stand_in(name: str, arguments: tuple[Any, ...]) -> None:
     if name == "begin_step_kernel":
         for tensor in arguments[:6]:
             tensor.zero_()
-    if name == "pick_kernel":
+    if name == "choose_tokens_kernel":
         arguments[0][:] = torch.tensor([1, 0])  # a number, and the token 0
 
 

@@ -89,15 +89,25 @@ def count(form: ServedForm, batch: int, notes: driver.Notes) -> dict[str, Any]:
     layout = StateLayout(form.max_num_seqs, CONTEXT // BLOCK_SIZE, 1)
     state = DeviceState(layout, 99, config.vocab_size, META)
     graphs = DecodeGraphs(
-        lambda rows: model(rows, cache),
+        lambda rows: model.logits_as_computed(rows, cache),
         state,
         DeviceSampler(state),
         BLOCK_SIZE,
         config.vocab_size,
         rerun,
+        model.look_up(),
     )
+    look_up = model.look_up()
+    assert look_up is not None, "rows of its tables would be looked up one launch after the other"
     counter = Counter(
-        (*model.parameters(), *model.buffers(), *cache.keys, *cache.values, state.table)
+        (
+            look_up.turns,
+            *model.parameters(),
+            *model.buffers(),
+            *cache.keys,
+            *cache.values,
+            state.table,
+        )
     )
     notes.on_launch = lambda name, arguments: counter.note(list(arguments))
     before = len(notes.launches)

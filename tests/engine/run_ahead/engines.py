@@ -129,9 +129,13 @@ def transformer_ahead(
         model.config, config.num_blocks + 1, config.block_size, torch.float32, CPU, groups=groups
     )
     runner = ModelRunner(model, cache, config, CPU)
-    forward: Callable[[ForwardBatch], Tensor] = lambda batch: model(batch, cache)  # noqa: E731
+    forward: Callable[[ForwardBatch], Tensor] = (  # noqa: E731
+        lambda batch: model.logits_as_computed(batch, cache)
+    )
     vocab_size = model.config.vocab_size
-    launcher = CountingLauncher(forward, config, vocab_size, CPU, capture, stream)
+    launcher = CountingLauncher(
+        forward, config, vocab_size, CPU, capture, stream, look_up=model.look_up()
+    )
     return EngineCore(config, runner, launcher=launcher), launcher
 
 

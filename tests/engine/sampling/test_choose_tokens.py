@@ -60,17 +60,13 @@ def test_the_sorting_samplers_tokens(seed: int) -> None:
 def limits_of(logits: Tensor, params: list[DrawParams]) -> Tensor:
     """How far from the largest logit rows draw, in units of their temperatures."""
     seen: list[Tensor] = []
-    pick = kernels.pick_kernel
 
-    class Spy:
-        def __getitem__(self, grid: tuple[int, ...]) -> object:
-            def launch(*arguments: Tensor, **constants: object) -> None:
-                seen.append(arguments[6].clone())
-                pick[grid](*arguments, **constants)
+    def choose(*arguments: Tensor, advance: bool) -> Tensor:
+        chosen, limits = kernels.choose_within(*arguments, advance=advance)
+        seen.append(limits)
+        return chosen
 
-            return launch
-
-    with patch.object(kernels, "pick_kernel", Spy()):
+    with patch.object(kernels, "choose_tokens", choose):
         choose_in_kernels(logits, params, [0] * len(params))
     return seen[0]
 
@@ -104,6 +100,13 @@ def test_what_has_no_mass_is_never_drawn(nearest: float, expected: int) -> None:
     seed = int((numbers - nearest).abs().argmin())
     params = [DrawParams(1.0, 1.0, OFF, 0, seed)] * 2
     assert choose_in_kernels(logits, params, [0, 0]).tolist() == [expected] * 2
+
+
+def test_logits_in_16_bits_are_read_as_they_are() -> None:
+    logits, params, positions = rows_of(5)
+    in_bf16 = logits.bfloat16()
+    chosen = choose_in_kernels(in_bf16, params, positions)
+    assert chosen.tolist() == choose_in_kernels(in_bf16.float(), params, positions).tolist()
 
 
 def slots_of(positions: list[int]) -> Tensor:
