@@ -18,15 +18,18 @@ from torch import Tensor
 from thirdeye.model.batch import GroupBlocks, LookedUp, LookUp
 from thirdeye.model.kernels.choose_tokens import POSITION, TOKEN
 
+STATE_SOURCE = tl.constexpr(14)  # of a slot's header, as `choose_tokens` has the others
+STATE_TARGET = tl.constexpr(15)
 CHUNK = 1024  # words of a block table that a program copies, and channels of a vector
 
 
 @triton.jit
 def begin_step_kernel(
     slots, input_ids, positions, slot_mapping, seq_lens, block_table, rows, table,
-    stride_table, max_blocks, vectors, turns, vector_table, turn_table, num_positions,
+    stride_table, max_blocks, spans, vectors, turns, vector_table, turn_table, num_positions,
     FIRST_BLOCK: tl.constexpr, BLOCK_SIZE: tl.constexpr, NUM_GROUPS: tl.constexpr,
-    CHUNK: tl.constexpr, WIDTH: tl.constexpr, HALF: tl.constexpr, BLOCK_HALF: tl.constexpr,
+    CHUNK: tl.constexpr, HAS_STATES: tl.constexpr, WIDTH: tl.constexpr, HALF: tl.constexpr,
+    BLOCK_HALF: tl.constexpr,
 ):  # fmt: skip
     """Grid (rows, chunks of block tables or of vectors). A row has `NUM_GROUPS` tables, one behind
     the other, of `max_blocks` words together; its token a vector of `WIDTH`, 0 where that is looked
@@ -49,6 +52,12 @@ def begin_step_kernel(
             own_slots = slot_mapping + group * tl.num_programs(0)
             tl.store(own_slots + row, block * BLOCK_SIZE + position % BLOCK_SIZE)
         tl.store(seq_lens + row, position + 1)
+        if HAS_STATES:
+            span = spans + 4 * row
+            tl.store(span, tl.program_id(0))
+            tl.store(span + 1, 1)
+            tl.store(span + 2, tl.load(words + STATE_SOURCE))
+            tl.store(span + 3, tl.load(words + STATE_TARGET))
         if HALF > 0:
             half = tl.arange(0, BLOCK_HALF)
             for part in tl.static_range(2):  # cos, sin
@@ -72,6 +81,7 @@ class StepRows:
     block_table: Tensor  # [R, max_blocks] int32
     other_groups: tuple[GroupBlocks, ...]  # likewise
     looked_up: LookedUp | None = None
+    state_spans: Tensor | None = None  # [R, 4] int32
 
 
 def begin_step(
@@ -81,15 +91,19 @@ def begin_step(
     block_size: int,
     num_groups: int = 1,
     look_up: LookUp | None = None,
+    *,
+    has_states: bool = False,
 ) -> StepRows:
     """rows [R] int32, which slots; table [slots, width] int32, whose words from `first_block` on
-    are block tables, one for each group of layers. `look_up`: in which tables of the model."""
+    are block tables, one for each group of layers. `look_up`: in which tables of the model.
+    `has_states`: the header says from which rows of states into which."""
     num_rows, max_blocks = len(rows), table.shape[1] - first_block
     device = table.device
     sizes = (num_rows, num_rows, num_rows, num_groups * num_rows)
     longs = [torch.empty(size, dtype=torch.int64, device=device) for size in sizes]
     seq_lens = torch.empty(num_rows, dtype=torch.int32, device=device)
     block_table = torch.empty(num_rows, max_blocks, dtype=torch.int32, device=device)
+    spans = torch.empty(num_rows, 4, dtype=torch.int32, device=device) if has_states else None
     vectors = turns = None
     width = half = num_positions = 0
     if look_up is not None:
@@ -97,10 +111,11 @@ def begin_step(
         vectors = look_up.vectors.new_empty(num_rows, width)
         turns = look_up.turns.new_empty(2, num_rows, 1, half)
     begin_step_kernel[num_rows, triton.cdiv(max(max_blocks, width), CHUNK)](
-        *longs, seq_lens, block_table, rows, table, table.stride(0), max_blocks,
+        *longs, seq_lens, block_table, rows, table, table.stride(0), max_blocks, spans,
         vectors, turns, look_up and look_up.vectors, look_up and look_up.turns, num_positions,
         FIRST_BLOCK=first_block, BLOCK_SIZE=block_size, NUM_GROUPS=num_groups, CHUNK=CHUNK,
-        WIDTH=width, HALF=half, BLOCK_HALF=triton.next_power_of_2(max(half, 1)), num_warps=4,
+        HAS_STATES=has_states, WIDTH=width, HALF=half,
+        BLOCK_HALF=triton.next_power_of_2(max(half, 1)), num_warps=4,
     )  # fmt: skip
     looked_up = None
     if vectors is not None and turns is not None:
@@ -109,5 +124,5 @@ def begin_step(
     tables = block_table.chunk(num_groups, dim=1)  # [R, max_blocks / num_groups] each
     first, *others = map(GroupBlocks, slot_mapping.chunk(num_groups), tables)
     return StepRows(
-        *told, first.slot_mapping, seq_lens, first.block_table, tuple(others), looked_up
+        *told, first.slot_mapping, seq_lens, first.block_table, tuple(others), looked_up, spans
     )

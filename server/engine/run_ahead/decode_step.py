@@ -144,7 +144,13 @@ class DecodeGraphs:
         table, block_size = self._state.table, self._block_size
         groups = self._state.num_groups
         rows = self._begin_rows(
-            self._state.rows[:bucket], table, SlotField.BLOCKS, block_size, groups, self._look_up
+            self._state.rows[:bucket],
+            table,
+            SlotField.BLOCKS,
+            block_size,
+            groups,
+            self._look_up,
+            has_states=self._state.has_states,
         )
         batch = ForwardBatch(
             input_ids=rows.input_ids,
@@ -157,6 +163,7 @@ class DecodeGraphs:
             num_singles=bucket,
             other_groups=rows.other_groups,
             looked_up=rows.looked_up,
+            state_spans=rows.state_spans,
         )
         return DecodeRows(rows.slots, rows.positions, batch)
 
@@ -179,8 +186,15 @@ class DecodeGraphs:
             logits_indices=self._indices[:bucket],
             num_singles=bucket,
             other_groups=tuple(others),
+            state_spans=self._state_spans(words) if self._state.has_states else None,
         )
         return DecodeRows(slots, positions, batch)
+
+    def _state_spans(self, words: Tensor) -> Tensor:
+        """Slots' words [B, width] -> one span a row, [B, 4] int32."""
+        first = self._order[: len(words)]
+        source, target = words[:, SlotField.STATE_SOURCE], words[:, SlotField.STATE_TARGET]
+        return torch.stack((first, torch.ones_like(first), source, target), dim=1)
 
     def _blocks_of(self, table: Tensor, positions: Tensor) -> GroupBlocks:
         """A group's table [B, M], and where it keeps the tokens at these positions [B]."""

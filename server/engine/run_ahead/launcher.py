@@ -48,8 +48,9 @@ class Launcher:
     """Launches plans on one device, in the order in which they come.
 
     `forward` is the model with its KV cache, which has a block more than the scheduler knows of:
-    block `config.num_blocks` is scrap; its logits may be of any floats. `look_up` is what the model
-    would look up. `max_model_len` is `config`'s, or more.
+    block `config.num_blocks` is scrap, and so is row `config.num_states` of the states that it may
+    keep. Its logits may be of any floats. `look_up` is what it would look up. `max_model_len` is
+    `config`'s, or more.
     """
 
     def __init__(
@@ -67,7 +68,8 @@ class Launcher:
         max_blocks = -(-(max_model_len or config.max_model_len) // block_size)
         layout = StateLayout(num_slots, max_blocks, len(config.eos_token_ids), len(config.windows))
         with torch.inference_mode():
-            state = DeviceState(layout, config.num_blocks, vocab_size, device)
+            scrap_state = config.num_states or None
+            state = DeviceState(layout, config.num_blocks, vocab_size, device, scrap_state)
             sampler = DeviceSampler(state)
             self._graphs = DecodeGraphs(
                 forward, state, sampler, block_size, vocab_size, capture, look_up

@@ -20,7 +20,7 @@ Pure Python: it knows no tensor and no model.
 
 import time
 from bisect import insort
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import msgspec
 
@@ -222,6 +222,12 @@ class Scheduler:
         """This plan, without drafts, is being computed: the next one goes on behind it."""
         for row in plan.rows:
             row.sequence.num_launched_tokens = row.real_end
+            self._states.launched(row)
+
+    def drop(self, rows: Iterable[PlanRow]) -> None:
+        """Of a plan that nobody reads, or that was never computed: their sequences have ended."""
+        for row in rows:
+            self._states.drop(row)
 
     @property
     def _has_free_row(self) -> bool:
@@ -355,7 +361,7 @@ class Scheduler:
         sequence.hidden_sums = add_sums(sequence.hidden_sums, result.hidden_sums)
         if sequence.num_uncomputed_tokens:
             self._prefixes.publish(row)
-            self._states.settle(row, 0)
+            self._states.settle(row, 0, is_launched=is_launched(row))
             if self._gives_back:
                 self._blocks.pass_by(sequence.blocks, sequence.num_computed_tokens)
             return self._progress(sequence) if sequence.request.return_progress else None
@@ -398,7 +404,7 @@ class Scheduler:
         sequence.num_computed_tokens += num_accepted
         self._prefixes.publish(row, num_accepted)
         if sequence.status is SequenceStatus.RUNNING:
-            self._states.settle(row, num_accepted)
+            self._states.settle(row, num_accepted, is_launched=is_launched(row))
             if self._gives_back:
                 self._blocks.pass_by(sequence.blocks, sequence.num_computed_tokens)
         self._speculator.release_rejected(row, num_accepted)
@@ -512,3 +518,8 @@ class Scheduler:
         num_queued = len(self._running) + len(self._waiting) + len(self._unready)
         num_parked = self._late.num_waiting
         assert num_queued + num_parked == len(self._sequences), "one is lost"
+
+
+def is_launched(row: PlanRow) -> bool:
+    """Whether a row that was computed had been launched ahead, and not by itself after a read."""
+    return row.sequence.num_launched_tokens >= row.real_end

@@ -10,6 +10,7 @@ from torch import Tensor
 
 pytest.importorskip("triton", reason="no triton: the GPU's kernels cannot be tried")
 
+from thirdeye.model.kernels import begin_step
 from thirdeye.model.kernels import choose_tokens as kernels
 from thirdeye.server.engine.run_ahead.device_state import SlotField
 from thirdeye.server.engine.sampling.fused_sampler import choose_in_kernels
@@ -136,3 +137,5 @@ def test_kernels_and_slots_have_the_same_words() -> None:
     for field in ("TOKEN", "POSITION", "TEMPERATURE", "TOP_P", "LOG_MIN_P", "TOP_K", "SEED_LOW"):
         assert getattr(kernels, field).value == SlotField[field]
     assert kernels.SEED_HIGH.value == SlotField.SEED_HIGH
+    assert begin_step.STATE_SOURCE.value == SlotField.STATE_SOURCE
+    assert begin_step.STATE_TARGET.value == SlotField.STATE_TARGET
