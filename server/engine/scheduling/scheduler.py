@@ -361,7 +361,7 @@ class Scheduler:
         sequence.hidden_sums = add_sums(sequence.hidden_sums, result.hidden_sums)
         if sequence.num_uncomputed_tokens:
             self._prefixes.publish(row)
-            self._states.settle(row, 0, is_launched=is_launched(row))
+            self._states.settle(row, 0)
             if self._gives_back:
                 self._blocks.pass_by(sequence.blocks, sequence.num_computed_tokens)
             return self._progress(sequence) if sequence.request.return_progress else None
@@ -404,7 +404,7 @@ class Scheduler:
         sequence.num_computed_tokens += num_accepted
         self._prefixes.publish(row, num_accepted)
         if sequence.status is SequenceStatus.RUNNING:
-            self._states.settle(row, num_accepted, is_launched=is_launched(row))
+            self._states.settle(row, num_accepted)
             if self._gives_back:
                 self._blocks.pass_by(sequence.blocks, sequence.num_computed_tokens)
         self._speculator.release_rejected(row, num_accepted)
@@ -518,8 +518,3 @@ class Scheduler:
         num_queued = len(self._running) + len(self._waiting) + len(self._unready)
         num_parked = self._late.num_waiting
         assert num_queued + num_parked == len(self._sequences), "one is lost"
-
-
-def is_launched(row: PlanRow) -> bool:
-    """Whether a row that was computed had been launched ahead, and not by itself after a read."""
-    return row.sequence.num_launched_tokens >= row.real_end

@@ -65,7 +65,7 @@ class States(Protocol):
     def launched(self, row: PlanRow) -> None:
         """A row is being computed, and the next plan goes on behind it."""
 
-    def settle(self, row: PlanRow, num_accepted: int, *, is_launched: bool = False) -> None:
+    def settle(self, row: PlanRow, num_accepted: int) -> None:
         """A row was computed, and so many of its drafts were right."""
 
     def drop(self, row: PlanRow) -> None:
@@ -108,7 +108,7 @@ class NoStates:
 
     def launched(self, row: PlanRow) -> None: ...
 
-    def settle(self, row: PlanRow, num_accepted: int, *, is_launched: bool = False) -> None: ...
+    def settle(self, row: PlanRow, num_accepted: int) -> None: ...
 
     def drop(self, row: PlanRow) -> None: ...
 
@@ -243,15 +243,15 @@ class SequenceStates:
         for held in before - _held(state):
             self._pool.free(held)
 
-    def settle(self, row: PlanRow, num_accepted: int, *, is_launched: bool = False) -> None:
+    def settle(self, row: PlanRow, num_accepted: int) -> None:
         sequence = row.sequence
-        if not is_launched:
+        if sequence.num_launched_tokens < row.real_end:  # else it was moved then
             self._move(row, num_accepted)
         assert sequence.state is not None
         for span in row.state_spans:
             if span.is_taken and span.end <= row.real_end:
                 self._publish(sequence, sequence.state, span)
-        self.drop(row)
+        self._let_go(row)
 
     def _publish(self, sequence: Sequence, state: SequenceState, span: StateSpan) -> None:
         block_hash = self._hash_behind(sequence, span.end)
@@ -263,6 +263,10 @@ class SequenceStates:
             state.answer_hash = block_hash
 
     def drop(self, row: PlanRow) -> None:
+        self._let_go(row)
+
+    def _let_go(self, row: PlanRow) -> None:
+        """Of what the row's step holds."""
         for span in row.state_spans:
             if span.is_taken:
                 self._pool.free(span.target)
