@@ -59,9 +59,9 @@ class ForwardBatch:
     layer_inputs: Tensor | None = None  # [num_layers, T, size]
     # Of the token before each, what a head that guesses reads beside the token.
     hidden: Tensor | None = None  # [T, hidden_size]
+    looked_up: LookedUp | None = None  # None: the model does it
     # Where those above say it of the first group of layers, these do of the others.
     other_groups: tuple[GroupBlocks, ...] = ()
-    looked_up: LookedUp | None = None  # None: the model does it
 
     def seen_as(self, views: tuple[BlockView, ...], block_size: int) -> "ForwardBatch":
         """The same where layers see blocks in these ways: a group for each of them."""
