@@ -19,7 +19,7 @@ from thirdeye.server.engine.distributed.loop_messages import (
     BeginPrefill,
     LoopMessage,
     Prepare,
-    Replay,
+    ReplayDecode,
     SampleDecoded,
     SamplePrefill,
     pack_indices,
@@ -30,7 +30,7 @@ from thirdeye.server.engine.distributed.loop_messages import (
     unpack_update,
 )
 from thirdeye.server.engine.distributed.rank_messages import Compute, pack_batch, unpack_batch
-from thirdeye.server.engine.run_ahead.cuda_stream import Event, wait_for
+from thirdeye.server.engine.run_ahead.cuda_stream import DeviceEvent, wait_for
 from thirdeye.server.engine.run_ahead.device_bitmask import MaskUpdate
 from thirdeye.server.engine.run_ahead.device_loop import DeviceLoop
 from thirdeye.server.engine.run_ahead.device_sampler import SamplingMode
@@ -67,7 +67,7 @@ class DistributedLoop:
         self._others.compare_captures(self._own.graphs.captured)
 
     def replay(self, update: StateUpdate, bucket: int, mode: SamplingMode) -> Tensor:
-        return self._chosen(Replay(pack_update(update), bucket, mode))
+        return self._chosen(ReplayDecode(pack_update(update), bucket, mode))
 
     def begin_decode(self, update: StateUpdate, bucket: int) -> None:
         self._share(BeginDecode(pack_update(update), bucket))
@@ -106,7 +106,7 @@ class DistributedLoop:
 def follow(loop: DeviceLoop, message: LoopMessage, device: torch.device) -> Tensor | None:
     """Do one piece of a step, as any rank does it."""
     match message:
-        case Replay(update, bucket, mode):
+        case ReplayDecode(update, bucket, mode):
             return loop.replay(unpack_update(update, device), bucket, mode)
         case BeginDecode(update, bucket):
             loop.begin_decode(unpack_update(update, device), bucket)
@@ -124,7 +124,7 @@ def follow(loop: DeviceLoop, message: LoopMessage, device: torch.device) -> Tens
     return None
 
 
-class RecordedEvent(Event, Protocol):
+class RecordedEvent(DeviceEvent, Protocol):
     def record(self) -> None: ...
 
 

@@ -50,7 +50,7 @@ class Captured(Struct, frozen=True, tag=True):
     steps: list[str]
 
 
-class Replay(Struct, frozen=True, tag=True):
+class ReplayDecode(Struct, frozen=True, tag=True):
     """A decode step."""
 
     update: PackedUpdate
@@ -89,7 +89,7 @@ class SamplePrefill(Struct, frozen=True, tag=True):
     masks: PackedMasks | None
 
 
-LoopMessage = Prepare | Replay | BeginDecode | SampleDecoded | BeginPrefill | SamplePrefill
+LoopMessage = Prepare | ReplayDecode | BeginDecode | SampleDecoded | BeginPrefill | SamplePrefill
 
 
 def pack_tensor(x: Tensor) -> PackedTensor:

@@ -35,7 +35,7 @@ from thirdeye.server.engine.distributed.loop_messages import (
     Captured,
     LoopMessage,
     Prepare,
-    Replay,
+    ReplayDecode,
     SampleDecoded,
     SamplePrefill,
 )
@@ -178,7 +178,7 @@ class RankWorker:
                 self._compute(message)
             case (
                 Prepare()
-                | Replay()
+                | ReplayDecode()
                 | BeginDecode()
                 | SampleDecoded()
                 | BeginPrefill()

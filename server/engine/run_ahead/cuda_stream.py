@@ -20,7 +20,7 @@ Work = Callable[[], Tensor]
 POLL_SECONDS = 20e-6  # between two looks at a step that others wait for
 
 
-class Event(Protocol):
+class DeviceEvent(Protocol):
     """Something on a device, as `torch.cuda.Event`."""
 
     def query(self) -> bool:
@@ -28,7 +28,7 @@ class Event(Protocol):
 
 
 def wait_for(
-    event: Event,
+    event: DeviceEvent,
     timeout: float,
     clock: Callable[[], float] = time.monotonic,
     wait: Callable[[float], object] = time.sleep,
