@@ -100,7 +100,7 @@ def load_engine(
     device, kv_dtype = where.device, place_kv(recipe, where)
     repair_compiled_cache(device)
     grammars = GrammarCompiler(
-        lambda grammar: guidance.result().compile(grammar),
+        lambda grammar, tenant: guidance.result().compile(grammar, tenant),
         think=lambda request, inner: guidance.result().vocabulary.matcher(request, inner),
         callers=MatcherProcesses(lambda: guidance.result()),
     )

@@ -84,11 +84,15 @@ class ModelPool:
     # --- requests ---
 
     async def acquire(
-        self, member: PoolMember, at_end: AtEnd, keep_alive: float | None = None
+        self,
+        member: PoolMember,
+        at_end: AtEnd,
+        keep_alive: float | None = None,
+        tenant: str = "",
     ) -> None:
         """Wait until the model is loaded; `at_end` is given what releases it. Cancel it to wait no
         more. Raises `ServiceUnavailable`."""
-        ticket, orders = self.residency.ask(member.name, self._now())
+        ticket, orders = self.residency.ask(member.name, self._now(), tenant)
         await self._wait(ticket, orders, at_end, partial(self._release, member, keep_alive))
         self._check(member, ticket)
 
