@@ -1,9 +1,9 @@
 /* What llama.cpp or ik_llama.cpp say about each token of a text, for `peer_logits.py`.
  *
- *     peer_logits MODEL TOKENS WINDOW VOCAB THREADS OUT [BACKENDS]
+ *     peer_logits MODEL TOKENS WINDOW STEP VOCAB THREADS OUT [BACKENDS]
  *
- * TOKENS is int32s. Each window of so many is read from an empty cache, at once; OUT gets its logits,
- * float32 [tokens, VOCAB]. BACKENDS is the folder of libraries that are loaded at run time, where a
+ * TOKENS is int32s. Each window of so many is read from an empty cache, STEP at once; OUT gets its
+ * logits, float32 [tokens, VOCAB]. BACKENDS is the folder of libraries that are loaded at run time, where a
  * build has such (-DBACKENDS).
  */
 #include <stdio.h>
@@ -20,21 +20,22 @@ static void die(const char *what) {
 }
 
 int main(int argc, char **argv) {
-    if (argc < 7) die("MODEL TOKENS WINDOW VOCAB THREADS OUT [BACKENDS]");
-    int window = atoi(argv[3]), vocab = atoi(argv[4]), threads = atoi(argv[5]);
-    FILE *in = fopen(argv[2], "rb"), *out = fopen(argv[6], "wb");
+    if (argc < 8) die("MODEL TOKENS WINDOW STEP VOCAB THREADS OUT [BACKENDS]");
+    int window = atoi(argv[3]), step = atoi(argv[4]), vocab = atoi(argv[5]), threads = atoi(argv[6]);
+    FILE *in = fopen(argv[2], "rb"), *out = fopen(argv[7], "wb");
     if (!in || !out) die("a file cannot be opened");
     static llama_token tokens[1 << 20];
     int n = (int)fread(tokens, sizeof *tokens, 1 << 20, in);
 
 #ifdef BACKENDS
-    if (argc > 7) ggml_backend_load_all_from_path(argv[7]);
+    if (argc > 8) ggml_backend_load_all_from_path(argv[8]);
 #endif
     llama_backend_init();
     struct llama_model *model = llama_model_load_from_file(argv[1], llama_model_default_params());
     if (!model) die("the model cannot be loaded");
     struct llama_context_params params = llama_context_default_params();
-    params.n_ctx = params.n_batch = params.n_ubatch = (uint32_t)window;
+    params.n_ctx = params.n_batch = (uint32_t)window;
+    params.n_ubatch = (uint32_t)step;
     params.n_threads = params.n_threads_batch = threads;
     for (int start = 0; start < n - 1; start += window) {
         int size = n - start < window ? n - start : window;

@@ -1,11 +1,12 @@
 """How far llama.cpp or a relative is from fp32 of a file: its own logits, activations and all.
 
     python -m tests.bench.server.peer_logits OUT --include FOLDER... --libraries FOLDER
-                        [--gguf FILE] [--model OTHER] [--threads 2] [--backends]
+                        [--gguf FILE] [--model OTHER] [--threads 2] [--step 512] [--backends]
 
 `--include`: where its build's `llama.h` and `ggml.h` lie; `--libraries`: its shared libraries, to
 which a small program (`peer_logits.c`) is linked. The text, its windows and the measure are those
 of `thirdeye eval kl`: fp32 of FILE [the default model]. `--model`: another file for the peer.
+`--step`: how many tokens it computes at once, for kernels that differ by their number.
 `--backends`: its kernels are libraries that it loads by itself, the best for this processor.
 
 OUT keeps the logits, float32 [tokens, vocab_size]: `make bench-cpu ARGS="--logits NAME=OUT"` puts
@@ -84,7 +85,15 @@ def write_logits(args: argparse.Namespace, checkpoint: Checkpoint, model: Path) 
         size, threads = str(checkpoint.config.vocab_size), str(args.threads)
         subprocess.run(
             [
-                *(str(program), str(model), str(tokens), str(WINDOW), size, threads),
+                *(
+                    str(program),
+                    str(model),
+                    str(tokens),
+                    str(WINDOW),
+                    str(args.step),
+                    size,
+                    threads,
+                ),
                 *(str(args.out), *([str(libraries)] if args.backends else [])),
             ],
             check=True,
@@ -105,6 +114,7 @@ def main() -> None:
     parser.add_argument("--gguf", type=Path)
     parser.add_argument("--model", type=Path)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--step", type=int, default=WINDOW)
     parser.add_argument("--backends", action="store_true")
     args = parser.parse_args()
     gguf = args.gguf or resolve_model(None)
