@@ -64,6 +64,8 @@ class LayerKinds:
         backends: dict[AttentionSpec, AttentionBackend] = {}
         planners: dict[Hashable, AttentionBackend | StatePlanner | BothPlanner] = {}
         self._grouped: dict[KVGroups, GroupedKinds] = {}
+        self._groups: KVGroups | None = None  # those of the last step, and what they make
+        self._newest = GroupedKinds([], [])
         self._kept: list[int | None] = []  # of each layer: its number among those that keep any
         self.kinds: list[LayerKind] = []
         self.backends: list[AttentionBackend | StatePlanner] = []  # one a layer
@@ -103,9 +105,17 @@ class LayerKinds:
             self.backends.append(own)
         self._ropes, self._planners = tuple(ropes.values()), tuple(planners.values())
 
-    def rotations(self, positions: Tensor) -> tuple[Rotation, ...]:
-        """positions [T] -> what turns these tokens' heads, for each table."""
-        return tuple([rope.at(positions) for rope in self._ropes])
+    def rotations(self, batch: ForwardBatch) -> tuple[Rotation, ...]:
+        """What turns the heads of these tokens, for each table."""
+        if batch.looked_up is not None:
+            return (Rotation(*batch.looked_up.turns),)
+        return tuple([rope.at(batch.positions) for rope in self._ropes])
+
+    @property
+    def turns(self) -> Tensor | None:
+        """Cos and sin [2, max_position_embeddings, dim / 2], if all that turns does by these."""
+        ropes = [rope for rope in self._ropes if isinstance(rope, Rope)]
+        return ropes[0].table if len(ropes) == len(self._ropes) == 1 else None
 
     def of_groups(self, groups: KVGroups) -> list[LayerKind]:
         """One a layer, for a cache of these groups."""
@@ -117,6 +127,8 @@ class LayerKinds:
         return tuple([planners[p].plan(batches[group], kv_cache) for p, group in planned])
 
     def _in_groups(self, groups: KVGroups) -> GroupedKinds:
+        if groups is self._groups:  # of most steps: their hash is that of each layer's view
+            return self._newest
         grouped = self._grouped.get(groups)
         if grouped is None:
             views, seen = groups.views, groups.view_of
@@ -128,6 +140,7 @@ class LayerKinds:
                 for kind, pair in zip(self.kinds, pairs, strict=True)
             ]
             grouped = self._grouped[groups] = GroupedKinds(kinds, planned)
+        self._groups, self._newest = groups, grouped
         return grouped
 
     def of(self, layer: int, batch: ForwardBatch, kv_cache: KVCache) -> tuple[Rotation, Any]:

@@ -52,6 +52,7 @@ from thirdeye.server.engine.interface.engine_config import (
 )
 from thirdeye.server.engine.interface.types import EngineDead, EngineInfo
 from thirdeye.server.engine.process.engine_process import OnEnd, OnProgress, serve_engine
+from thirdeye.server.engine.run_ahead.device_loop import LoopSizes
 from thirdeye.server.engine.sampling.native_sampler import NativeSampler
 from thirdeye.server.engine.sampling.sampler import Sampler, sample
 from thirdeye.server.load.adapters.adapter_files import make_adapter_loader
@@ -61,7 +62,7 @@ from thirdeye.server.load.engine_info import describe, describe_numerics
 from thirdeye.server.load.engine_recipe import EngineRecipe
 from thirdeye.server.load.kv_memory import find_kv_budget
 from thirdeye.server.load.other_hosts import check_remote
-from thirdeye.server.load.overlap import SCRAP_BLOCKS, make_launcher, runs_ahead
+from thirdeye.server.load.overlap import SCRAP_BLOCKS, make_launcher, num_state_rows, runs_ahead
 from thirdeye.server.load.placement import place, place_kv
 from thirdeye.server.load.tensor_parallel import (
     make_rank_group,
@@ -100,7 +101,7 @@ def load_engine(
     device, kv_dtype = where.device, place_kv(recipe, where)
     repair_compiled_cache(device)
     grammars = GrammarCompiler(
-        lambda grammar: guidance.result().compile(grammar),
+        lambda grammar, tenant: guidance.result().compile(grammar, tenant),
         think=lambda request, inner: guidance.result().vocabulary.matcher(request, inner),
         callers=MatcherProcesses(lambda: guidance.result()),
     )
@@ -120,7 +121,6 @@ def load_engine(
         device,
         model.backend,
         recipe.placement.tensor_parallel,
-        has_states=own.state is not None,
     )
     guesser: Guesser | None = None
     if chosen is not None:
@@ -140,14 +140,22 @@ def load_engine(
     if is_ahead:  # a guess needs the token before it, which the host does not know yet
         config = msgspec.structs.replace(config, num_draft_tokens=0)
     inspection_rows = min(MAX_ROWS, config.max_num_batched_tokens)
-    rank_group.init_caches(
-        config.num_blocks, config.block_size, inspection_rows, num_states=config.num_states
-    )
     num_blocks = config.num_blocks + SCRAP_BLOCKS * is_ahead
-    kv_cache = make_kv_cache(
-        own, num_blocks, config.block_size, kv_dtype, device, config.num_states, kv_groups(own)
+    num_states = num_state_rows(config.num_states, is_ahead=is_ahead)
+    rank_group.init_caches(
+        num_blocks,
+        config.block_size,
+        inspection_rows,
+        num_states=num_states,
+        loop=LoopSizes.of(config, config.max_model_len) if is_ahead else None,
     )
-    launcher = make_launcher(model, kv_cache, config, device) if is_ahead else None
+    kv_cache = make_kv_cache(
+        own, num_blocks, config.block_size, kv_dtype, device, num_states, kv_groups(own)
+    )
+    launcher = None
+    if is_ahead:
+        timeout = recipe.placement.rank_timeout
+        launcher = make_launcher(model, kv_cache, config, device, rank_group, timeout)
     adapters = make_adapter_loader(
         rank_group.wrap_adapters(model.adapters),
         checkpoint.config,
@@ -285,7 +293,7 @@ def engine_config(
             num_tokens, step_seconds = max(num_tokens, MOST_ON_CPU), STEP_SECONDS
     groups = kv_groups(model)
     num_blocks, max_model_len = plan_kv(
-        budget=budget - num_states * state_size,
+        budget=budget - num_state_rows(num_states, is_ahead=steps_ahead > 0) * state_size,
         bytes_per_block=kv_bytes_per_block(model, BLOCK_SIZE, kv_dtype, groups),
         block_size=BLOCK_SIZE,
         context=model.max_position_embeddings,

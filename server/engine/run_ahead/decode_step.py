@@ -19,10 +19,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from thirdeye.model.batch import ForwardBatch, GroupBlocks
+from thirdeye.model.batch import ForwardBatch, GroupBlocks, LookUp
 from thirdeye.model.placement import can_fuse
 from thirdeye.server.engine.run_ahead.cuda_graphs import Capture, Step
-from thirdeye.server.engine.run_ahead.device_sampler import MAX_WIDTH, DeviceSampler, SamplingMode
+from thirdeye.server.engine.run_ahead.device_sampler import (
+    GREEDY_MODE,
+    MAX_WIDTH,
+    DeviceSampler,
+    SamplingMode,
+)
 from thirdeye.server.engine.run_ahead.device_state import DeviceState, SlotField
 from thirdeye.server.engine.sampling.logprobs import NUM_TOP
 
@@ -48,7 +53,9 @@ class DecodeGraphs:
         block_size: int,
         vocab_size: int,
         capture: Capture,
+        look_up: LookUp | None = None,
     ) -> None:
+        """`look_up`: what kernels that know a step's tokens may look up for the model."""
         self._vocab_size = vocab_size
         self._forward = forward
         self._state = state
@@ -57,7 +64,9 @@ class DecodeGraphs:
         self._capture = capture
         self._steps: dict[tuple[int, SamplingMode], Step] = {}
         self._forward_graphs: dict[int, Step] = {}
+        self.captured: list[str] = []  # in order; with several ranks they have to be in one
         self._begin_rows: Any = None
+        self._look_up = look_up
         if can_fuse(state.device):
             from thirdeye.model.kernels.begin_step import begin_step  # noqa: PLC0415
 
@@ -78,10 +87,12 @@ class DecodeGraphs:
         return self._sampled(bucket, mode)
 
     def prepare(self, bucket: int) -> None:
-        """Capture all graphs of these rows."""
+        """Capture all graphs of these rows; and sample of what the first has left, which is done in
+        no graph: its kernels are compiled then. Before any row is known."""
         self._layers(bucket)
         for mode in self._sampler.usual:
             self._usual(bucket, mode)
+        self.sample(bucket, GREEDY_MODE)
 
     def begin(self, bucket: int) -> None:
         """Compute the rows' logits."""
@@ -98,12 +109,14 @@ class DecodeGraphs:
         """The graph of a whole step; captured here if that has not been done in advance."""
         if (bucket, mode) not in self._steps:
             self._steps[bucket, mode] = self._record(lambda: self._step(bucket, mode))
+            self.captured.append(f"{bucket} rows, {mode}")
         return self._steps[bucket, mode]
 
     def _layers(self, bucket: int) -> Step:
         """The graph of a step up to its logits."""
         if bucket not in self._forward_graphs:
             self._forward_graphs[bucket] = self._record(lambda: self._begin(bucket))
+            self.captured.append(f"{bucket} rows, layers")
         return self._forward_graphs[bucket]
 
     def _sampled(self, bucket: int, mode: SamplingMode) -> Tensor:
@@ -122,7 +135,7 @@ class DecodeGraphs:
 
     def _step(self, bucket: int, mode: SamplingMode) -> None:
         rows = self._rows(bucket)
-        self._end(self._forward(rows.batch).float(), rows.slots, rows.positions, mode)
+        self._end(self._forward(rows.batch), rows.slots, rows.positions, mode)
 
     def _begin(self, bucket: int) -> None:
         self._logits[:bucket] = self._forward(self._rows(bucket).batch)
@@ -132,8 +145,15 @@ class DecodeGraphs:
         if self._begin_rows is None:
             return self._rows_without_kernels(bucket)
         table, block_size = self._state.table, self._block_size
+        groups = self._state.num_groups
         rows = self._begin_rows(
-            self._state.rows[:bucket], table, SlotField.BLOCKS, block_size, self._state.num_groups
+            self._state.rows[:bucket],
+            table,
+            SlotField.BLOCKS,
+            block_size,
+            groups,
+            self._look_up,
+            has_states=self._state.has_states,
         )
         batch = ForwardBatch(
             input_ids=rows.input_ids,
@@ -145,6 +165,8 @@ class DecodeGraphs:
             logits_indices=self._indices[:bucket],
             num_singles=bucket,
             other_groups=rows.other_groups,
+            looked_up=rows.looked_up,
+            state_spans=rows.state_spans,
         )
         return DecodeRows(rows.slots, rows.positions, batch)
 
@@ -167,8 +189,15 @@ class DecodeGraphs:
             logits_indices=self._indices[:bucket],
             num_singles=bucket,
             other_groups=tuple(others),
+            state_spans=self._state_spans(words) if self._state.has_states else None,
         )
         return DecodeRows(slots, positions, batch)
+
+    def _state_spans(self, words: Tensor) -> Tensor:
+        """Slots' words [B, width] -> one span a row, [B, 4] int32."""
+        first = self._order[: len(words)]
+        source, target = words[:, SlotField.STATE_SOURCE], words[:, SlotField.STATE_TARGET]
+        return torch.stack((first, torch.ones_like(first), source, target), dim=1)
 
     def _blocks_of(self, table: Tensor, positions: Tensor) -> GroupBlocks:
         """A group's table [B, M], and where it keeps the tokens at these positions [B]."""
@@ -176,6 +205,6 @@ class DecodeGraphs:
         return GroupBlocks(blocks * self._block_size + positions % self._block_size, table)
 
     def _end(self, logits: Tensor, slots: Tensor, positions: Tensor, mode: SamplingMode) -> None:
-        """logits [B, vocab_size] -> the rows' next tokens, one position further."""
+        """logits [B, vocab_size], of any floats -> the rows' next tokens, one position further."""
         chosen = self._sampler(logits, slots, positions, mode, advance=True)
         self._output[: len(slots), : chosen.shape[1]] = chosen

@@ -77,12 +77,12 @@ class DeviceSampler:
         if mode.is_penalized:
             processed = state.penalize(processed, slots)
         if self._choose:
-            chosen = self._choose(processed.float(), state.table, slots, advance=advance)
+            chosen = self._choose(processed, state.table, slots, advance=advance)
             if mode.has_processors:  # which may have covered what is no number
                 chosen[:, 0] &= is_finite(logits)
         else:
             places = positions + int(advance)
-            token_ids = self._choose_without_kernels(processed, slots, places, mode)
+            token_ids = self._choose_without_kernels(processed.float(), slots, places, mode)
             chosen = torch.stack([is_finite(logits).long(), token_ids], dim=1)
             state.put_tokens(slots, token_ids)
             if advance:

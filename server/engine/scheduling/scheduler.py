@@ -20,7 +20,7 @@ Pure Python: it knows no tensor and no model.
 
 import time
 from bisect import insort
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import msgspec
 
@@ -222,6 +222,12 @@ class Scheduler:
         """This plan, without drafts, is being computed: the next one goes on behind it."""
         for row in plan.rows:
             row.sequence.num_launched_tokens = row.real_end
+            self._states.launched(row)
+
+    def drop(self, rows: Iterable[PlanRow]) -> None:
+        """Of a plan that nobody reads, or that was never computed: their sequences have ended."""
+        for row in rows:
+            self._states.drop(row)
 
     @property
     def _has_free_row(self) -> bool:
