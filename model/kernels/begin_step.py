@@ -2,6 +2,8 @@
 
     slots -> tokens, positions, where keys and values go, lengths, block tables
 
+A guess that is verified is a row of its own, at an offset behind its slot's newest token.
+
 The twin is `DecodeGraphs` in `server/engine/run_ahead/decode_step.py`, which does it without a
 kernel.
 """
@@ -21,7 +23,7 @@ CHUNK = 1024  # words of a block table that a program copies
 
 @triton.jit
 def begin_step_kernel(
-    slots, input_ids, positions, slot_mapping, seq_lens, block_table, rows, table,
+    slots, input_ids, positions, slot_mapping, seq_lens, block_table, rows, offsets, drafts, table,
     stride_table, max_blocks,
     FIRST_BLOCK: tl.constexpr, BLOCK_SIZE: tl.constexpr, NUM_GROUPS: tl.constexpr,
     CHUNK: tl.constexpr,
@@ -36,9 +38,12 @@ def begin_step_kernel(
     own = tl.load(blocks + at, at < max_blocks, 0)
     tl.store(block_table + row * max_blocks + at, own, at < max_blocks)
     if chunk == 0:
-        position = tl.load(words + POSITION)
+        offset = tl.load(offsets + row)
+        position = tl.load(words + POSITION) + offset
+        token = tl.load(words + TOKEN)
+        token = tl.where(offset == 0, token, tl.load(drafts + row))
         tl.store(slots + row, slot)
-        tl.store(input_ids + row, tl.load(words + TOKEN).to(tl.int64))
+        tl.store(input_ids + row, token.to(tl.int64))
         tl.store(positions + row, position.to(tl.int64))
         for group in tl.static_range(NUM_GROUPS):
             own_blocks = blocks + group * (max_blocks // NUM_GROUPS)
@@ -62,10 +67,18 @@ class StepRows:
 
 
 def begin_step(
-    rows: Tensor, table: Tensor, first_block: int, block_size: int, num_groups: int = 1
+    rows: Tensor,
+    table: Tensor,
+    first_block: int,
+    block_size: int,
+    num_groups: int = 1,
+    *,
+    offsets: Tensor,
+    drafts: Tensor,
 ) -> StepRows:
-    """rows [R] int32, which slots; table [slots, width] int32, whose words from `first_block` on
-    are block tables, one for each group of layers."""
+    """rows [R] int32, which slots; offsets [R or more] int32, of rows behind their slots' newest
+    tokens, and drafts [R or more] int32, the tokens there; table [slots, width] int32, whose words
+    from `first_block` on are block tables, one for each group of layers."""
     num_rows, max_blocks = len(rows), table.shape[1] - first_block
     device = table.device
     sizes = (num_rows, num_rows, num_rows, num_groups * num_rows)
@@ -73,7 +86,7 @@ def begin_step(
     seq_lens = torch.empty(num_rows, dtype=torch.int32, device=device)
     block_table = torch.empty(num_rows, max_blocks, dtype=torch.int32, device=device)
     begin_step_kernel[num_rows, triton.cdiv(max_blocks, CHUNK)](
-        *longs, seq_lens, block_table, rows, table, table.stride(0), max_blocks,
+        *longs, seq_lens, block_table, rows, offsets, drafts, table, table.stride(0), max_blocks,
         FIRST_BLOCK=first_block, BLOCK_SIZE=block_size, NUM_GROUPS=num_groups, CHUNK=CHUNK,
         num_warps=4,
     )  # fmt: skip

@@ -150,19 +150,22 @@ def masses_kernel(
 
 @triton.jit(do_not_specialize=BY_BATCH)
 def pick_kernel(
-    output, table, slots, logits, maxima, places, limits, masses, size, num_pieces, scrap,
+    output, table, slots, logits, maxima, places, limits, masses, offsets, size, num_pieces, scrap,
     stride_table,
-    ADVANCE: tl.constexpr, PIECE: tl.constexpr, PIECES: tl.constexpr,
+    ADVANCE: tl.constexpr, VERIFY: tl.constexpr, PIECE: tl.constexpr, PIECES: tl.constexpr,
     NUM_ROUNDS: tl.constexpr, MULTIPLIER: tl.constexpr, KEY_STEP: tl.constexpr,
     FLOAT_BITS: tl.constexpr, DEPENDENT: tl.constexpr,
 ):  # fmt: skip
     """With `ADVANCE` a slot stands at the token before the one that is chosen, and goes on; the
-    scrap slot stays where it is."""
+    scrap slot stays where it is. With `VERIFY` as well a row stands `offsets` behind its slot, of
+    which nothing is written here: which of its rows count is found out when all have chosen."""
     begin(DEPENDENT)
     row = tl.program_id(0).to(tl.int64)
     slot = tl.load(slots + row).to(tl.int64)
     words = table + slot * stride_table
     position = tl.load(words + POSITION)
+    if VERIFY:
+        position += tl.load(offsets + row)
     pieces = tl.arange(0, PIECES)
     is_piece = pieces < num_pieces
     own = tl.load(maxima + row * num_pieces + pieces, is_piece, -float("inf"))
@@ -193,17 +196,22 @@ def pick_kernel(
     token = tl.minimum(token, size - 1)  # beyond only where nothing is a number
     tl.store(output + row * 2, is_finite.to(tl.int64))
     tl.store(output + row * 2 + 1, token.to(tl.int64))
-    tl.store(words + TOKEN, token)
-    if ADVANCE:
+    if not VERIFY:
+        tl.store(words + TOKEN, token)
+    if ADVANCE and not VERIFY:
         tl.store(words + POSITION, position + (slot != scrap).to(tl.int32))
 
 
-def choose_tokens(logits: Tensor, table: Tensor, slots: Tensor, *, advance: bool) -> Tensor:
+def choose_tokens(
+    logits: Tensor, table: Tensor, slots: Tensor, *, advance: bool, offsets: Tensor | None = None
+) -> Tensor:
     """logits [R, vocab_size] float32; table [slots + 1, width] int32, whose last slot is scrap;
     slots [R] int64 -> [R, 2] int64: whether all logits are numbers, and the token.
 
     The token becomes its slot's; with `advance` the slot's position is that of the token before
-    and grows by one, without it it is the token's own.
+    and grows by one, without it it is the token's own. With `offsets` [R] int32 rows stand so far
+    behind their slots, several of which may be of one, and no slot is written
+    (`accept_drafts.py` does that).
     """
     logits = logits.contiguous()
     num_rows, size = logits.shape
@@ -230,8 +238,9 @@ def choose_tokens(logits: Tensor, table: Tensor, slots: Tensor, *, advance: bool
         masses, logits, maxima, limits, table, slots, size, stride, PIECE=PIECE, num_warps=8, **many
     )  # fmt: skip
     pick_kernel[(num_rows,)](
-        output, table, slots, logits, maxima, places, limits, masses, size, num_pieces, scrap,
-        stride, ADVANCE=advance, PIECE=PIECE, NUM_ROUNDS=NUM_ROUNDS, MULTIPLIER=MULTIPLIER,
-        KEY_STEP=KEY_STEP, FLOAT_BITS=FLOAT_BITS, num_warps=8, **many,
+        output, table, slots, logits, maxima, places, limits, masses,
+        slots if offsets is None else offsets, size, num_pieces, scrap, stride,
+        ADVANCE=advance, VERIFY=offsets is not None, PIECE=PIECE, NUM_ROUNDS=NUM_ROUNDS,
+        MULTIPLIER=MULTIPLIER, KEY_STEP=KEY_STEP, FLOAT_BITS=FLOAT_BITS, num_warps=8, **many,
     )  # fmt: skip
     return output

@@ -10,10 +10,13 @@ All other steps (penalties, biases, logprobs, grammars) are cut behind the logit
 layers for their bucket, and then some small kernels that are launched one by one. So there are few
 graphs and none is captured while somebody waits. A grammar's mask is known only when the token
 before has been read, and the device need not wait for that to compute the layers.
+
+A step that verifies guesses is like any other, with a row for each guess. Of small ones there is a
+graph for each bucket that ends by finding out which guesses are right.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -32,7 +35,7 @@ class DecodeRows:
     """The rows of a decode step, as they stand on the device."""
 
     slots: Tensor  # [B] int64
-    positions: Tensor  # [B] int64, of their newest tokens
+    positions: Tensor  # [B] int64, of their newest tokens, or of the drafts behind these
     batch: ForwardBatch
 
 
@@ -48,8 +51,10 @@ class DecodeGraphs:
         block_size: int,
         vocab_size: int,
         capture: Capture,
+        largest_verified: int = 0,
     ) -> None:
-        self._vocab_size = vocab_size
+        """`largest_verified`: the largest bucket of steps that verify guesses; 0: none does."""
+        self._vocab_size, self._largest_verified = vocab_size, largest_verified
         self._forward = forward
         self._state = state
         self._sampler = sampler
@@ -62,7 +67,7 @@ class DecodeGraphs:
             from thirdeye.model.kernels.begin_step import begin_step  # noqa: PLC0415
 
             self._begin_rows = begin_step
-        device, num_rows = state.device, state.num_slots
+        device, num_rows = state.device, state.num_rows
         self._logits = torch.zeros(num_rows, vocab_size, device=device)  # between two graphs
         self._output = torch.zeros(num_rows, MAX_WIDTH, dtype=torch.int64, device=device)
         self._order = torch.arange(num_rows + 1, dtype=torch.int32, device=device)
@@ -78,10 +83,12 @@ class DecodeGraphs:
         return self._sampled(bucket, mode)
 
     def prepare(self, bucket: int) -> None:
-        """Capture all graphs of these rows."""
+        """Capture all graphs of these rows. Steps that verify guesses have two rows or more."""
         self._layers(bucket)
         for mode in self._sampler.usual:
             self._usual(bucket, mode)
+            if bucket <= self._largest_verified:
+                self._usual(bucket, replace(mode, is_verified=True))
 
     def begin(self, bucket: int) -> None:
         """Compute the rows' logits."""
@@ -91,6 +98,8 @@ class DecodeGraphs:
         """What each row chose of the logits that `begin` has left, as `replay` gives it."""
         slots = self._state.rows[:bucket].long()
         positions = self._state.table[:, SlotField.POSITION].index_select(0, slots).long()
+        if mode.is_verified:
+            positions = positions + self._state.offsets[:bucket]
         self._end(self._logits[:bucket], slots, positions, mode)
         return self._sampled(bucket, mode)
 
@@ -111,11 +120,14 @@ class DecodeGraphs:
         return self._output[:bucket, : 4 + 2 * num_top if mode.has_logprobs else 2]
 
     def _record(self, step: Step) -> Step:
-        """On scrap rows."""
-        rows = self._state.rows.clone()
-        self._state.rows.fill_(self._state.num_slots)
+        """On scrap rows, without drafts."""
+        state = self._state
+        kept = [(told, told.clone()) for told in (state.rows, state.offsets)]
+        state.rows.fill_(state.num_slots)
+        state.offsets.zero_()
         graph = self._capture(step)
-        self._state.rows.copy_(rows)
+        for told, words in kept:
+            told.copy_(words)
         return graph
 
     # --- the functions that are captured ---
@@ -131,9 +143,15 @@ class DecodeGraphs:
         """What the layers are to compute for the first `bucket` rows."""
         if self._begin_rows is None:
             return self._rows_without_kernels(bucket)
-        table, block_size = self._state.table, self._block_size
+        state = self._state
         rows = self._begin_rows(
-            self._state.rows[:bucket], table, SlotField.BLOCKS, block_size, self._state.num_groups
+            state.rows[:bucket],
+            state.table,
+            SlotField.BLOCKS,
+            self._block_size,
+            state.num_groups,
+            offsets=state.offsets,
+            drafts=state.drafts,
         )
         batch = ForwardBatch(
             input_ids=rows.input_ids,
@@ -152,13 +170,15 @@ class DecodeGraphs:
         """The kernel's twin."""
         slots = self._state.rows[:bucket].long()  # [B]
         words = self._state.table.index_select(0, slots)  # [B, width]
-        positions = words[:, SlotField.POSITION].long()  # [B]
+        offsets, drafts = self._state.offsets[:bucket], self._state.drafts[:bucket]
+        positions = (words[:, SlotField.POSITION] + offsets).long()  # [B]
+        newest = words[:, SlotField.TOKEN]
         first, *others = [
             self._blocks_of(table, positions)
             for table in words[:, SlotField.BLOCKS :].chunk(self._state.num_groups, dim=1)
         ]
         batch = ForwardBatch(
-            input_ids=words[:, SlotField.TOKEN].long(),
+            input_ids=newest.where(offsets == 0, drafts).long(),
             positions=positions,
             slot_mapping=first.slot_mapping,
             query_start_loc=self._order[: bucket + 1],

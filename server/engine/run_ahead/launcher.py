@@ -10,7 +10,7 @@ like any other but for sampling, which `sample` submits, with the masks, once th
 read. The device computes the layers meanwhile.
 
 `can_launch` says what is left to `ModelRunner`, after all that was launched is read: embeddings,
-guesses to be verified, adapters, and requests that the device's state has no room for.
+adapters, and requests that the device's state has no room for.
 """
 
 from bisect import bisect_left
@@ -63,14 +63,24 @@ class Launcher:
     ) -> None:
         num_slots, block_size = config.max_num_seqs, config.block_size
         max_blocks = -(-(max_model_len or config.max_model_len) // block_size)
-        layout = StateLayout(num_slots, max_blocks, len(config.eos_token_ids), len(config.windows))
+        layout = StateLayout(
+            num_slots,
+            max_blocks,
+            len(config.eos_token_ids),
+            len(config.windows),
+            config.most_rows_verified,
+        )
+        self._buckets = make_buckets(layout.num_rows)
+        self._verifies = layout.most_rows_verified > 0
+        largest = self._bucket_of(layout.most_rows_verified) if self._verifies else 0
         with torch.inference_mode():
             state = DeviceState(layout, config.num_blocks, vocab_size, device)
             sampler = DeviceSampler(state)
-            self._graphs = DecodeGraphs(forward, state, sampler, block_size, vocab_size, capture)
+            self._graphs = DecodeGraphs(
+                forward, state, sampler, block_size, vocab_size, capture, largest
+            )
         self._state, self._sampler = state, sampler
         self._slots = SlotTable(layout, block_size, vocab_size, config.eos_token_ids)
-        self._buckets = make_buckets(num_slots)
         self._forward, self._stream = forward, stream
         self._block_size, self._vocab_size, self._device = block_size, vocab_size, device
         self._eos_token_ids = config.eos_token_ids
@@ -85,10 +95,14 @@ class Launcher:
 
     def can_launch(self, plan: StepPlan) -> bool:
         """Whether no row needs the host between the step before and this one."""
-        return all(self._can_launch(row) for row in plan.rows)
+        rows = plan.rows
+        has_drafts = any(row.draft_token_ids for row in rows)
+        if has_drafts and not (self._verifies and all(row.is_decoded for row in rows)):
+            return False
+        return all(self._can_launch(row) for row in rows)
 
     def _can_launch(self, row: PlanRow) -> bool:
-        if row.draft_token_ids or row.is_embedding:
+        if row.is_embedding:
             return False
         sequence = row.sequence
         if sequence.request.adapter:
@@ -104,9 +118,9 @@ class Launcher:
         Unless a row has a grammar it is the whole step; else `sample` is to follow.
         """
         # Rows of one token go first: attention treats them apart from a prompt's chunk.
-        plan = StepPlan(sorted(plan.rows, key=lambda row: row.num_scheduled_tokens > 1))
+        plan = StepPlan(sorted(plan.rows, key=lambda row: row.real_end - row.start > 1))
         rows = plan.rows
-        is_decode = all(row.is_sampled and row.num_scheduled_tokens == 1 for row in rows)
+        is_decode = all(row.is_decoded for row in rows)
         states = self._slots.sync(rows, is_decode=is_decode)
         masked = [
             (i, t.slot)
@@ -133,8 +147,9 @@ class Launcher:
             is_penalized=any(state.is_penalized for state, _ in sampled),
             has_logprobs=any(sampling.logprobs is not None for sampling in wishes),
             is_biased=any(sampling.logit_bias for sampling in wishes)
-            or any(state.holds_back(row.end) for state, row in sampled),
+            or any(state.holds_back(row.real_end) for state, row in sampled),
             is_masked=is_masked,
+            is_verified=any(row.draft_token_ids for row in rows),
         )
 
     def _decode(
@@ -144,14 +159,21 @@ class Launcher:
         mode: SamplingMode,
         masked: list[tuple[int, int]],
     ) -> LaunchedStep:
-        slots = [state.slot for state in states]
-        bucket = self._buckets[bisect_left(self._buckets, len(slots))]
-        self._slots.set_rows(slots, bucket)
-        update, num_rows = self._slots.pop_update(pin=self._is_cuda), len(slots)
+        places = [
+            (state.slot, offset, draft)
+            for state, row in zip(states, plan.rows, strict=True)
+            for offset, draft in enumerate((0, *row.draft_token_ids))
+        ]
+        bucket = self._bucket_of(len(places))
+        self._slots.set_rows(places, bucket)
+        update, num_rows = self._slots.pop_update(pin=self._is_cuda), len(places)
         if not masked:
             return LaunchedStep(plan, partial(self._replay, update, bucket, mode, num_rows), masked)
         self._stream.run(partial(self._begin_decode, update, bucket))
         return LaunchedStep(plan, partial(self._sample_decoded, bucket, mode, num_rows), masked)
+
+    def _bucket_of(self, num_rows: int) -> int:
+        return self._buckets[bisect_left(self._buckets, num_rows)]
 
     def _replay(
         self,
@@ -186,7 +208,14 @@ class Launcher:
         update = self._slots.pop_update(pin=self._is_cuda)
         indices = make_prefill_indices(plan.rows, states, self._send)
         prefill = PrefillStep(
-            self._forward, self._state, self._sampler, batch, update, indices, mode
+            self._forward,
+            self._state,
+            self._sampler,
+            batch,
+            self._block_size,
+            update,
+            indices,
+            mode,
         )
         step = LaunchedStep(plan, prefill.sample, masked)
         if len(indices.scores):
