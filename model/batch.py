@@ -23,6 +23,23 @@ class GroupBlocks:
 
 
 @dataclass(frozen=True, slots=True)
+class LookUp:
+    """Tables in which a model looks up each token before its first layer, where that is all that it
+    does then: a kernel that knows tokens and positions can copy these rows along."""
+
+    vectors: Tensor  # [vocab_size, hidden_size], by token
+    turns: Tensor  # [2, max_position_embeddings, dim / 2], by position: cos and sin
+
+
+@dataclass(frozen=True, slots=True)
+class LookedUp:
+    """Of the T tokens of a step, their rows of these tables."""
+
+    vectors: Tensor  # [T, hidden_size]
+    turns: Tensor  # [2, T, 1, dim / 2]
+
+
+@dataclass(frozen=True, slots=True)
 class ForwardBatch:
     """`M` is the longest block table of the batch, padded with 0; `S` rows are asked for logits."""
 
@@ -42,6 +59,7 @@ class ForwardBatch:
     layer_inputs: Tensor | None = None  # [num_layers, T, size]
     # Of the token before each, what a head that guesses reads beside the token.
     hidden: Tensor | None = None  # [T, hidden_size]
+    looked_up: LookedUp | None = None  # None: the model does it
     # Where those above say it of the first group of layers, these do of the others.
     other_groups: tuple[GroupBlocks, ...] = ()
 

@@ -103,9 +103,17 @@ class LayerKinds:
             self.backends.append(own)
         self._ropes, self._planners = tuple(ropes.values()), tuple(planners.values())
 
-    def rotations(self, positions: Tensor) -> tuple[Rotation, ...]:
-        """positions [T] -> what turns these tokens' heads, for each table."""
-        return tuple([rope.at(positions) for rope in self._ropes])
+    def rotations(self, batch: ForwardBatch) -> tuple[Rotation, ...]:
+        """What turns the heads of these tokens, for each table."""
+        if batch.looked_up is not None:
+            return (Rotation(*batch.looked_up.turns),)
+        return tuple([rope.at(batch.positions) for rope in self._ropes])
+
+    @property
+    def turns(self) -> Tensor | None:
+        """Cos and sin [2, max_position_embeddings, dim / 2], if all that turns does by these."""
+        ropes = [rope for rope in self._ropes if isinstance(rope, Rope)]
+        return ropes[0].table if len(ropes) == len(self._ropes) == 1 else None
 
     def of_groups(self, groups: KVGroups) -> list[LayerKind]:
         """One a layer, for a cache of these groups."""

@@ -30,7 +30,8 @@ MAX_TAPES = 256  # of some 100 kB; their buffers are the same memory
 
 Rotations = tuple[Rotation, ...]
 Plans = tuple[Any, ...]
-Blocks = Callable[[Tensor, ForwardBatch, Rotations, KVCache, Plans], Tensor]
+Stream = Tensor | tuple[Tensor, Tensor | None]  # or it and what is still to be added to it
+Blocks = Callable[[Tensor, ForwardBatch, Rotations, KVCache, Plans], Any]
 
 
 def tape_blocks(
@@ -65,9 +66,10 @@ class UntapedBlocks:
         rotations: Rotations,
         kv_cache: KVCache,
         plans: Plans,
-    ) -> Tensor:
+    ) -> Stream:
         self._tape.num_missed += len(x) <= MAX_TOKENS
-        return self._blocks(x, batch, rotations, kv_cache, plans)
+        stream: Stream = self._blocks(x, batch, rotations, kv_cache, plans)
+        return stream
 
 
 class TapedBlocks:
@@ -104,7 +106,8 @@ class TapedBlocks:
                     return recording.replay(tensors)
         if self._tape.reason:
             self._tape.num_missed += len(x) <= MAX_TOKENS
-        return self._blocks(x, batch, rotations, kv_cache, plans)
+        stream: Tensor = self._blocks(x, batch, rotations, kv_cache, plans)
+        return stream
 
     def _find(
         self, shape: list[object], inputs: "_Inputs", kv_cache: KVCache

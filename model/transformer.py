@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from thirdeye.model.attention.protocol import AttentionBackend
-from thirdeye.model.batch import ForwardBatch
+from thirdeye.model.batch import ForwardBatch, LookUp
 from thirdeye.model.config import ModelConfig
 from thirdeye.model.declare.stored import StoredTensor
 from thirdeye.model.declare.transformer import parameters, transformer_part
@@ -43,7 +43,7 @@ from thirdeye.model.parts.choose_parts import (
 )
 from thirdeye.model.parts.latent.head_linear import HeadLinear
 from thirdeye.model.parts.layer_inputs import JoinHidden, LayerInputs
-from thirdeye.model.parts.layers import LearnedPositions, NoPositions
+from thirdeye.model.parts.layers import Embedding, LearnedPositions, NoPositions
 from thirdeye.model.parts.rope import Rotation
 from thirdeye.model.placement import Placement, can_fuse
 from thirdeye.model.state.kv_cache import KVCache
@@ -136,21 +136,62 @@ class Transformer(nn.Module):
         S rows only, those of `batch.logits_indices`: the head is the largest matrix. Token ids must
         be below `vocab_size`, positions below `max_position_embeddings`.
         """
-        return self._logits(self._residual(batch, kv_cache), batch)
+        return self.logits_as_computed(batch, kv_cache).float()
+
+    def logits_as_computed(self, batch: ForwardBatch, kv_cache: KVCache) -> Tensor:
+        """As `forward`; in the dtype of the head's product, where nothing is done to them: whoever
+        reads each but once saves writing them out in 32 bits."""
+        x, added = self._residual(batch, kv_cache)
+        is_all = batch.num_singles == len(x) == len(batch.logits_indices)  # one token a sequence
+        if not is_all:
+            x = x.index_select(0, batch.logits_indices)
+            added = None if added is None else added.index_select(0, batch.logits_indices)
+        raw = self.lm_head(self.project_out(self._normed(x, added)))
+        if isinstance(self._logit_shape, nn.Identity):
+            return raw
+        logits: Tensor = self._logit_shape(raw.float())
+        return logits
 
     def with_hidden(self, batch: ForwardBatch, kv_cache: KVCache) -> tuple[Tensor, Tensor]:
         """The same, and the final hidden states that the head reads: float32 [T, hidden_size], or
         as wide as embeddings that are narrower."""
-        x = self._residual(batch, kv_cache)
-        return self._logits(x, batch), self.project_out(self.final_norm(x)).float()
+        normed = self._normed(*self._residual(batch, kv_cache))
+        asked = normed.index_select(0, batch.logits_indices)
+        logits: Tensor = self._logit_shape(self.score(asked))
+        return logits, self.project_out(normed).float()
 
-    def _residual(self, batch: ForwardBatch, kv_cache: KVCache) -> Tensor:
-        """The residual stream behind the last block, [T, hidden_size]."""
+    def _residual(self, batch: ForwardBatch, kv_cache: KVCache) -> tuple[Tensor, Tensor | None]:
+        """The residual stream behind the last block, and what is still to be added to it; both
+        [T, hidden_size]."""
         batch = batch.seen_as(kv_cache.groups.views, kv_cache.block_size)
         plans = self.layer_kinds.plans(batch, kv_cache)
-        rotations = self.layer_kinds.rotations(batch.positions)
-        x = self._joined(batch, self.embed(batch.input_ids, batch.positions))
-        return self._through_blocks(x, self._informed(batch, x), rotations, kv_cache, plans)
+        rotations = self.layer_kinds.rotations(batch)
+        x = self._joined(batch, self._embedded(batch))
+        stream = self._through_blocks(x, self._informed(batch, x), rotations, kv_cache, plans)
+        return stream if isinstance(stream, tuple) else (stream, None)
+
+    def _embedded(self, batch: ForwardBatch) -> Tensor:
+        if batch.looked_up is not None:
+            return batch.looked_up.vectors
+        return self.embed(batch.input_ids, batch.positions)
+
+    def _normed(self, x: Tensor, added: Tensor | None) -> Tensor:
+        """The stream x with what is to be added to it, as the head reads it."""
+        normed: Tensor = self.final_norm(x) if added is None else self.final_norm.add(x, added)[1]
+        return normed
+
+    def look_up(self) -> LookUp | None:
+        """In which tables steps may look up their tokens for this model; None: in none."""
+        turns = self.layer_kinds.turns
+        changes = (self.project_in, self.embed_norm)
+        is_plain = (
+            type(self.embed_tokens) is Embedding
+            and all(isinstance(change, nn.Identity) for change in changes)
+            and isinstance(self.embed_positions, NoPositions)
+        )
+        if turns is None or not is_plain or self.join is not None:
+            return None
+        return LookUp(self.embed_tokens.weight, turns)
 
     def _with_hidden_states(self, batch: ForwardBatch, x: Tensor) -> Tensor:
         assert self.join is not None
@@ -196,19 +237,16 @@ class Transformer(nn.Module):
         rotations: tuple[Rotation, ...],
         kv_cache: KVCache,
         plans: tuple[Any, ...],
-    ) -> Tensor:
-        """The same with an addition less a block: a GPU is told each."""
+    ) -> tuple[Tensor, Tensor | None]:
+        """The same with an addition less a block, and the last one left to be added: a GPU is told
+        each."""
         added: Tensor | None = None
         batches, kinds = batch.by_group(), self.layer_kinds.of_groups(kv_cache.groups)
         for block, kind in zip(self.blocks, kinds, strict=True):
             assert isinstance(block, Block)
             rotate, plan = rotations[kind.rotation], plans[kind.plan]
             x, added = block.pass_on(x, added, batches[kind.group], rotate, kv_cache, plan)
-        return x if added is None else x + added
-
-    def _logits(self, x: Tensor, batch: ForwardBatch) -> Tensor:
-        is_all = batch.num_singles == len(x) == len(batch.logits_indices)  # one token a sequence
-        return self.unembed(x if is_all else x.index_select(0, batch.logits_indices))
+        return x, added
 
     def unembed(self, x: Tensor) -> Tensor:
         """Residual stream [S, hidden_size] -> float32 logits [S, vocab_size]."""

@@ -52,10 +52,10 @@ class AdapterTable:
             addends = make_addends(self._where, width, height, self._num_slots)
             layer.method = self._layers[name] = Adapted(layer.method, addends, self._step)
 
-    def around(self, blocks: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    def around(self, blocks: Callable[..., Any]) -> Callable[..., Any]:
         """What runs a step through `blocks`, with the adapters that its batch names."""
 
-        def walk(x: Tensor, batch: ForwardBatch, *rest: Any) -> Tensor:
+        def walk(x: Tensor, batch: ForwardBatch, *rest: Any) -> Any:
             with self._step.of(batch.adapter_slots):
                 return blocks(x, batch, *rest)
 

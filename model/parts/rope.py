@@ -60,11 +60,11 @@ class Rope(nn.Module):
         angles = torch.outer(positions, frequencies)  # [max_pos, dim / 2]
         factor = config.scaling.attention_factor if config.scaling else 1.0
         both = torch.stack((angles.cos(), angles.sin())) * factor
-        self._table = both.to(where.device, where.dtype)  # [2, max_pos, dim / 2], looked up at once
+        self.table = both.to(where.device, where.dtype)  # [2, max_pos, dim / 2], looked up at once
 
     def at(self, positions: Tensor) -> Rotation:
         """positions [T] -> the function that turns the heads of these T tokens."""
-        cos, sin = self._table.index_select(1, positions)[:, :, None]  # [T, 1, dim / 2] each
+        cos, sin = self.table.index_select(1, positions)[:, :, None]  # [T, 1, dim / 2] each
         return Rotation(cos, sin)
 
 

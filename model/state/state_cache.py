@@ -55,7 +55,10 @@ class StatePlanner:
 
     def plan(self, batch: ForwardBatch, kv_cache: object) -> StateSpans:  # noqa: ARG002
         spans = spans_in_order(batch) if batch.state_spans is None else batch.state_spans
-        return StateSpans(spans, lengths_of(spans) if self._has_lengths else None)
+        if not self._has_lengths:
+            return StateSpans(spans)
+        is_one_each = batch.num_singles == len(spans) == len(batch.positions)
+        return StateSpans(spans, torch.ones_like(spans[:, 1]) if is_one_each else lengths_of(spans))
 
 
 def lengths_of(spans: Tensor) -> Tensor:

@@ -41,7 +41,7 @@ from thirdeye.server.engine.execution.model_runner import ModelRunner
 from thirdeye.server.engine.interface.engine_config import BLOCK_SIZE, EngineConfig
 from thirdeye.server.engine.interface.types import FinishReason, Request, SamplingParams, StepOutput
 from thirdeye.server.load.engine_info import linear_methods
-from thirdeye.server.load.overlap import SCRAP_BLOCKS, make_launcher, runs_ahead
+from thirdeye.server.load.overlap import SCRAP_BLOCKS, make_launcher, num_state_rows, runs_ahead
 
 
 class EngineBench:
@@ -60,7 +60,6 @@ class EngineBench:
             plan.cuda_graphs,
             self.device,
             self.model.backend,
-            has_states=self.config.state is not None,
         )
         self.bandwidth = plan.bandwidth or measure_bandwidth(self.device)
         self.weight_bytes = weight_bytes_per_step(self.config, self.dtype)
@@ -99,7 +98,7 @@ class EngineBench:
             BLOCK_SIZE,
             self.kv_dtype,
             self.device,
-            config.num_states,
+            num_state_rows(config.num_states, is_ahead=self.is_ahead),
         )
         runner = ModelRunner(self.model, cache, config, self.device)
         if not self.is_ahead:

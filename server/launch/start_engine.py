@@ -56,6 +56,7 @@ class ModelEngine:
         self._settings, self._opened, self._state, self._spawn = settings, opened, state, spawn
         self._max_deaths = max_deaths or RestartPolicy().max_deaths
         self._is_beside_others = is_beside_others
+        self.pid: int | None = None  # of the process that was started last
         self._engine: SupervisedEngine | None = None
 
     async def start(self, watch: OnProgress | None = None) -> EngineInfo:
@@ -72,7 +73,7 @@ class ModelEngine:
             self._settings,
             recipe,
             on_progress,
-            self._spawn,
+            self._spawn_known,
             self._max_deaths,
             self._is_beside_others,
         )
@@ -88,6 +89,11 @@ class ModelEngine:
                 raise EngineDead(f"'--lora' {name}: {error.message}") from error
         self._state.ready(engine, model)
         return engine.info
+
+    def _spawn_known(self) -> Spawned:
+        spawned = self._spawn()
+        self.pid = spawned.process.pid
+        return spawned
 
     async def supervise(self) -> None:
         """Replace the engine when it dies, until it is stopped or this is cancelled. Raises

@@ -26,7 +26,7 @@ from thirdeye.server.engine.interface.engine_config import (
     default_batched_tokens,
 )
 from thirdeye.server.load.engine_recipe import EngineRecipe
-from thirdeye.server.load.overlap import SCRAP_BLOCKS, build_launcher, runs_ahead
+from thirdeye.server.load.overlap import SCRAP_BLOCKS, build_launcher, num_state_rows, runs_ahead
 from thirdeye.server.load.tensor_parallel import rank_kv_budget
 
 
@@ -124,9 +124,9 @@ def _make_core(
         device,
         model.backend,
         recipe.placement.tensor_parallel,
-        has_states=own.state is not None,
     )
     num_blocks = config.num_blocks + SCRAP_BLOCKS * is_ahead
+    num_states = num_state_rows(num_states, is_ahead=is_ahead)
     groups = kv_groups(own)
     cache = make_kv_cache(own, num_blocks, config.block_size, kv_dtype, device, num_states, groups)
     runner = ModelRunner(rank_group.wrap(model), cache, config, device)

@@ -61,7 +61,7 @@ from thirdeye.server.load.engine_info import describe, describe_numerics
 from thirdeye.server.load.engine_recipe import EngineRecipe
 from thirdeye.server.load.kv_memory import find_kv_budget
 from thirdeye.server.load.other_hosts import check_remote
-from thirdeye.server.load.overlap import SCRAP_BLOCKS, make_launcher, runs_ahead
+from thirdeye.server.load.overlap import SCRAP_BLOCKS, make_launcher, num_state_rows, runs_ahead
 from thirdeye.server.load.placement import place, place_kv
 from thirdeye.server.load.tensor_parallel import (
     make_rank_group,
@@ -100,7 +100,7 @@ def load_engine(
     device, kv_dtype = where.device, place_kv(recipe, where)
     repair_compiled_cache(device)
     grammars = GrammarCompiler(
-        lambda grammar: guidance.result().compile(grammar),
+        lambda grammar, tenant: guidance.result().compile(grammar, tenant),
         think=lambda request, inner: guidance.result().vocabulary.matcher(request, inner),
         callers=MatcherProcesses(lambda: guidance.result()),
     )
@@ -120,7 +120,6 @@ def load_engine(
         device,
         model.backend,
         recipe.placement.tensor_parallel,
-        has_states=own.state is not None,
     )
     guesser: Guesser | None = None
     if chosen is not None:
@@ -144,8 +143,9 @@ def load_engine(
         config.num_blocks, config.block_size, inspection_rows, num_states=config.num_states
     )
     num_blocks = config.num_blocks + SCRAP_BLOCKS * is_ahead
+    num_states = num_state_rows(config.num_states, is_ahead=is_ahead)
     kv_cache = make_kv_cache(
-        own, num_blocks, config.block_size, kv_dtype, device, config.num_states, kv_groups(own)
+        own, num_blocks, config.block_size, kv_dtype, device, num_states, kv_groups(own)
     )
     launcher = make_launcher(model, kv_cache, config, device) if is_ahead else None
     adapters = make_adapter_loader(
@@ -285,7 +285,7 @@ def engine_config(
             num_tokens, step_seconds = max(num_tokens, MOST_ON_CPU), STEP_SECONDS
     groups = kv_groups(model)
     num_blocks, max_model_len = plan_kv(
-        budget=budget - num_states * state_size,
+        budget=budget - num_state_rows(num_states, is_ahead=steps_ahead > 0) * state_size,
         bytes_per_block=kv_bytes_per_block(model, BLOCK_SIZE, kv_dtype, groups),
         block_size=BLOCK_SIZE,
         context=model.max_position_embeddings,

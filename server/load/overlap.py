@@ -23,26 +23,25 @@ def runs_ahead(
     device: torch.device,
     backend: AttentionBackend,
     num_ranks: int = 1,
-    *,
-    has_states: bool = False,
 ) -> bool:
     """`choice` is auto, on or off. Raises ValueError where `on` cannot be."""
-    reason = _why_not(device, backend, num_ranks, has_states)
+    reason = _why_not(device, backend, num_ranks)
     if choice == "on" and reason:
         raise ValueError(f"'--cuda-graphs' on is not possible {reason}; use '--cuda-graphs off'.")
     return choice == "on" or (choice == "auto" and device.type == "cuda" and not reason)
 
 
-def _why_not(
-    device: torch.device, backend: AttentionBackend, num_ranks: int, has_states: bool
-) -> str:
-    if has_states:
-        return "with layers that keep a state, whose rows are chosen step by step"
+def _why_not(device: torch.device, backend: AttentionBackend, num_ranks: int) -> str:
     if num_ranks > 1:
         return "with '--tensor-parallel', whose ranks are told each step by messages"
     if device.type == "cuda" and not isinstance(backend, TritonAttention):
         return f"with {type(backend).__name__}, which reads lengths on the host"
     return ""
+
+
+def num_state_rows(num_states: int, *, is_ahead: bool) -> int:
+    """Of a cache of states, of which the scheduler knows so many: one more is scrap."""
+    return num_states + 1 if is_ahead and num_states else num_states
 
 
 def make_launcher(
@@ -61,16 +60,18 @@ def build_launcher(
     device: torch.device,
     max_model_len: int,
 ) -> Launcher:
-    """`kv_cache` has `SCRAP_BLOCKS` more than `config.num_blocks`. The device's block tables hold
-    sequences of `max_model_len`: a trial's own are shorter than those that are served."""
+    """`kv_cache` has `SCRAP_BLOCKS` more than `config.num_blocks`, and `num_state_rows` of states.
+    The device's block tables hold sequences of `max_model_len`: a trial's own are shorter than
+    those that are served."""
     assert kv_cache.num_blocks == config.num_blocks + SCRAP_BLOCKS
     is_cuda = device.type == "cuda"
     return Launcher(
-        lambda batch: model(batch, kv_cache),
+        lambda batch: model.logits_as_computed(batch, kv_cache),
         config,
         model.config.vocab_size,
         device,
         CudaCapture(device) if is_cuda else rerun,
         CudaStream() if is_cuda else CpuStream(),
         max_model_len,
+        model.look_up(),
     )

@@ -49,12 +49,12 @@ ATTENTION = "paged_attention_kernel"
 OF_A_LAYER = ("merge_splits_kernel", "rope_kv_kernel", "rms_norm_kernel", "gated_mul_kernel")
 OF_PRODUCTS = ("reduce_kernel", "expand_kernel", "quantize_rows_kernel")
 OF_STATES = ("causal_conv_kernel", "delta_rule_kernel", "selective_scan_kernel")
-OF_A_STEPS_ENDS = ("begin_step_kernel", "maxima_kernel", "limits_kernel", "masses_kernel")
+OF_A_STEPS_ENDS = ("begin_step_kernel",)
 
 
 def main() -> None:
     notes = driver.install(
-        *(FEW_ROWS, FIXED, ATTENTION, "pick_kernel"),
+        *(FEW_ROWS, FIXED, ATTENTION, "choose_tokens_kernel"),
         *OF_A_LAYER,
         *OF_STATES,
         *OF_PRODUCTS,

@@ -101,7 +101,9 @@ def stand_in(name: str, arguments: tuple[Any, ...]) -> None:
     if name == "begin_step_kernel":
         for tensor in arguments[:6]:
             tensor.zero_()
-    if name == "pick_kernel":
+        if isinstance(spans := arguments[12], Tensor):
+            spans.zero_()
+    if name == "choose_tokens_kernel":
         arguments[0][:] = torch.tensor([1, 0])  # a number, and the token 0
 
 
@@ -118,9 +120,11 @@ def make_engine(form: ServedForm, notes: Notes) -> FakeEngine:
         max_num_seqs=form.max_num_seqs,
         max_num_batched_tokens=form.max_num_batched_tokens,
         enable_prefix_caching=True,
+        num_states=3 * form.max_num_seqs if form.config.state else 0,
     )
     blocks = config.num_blocks + overlap.SCRAP_BLOCKS
-    cache = make_kv_cache(form.config, blocks, config.block_size, form.kv_dtype, CPU)
+    states = overlap.num_state_rows(config.num_states, is_ahead=True)
+    cache = make_kv_cache(form.config, blocks, config.block_size, form.kv_dtype, CPU, states)
     captures = Captures()
     with patch.object(overlap, "rerun", captures):
         launcher = overlap.make_launcher(model, cache, config, CPU)

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from tests.model.tiny import LATENT, MIXED
+from tests.model.tiny import DELTA, HYBRID, LATENT, MAMBA, MIXED
 from thirdeye.model.config import ModelConfig, RopeConfig
 from thirdeye.model.experts_spec import ExpertsSpec
 from thirdeye.model.linear.rounded import FP8
@@ -22,6 +22,11 @@ SMALL_8B = replace(
     head_dim=32,
     rope=RopeConfig(theta=10_000.0, dim=32),
 )
+# Layers that keep a state, of each kind, beside one that attends.
+WITH_STATES = {
+    name: replace(config, vocab_size=1024, max_position_embeddings=8192, hidden_size=64)
+    for name, config in (("short convolution", HYBRID), ("delta net", DELTA), ("mamba", MAMBA))
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,4 +59,5 @@ FORMS = {
     "kinds of layers": ServedForm(
         replace(MIXED, vocab_size=1024, max_position_embeddings=8192, hidden_size=64)
     ),
+    **{name: ServedForm(config, max_num_seqs=8) for name, config in WITH_STATES.items()},
 }

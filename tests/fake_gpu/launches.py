@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.fake_gpu import driver
 from tests.fake_gpu.engine import MULTIPROCESSORS, make_model, pretending
-from tests.fake_gpu.forms import ServedForm
+from tests.fake_gpu.forms import WITH_STATES, ServedForm
 from thirdeye.model.state.kv_cache import KVCache
 from thirdeye.server.bench.model_shapes import LLAMA3_8B, QWEN3_0_6B
 from thirdeye.server.engine.run_ahead.cuda_graphs import rerun
@@ -78,6 +78,8 @@ def main() -> None:
             for batch in BATCHES:
                 form = ServedForm(replace(config), max_num_seqs=256)
                 report[f"{name}, batch {batch}"] = count(form, batch, notes)
+        for name, config in WITH_STATES.items():
+            report[f"{name}, batch 8"] = count(ServedForm(config), 8, notes)
     print(json.dumps(report))
 
 
@@ -85,19 +87,30 @@ def count(form: ServedForm, batch: int, notes: driver.Notes) -> dict[str, Any]:
     """Of one decode step."""
     config = form.config
     model = make_model(form, META)
-    cache = KVCache(config, 100, BLOCK_SIZE, torch.bfloat16, META)
+    num_states = 2 * form.max_num_seqs if config.state else 0
+    cache = KVCache(config, 100, BLOCK_SIZE, torch.bfloat16, META, num_states + bool(num_states))
     layout = StateLayout(form.max_num_seqs, CONTEXT // BLOCK_SIZE, 1)
-    state = DeviceState(layout, 99, config.vocab_size, META)
+    state = DeviceState(layout, 99, config.vocab_size, META, num_states or None)
     graphs = DecodeGraphs(
-        lambda rows: model(rows, cache),
+        lambda rows: model.logits_as_computed(rows, cache),
         state,
         DeviceSampler(state),
         BLOCK_SIZE,
         config.vocab_size,
         rerun,
+        model.look_up(),
     )
+    look_up = model.look_up()
+    assert look_up is not None, "rows of its tables would be looked up one launch after the other"
     counter = Counter(
-        (*model.parameters(), *model.buffers(), *cache.keys, *cache.values, state.table)
+        (
+            look_up.turns,
+            *model.parameters(),
+            *model.buffers(),
+            *cache.keys,
+            *cache.values,
+            state.table,
+        )
     )
     notes.on_launch = lambda name, arguments: counter.note(list(arguments))
     before = len(notes.launches)

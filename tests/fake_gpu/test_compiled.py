@@ -70,7 +70,7 @@ def test_a_prompts_attention_has_two_programs(report: dict[str, dict[str, Any]])
 
 def test_nothing_is_spilled(report: dict[str, dict[str, Any]]) -> None:
     """What has no register lies in memory, and is read from there in every round of a loop."""
-    assert {"limits_kernel", "pick_kernel", "begin_step_kernel", CHUNK} < set(report)
+    assert {"choose_tokens_kernel", "begin_step_kernel", CHUNK} < set(report)
     spilled = {name for name, kernel in report.items() if kernel["stack"]}
     assert spilled <= {"fixed, wide", WIDE_CHUNK}  # what is beside the loops, see these two
     assert report["fixed, wide"]["spilled_in_products"] == 0

@@ -11,14 +11,18 @@ import pytest
 from tests.fake_gpu import child
 
 MOST = {  # launches, megabytes beside weights, keys and values
-    "8B, batch 1": (202, 45),
-    "8B, batch 8": (202, 353),
-    "8B, batch 64": (267, 845),
-    "0.6B, batch 1": (178, 21),
-    "0.6B, batch 8": (178, 165),
-    "0.6B, batch 64": (235, 394),
+    "8B, batch 1": (196, 42),
+    "8B, batch 8": (196, 332),
+    "8B, batch 64": (260, 679),
+    "0.6B, batch 1": (172, 18),
+    "0.6B, batch 8": (172, 140),
+    "0.6B, batch 64": (228, 199),
+    "short convolution, batch 8": (23, 1),  # of three small layers, one of which keeps a state
+    "delta net, batch 8": (58, 1),
+    "mamba, batch 8": (35, 1),
 }
-OUTSIDE_OF_LAYERS = 11
+LAYERS = {"8B": 32, "0.6B": 28}
+OUTSIDE_OF_LAYERS = 4
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +36,6 @@ def test_no_more_than(counted: dict[str, dict[str, Any]], step: str) -> None:
     launches, megabytes = MOST[step]
     assert counted[step]["launches"] <= launches, counted[step]
     assert counted[step]["megabytes"] <= megabytes
-    layers = 32 if step.startswith("8B") else 28
-    outside = counted[step]["launches"] - layers * counted[step]["of_a_layer"]
-    assert outside <= OUTSIDE_OF_LAYERS
+    if layers := LAYERS.get(step.partition(",")[0]):  # all alike
+        outside = counted[step]["launches"] - layers * counted[step]["of_a_layer"]
+        assert outside <= OUTSIDE_OF_LAYERS

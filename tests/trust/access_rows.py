@@ -19,6 +19,7 @@ ACCESS_ROWS = (
         "refused where no key is set; no CORS header but for origins the operator names",
         full=(AUTH, "tests/api/http/test_surface.py", "tests/api/http/test_body.py"),
         push=(AUTH, "tests/api/http/test_surface.py", "tests/api/http/test_body.py"),
+        other_rows=("tests/api/http/test_body.py::test_ten_thousand_mutations_make_no_500",),
     ),
     Row(
         28,

@@ -87,6 +87,7 @@ INPUT_ROWS = (
         push=("tests/text/constraints", "tests/engine/grammar"),
         push_size="all but the stream",
         by_the_clock=True,
+        beside=("tests/text/constraints", "tests/engine/grammar"),
     ),
     Row(
         32,

@@ -39,6 +39,7 @@ LOAD_ROWS = (
         ),
         push_size="1 kill, on any clock",
         by_the_clock=True,
+        beside=(f"{LIFE}/test_kills.py::test_the_fifth_death_is_the_servers",),
     ),
     Row(
         7,
@@ -109,6 +110,7 @@ LOAD_ROWS = (
         push=("tests/api/admission/test_overload.py",),
         push_size="one simulated flood of each kind",
         by_the_clock=True,
+        beside=("tests/api/admission/test_overload.py",),
     ),
     Row(
         1,
@@ -159,7 +161,6 @@ LOAD_ROWS = (
         full=("tests/trust/live/test_many_connections.py::test_a_thousand_open_streams",),
         push=("tests/api/generation/test_stream.py::test_many_finished_streams_leave_nothing",),
         push_size="streams one after the other",
-        by_the_clock=True,
     ),
     Row(
         17,

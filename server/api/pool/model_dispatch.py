@@ -97,7 +97,7 @@ class ModelDispatch(BaseRoute):
             else:  # how long a model stays is not for one of those who share it to say
                 keep_alive = None
         lifetime.on_response = member.metrics.responded
-        acquire = partial(self._pool.acquire, member, lifetime.at_end, keep_alive)
+        acquire = partial(self._pool.acquire, member, lifetime.at_end, keep_alive, lifetime.caller)
         if self._pool.books(member).is_open:
             if scope["path"] in ENGINE_PATHS:  # before all of the body is parsed
                 member.state.check_room(lifetime.caller, lifetime.headers)

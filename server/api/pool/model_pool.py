@@ -46,6 +46,8 @@ class ModelPool:
         )
         self.num_loads = dict.fromkeys(self.members, 0)
         self.load_seconds = dict.fromkeys(self.members, FIRST_LOAD_SECONDS)  # of the last one
+        self.behind: frozenset[str] = frozenset()  # names of those that give way to others now
+        self.on_change: Callable[[float], None] = lambda _: None  # told the loop's time
         self._futures: dict[Ticket, asyncio.Future[None]] = {}
         self._lives: dict[str, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -82,11 +84,15 @@ class ModelPool:
     # --- requests ---
 
     async def acquire(
-        self, member: PoolMember, at_end: AtEnd, keep_alive: float | None = None
+        self,
+        member: PoolMember,
+        at_end: AtEnd,
+        keep_alive: float | None = None,
+        tenant: str = "",
     ) -> None:
         """Wait until the model is loaded; `at_end` is given what releases it. Cancel it to wait no
         more. Raises `ServiceUnavailable`."""
-        ticket, orders = self.residency.ask(member.name, self._now())
+        ticket, orders = self.residency.ask(member.name, self._now(), tenant)
         await self._wait(ticket, orders, at_end, partial(self._release, member, keep_alive))
         self._check(member, ticket)
 
@@ -166,6 +172,7 @@ class ModelPool:
             self.members[name].state.load()
             self._lives[name] = self._spawn(self._live(self.members[name]))
         self._arm()
+        self.on_change(self._now())
 
     async def _live(self, member: PoolMember) -> None:
         """From its load until it is stopped, or dies for good."""

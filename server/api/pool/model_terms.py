@@ -43,10 +43,11 @@ class TicketOutcome(StrEnum):
 
 @dataclass(eq=False, slots=True)
 class Ticket:
-    """A request that names a model, and what became of it; None while it waits."""
+    """A request that names a model, and what became of it; None while it waits. `tenant`: whose."""
 
     model: str
     deadline: float
+    tenant: str = ""
     outcome: TicketOutcome | None = None
 
     @property

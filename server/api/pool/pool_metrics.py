@@ -56,12 +56,16 @@ class PoolFamilies:
             "thirdeye_model_waiting_requests", "Requests that wait for it", labels=labels
         )
         loads = CounterMetricFamily("thirdeye_model_loads", "Times it was loaded", labels=labels)
+        behind = GaugeMetricFamily(
+            "thirdeye_model_gives_way", "1 while it computes behind others", labels=labels
+        )
         for name, books in pool.residency.models.items():
             for phase in ModelPhase:
                 states.add_metric([name, phase], phase is books.phase)
             held.add_metric([name], books.terms.num_bytes if books.phase in HOLDING else 0)
             waiting.add_metric([name], len(books.waiting))
             loads.add_metric([name], pool.num_loads[name])
+            behind.add_metric([name], name in pool.behind)
         limit = GaugeMetricFamily("thirdeye_memory_limit_bytes", "Memory that models may take")
         limit.add_metric([], pool.residency.max_bytes)
-        yield from (states, held, waiting, loads, limit)
+        yield from (states, held, waiting, loads, behind, limit)

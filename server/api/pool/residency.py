@@ -12,6 +12,7 @@ answers with what to do: models to start and to stop. It owns no engine, no cloc
   nobody waits for ever. A model that was loaded serves all who waited for it before it leaves.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -85,24 +86,25 @@ class Residency:
         """Held now."""
         return sum(m.terms.num_bytes for m in self.models.values() if m.phase in HOLDING)
 
-    def ask(self, name: str, now: float) -> tuple[Ticket, Orders]:
-        """A request for a model that there is."""
-        model = self.models[name]
-        ticket = Ticket(name, now + self.max_wait)
+    def ask(self, name: str, now: float, tenant: str = "") -> tuple[Ticket, Orders]:
+        """A request for a model that there is. Where all places to wait are taken, whoever has
+        fewer of them gets the last one of whoever has the most."""
+        model, orders = self.models[name], Orders()
+        ticket = Ticket(name, now + self.max_wait, tenant)
         if self._is_closed:
             ticket.outcome = TicketOutcome.CLOSED
         elif model.phase is ModelPhase.FAILED:
             ticket.outcome = TicketOutcome.FAILED
         elif model.phase is ModelPhase.READY and not model.yields:
             self._grant(model, ticket, now)
-        elif len(model.waiting) >= self.max_waiting:
+        elif len(model.waiting) >= self.max_waiting and not self._give_way(model, tenant, orders):
             ticket.outcome = TicketOutcome.QUEUE_FULL
         else:
             model.waiting.append(ticket)
             if name not in self._wanted:
                 self._wanted.append(name)
-            return ticket, self._schedule(now)
-        return ticket, Orders()
+            self._schedule(now, orders)
+        return ticket, orders
 
     def release(self, name: str, now: float, keep_alive: float | None = None) -> Orders:
         """A granted request has ended; `keep_alive` is what it asked for, if it did."""
@@ -247,6 +249,17 @@ class Residency:
             self._grant(model, ticket, now)
             orders.decided.append(ticket)
         model.waiting.clear()
+
+    def _give_way(self, model: Resident, tenant: str, orders: Orders) -> bool:
+        """Whether somebody else's last request gives its place up: then both have as many, or the
+        other still has more."""
+        counts = Counter(ticket.tenant for ticket in model.waiting)
+        (largest, most), *_ = counts.most_common(1)
+        if most <= counts[tenant] + 1:
+            return False
+        last = next(ticket for ticket in reversed(model.waiting) if ticket.tenant == largest)
+        self._refuse(model, [last], TicketOutcome.QUEUE_FULL, orders)
+        return True
 
     def _refuse(
         self, model: Resident, tickets: list[Ticket], outcome: TicketOutcome, orders: Orders

@@ -9,14 +9,21 @@ is a caller's own: how long a compilation takes would tell whether another asked
 import asyncio
 import hashlib
 import json
+import math
 import time
-from collections import OrderedDict
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from typing import Protocol
 
 from thirdeye.server.api.requests.response_formats import Constraint, Kind
-from thirdeye.server.errors import InvalidRequest, ServiceUnavailable, come_back_in
+from thirdeye.server.errors import (
+    InvalidRequest,
+    ServerOverloaded,
+    ServiceUnavailable,
+    come_back_in,
+)
+from thirdeye.server.fair_cache import FairCache
 from thirdeye.server.fair_executor import FairExecutor
 from thirdeye.server.text.constraints import constraint as grammar
 from thirdeye.server.text.constraints.trials.refusal import ConstraintError
@@ -32,6 +39,7 @@ from thirdeye.server.text.constraints.trials.trial_processes import (
 # a tenth of it on an idle one.
 COMPILE_SECONDS = 2.0
 COMPILE_THREADS = 3  # of which one caller takes two at most
+MAX_WAITING = 64  # of one caller, until they are compiled: they are not in the queue's count yet
 MAX_CACHED = 256
 MAX_CACHED_BYTES = 8 * 1024 * 1024
 
@@ -53,7 +61,9 @@ class Grammars:
         self._processes = processes or shared_processes()
         self._max_seconds = max_seconds
         self._threads = FairExecutor(COMPILE_THREADS, "grammar")
-        self._cache = GrammarCache()
+        self._cache = grammar_cache()
+        self._waiting: Counter[str] = Counter()  # of each caller
+        self._seconds = 0.0  # that one took, lately
 
     async def of(self, field: str, constraint: Constraint | None, caller: str) -> str:
         """The engine's grammar for what `field` asks; "" for nothing. Raises `InvalidRequest`."""
@@ -72,11 +82,14 @@ class Grammars:
 
         `make` runs in a thread and may raise `ConstraintError`.
         """
-        digest = hashlib.sha256(f"{caller}\n{key}".encode(errors="surrogatepass")).digest()
-        if (found := self._cache.get(digest)) is not None:
+        digest = hashlib.sha256(key.encode(errors="surrogatepass")).digest()
+        if (found := self._cache.get(caller, digest)) is not None:
             return found
-        future = self._threads.submit(caller, partial(self._timed, make))
+        if self._waiting[caller] >= MAX_WAITING:
+            raise self._too_many()
+        self._waiting[caller] += 1
         try:
+            future = self._threads.submit(caller, partial(self._timed, make))
             made, seconds = await asyncio.wrap_future(future)
         except TooCostly as error:
             self._metrics.grammar_compiled(self._max_seconds, True)
@@ -89,12 +102,25 @@ class Grammars:
                 code="out_of_memory",
                 headers=come_back_in(5),
             ) from error
+        finally:
+            self._waiting -= Counter([caller])
         is_too_slow = seconds > self._max_seconds
         self._metrics.grammar_compiled(seconds, is_too_slow)
         if is_too_slow:
             raise refused(param, TooCostly(self._max_seconds))
-        self._cache.put(digest, made)
+        self._seconds = 0.9 * self._seconds + 0.1 * seconds
+        self._cache.put(caller, digest, made)
         return made
+
+    def _too_many(self) -> ServerOverloaded:
+        """Come back when those that wait could be done, by all threads but the one for others."""
+        seconds = max(math.ceil(MAX_WAITING * self._seconds / (COMPILE_THREADS - 1)), 1)
+        return ServerOverloaded(
+            f"{MAX_WAITING} grammars of this caller's requests wait to be compiled. Try again in "
+            f"{seconds} s.",
+            code="rate_limit_exceeded",
+            headers=come_back_in(seconds),
+        )
 
     def _timed(self, make: Callable[[], str]) -> tuple[str, float]:
         """What `make` gives, and the seconds of a processor that it took, here and there."""
@@ -105,30 +131,8 @@ class Grammars:
         return made, time.thread_time() - started + budget.spent
 
 
-class GrammarCache:
-    """The grammars used last, within a count and a size."""
-
-    def __init__(self, max_count: int = MAX_CACHED, max_bytes: int = MAX_CACHED_BYTES) -> None:
-        self._max_count, self._max_bytes = max_count, max_bytes
-        self._grammars: OrderedDict[bytes, str] = OrderedDict()
-        self._num_bytes = 0
-
-    def __len__(self) -> int:
-        return len(self._grammars)
-
-    def get(self, digest: bytes) -> str | None:
-        if digest in self._grammars:
-            self._grammars.move_to_end(digest)
-        return self._grammars.get(digest)
-
-    def put(self, digest: bytes, made: str) -> None:
-        if digest in self._grammars:
-            return
-        self._grammars[digest] = made
-        self._num_bytes += len(made)
-        while len(self) > self._max_count or self._num_bytes > self._max_bytes:
-            _, oldest = self._grammars.popitem(last=False)
-            self._num_bytes -= len(oldest)
+def grammar_cache() -> FairCache[bytes, str]:
+    return FairCache(MAX_CACHED, MAX_CACHED_BYTES, lambda _, made: len(made))
 
 
 def build(constraint: Constraint) -> str:

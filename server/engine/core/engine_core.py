@@ -181,6 +181,7 @@ class EngineCore:
             running, waiting = self._scheduler.adapters()
             self._adapters.free(running | waiting | self._inspections.adapters)
         if self._scheduler.is_empty:
+            self._read_launched()  # which nobody wants to know
             self._scheduler.check_idle()
         outputs, self._outputs = self._outputs, []
         return outputs
@@ -220,6 +221,7 @@ class EngineCore:
         assert self._launcher is not None
         if not self._launcher.can_launch(plan):
             outputs = self._read_launched()
+            self._scheduler.drop(row for row in plan.rows if not is_running(row))
             still = self._scheduler.settled(plan)
             return outputs + (self._run(still) if still.rows else [])
         started = time.perf_counter()
@@ -230,8 +232,10 @@ class EngineCore:
         self._scheduler.launched(plan)
         launched = time.perf_counter()
         outputs = self._read_launched()
-        if any(is_running(row) for row in plan.rows):  # else nobody wants to know
+        if any(is_running(row) for row in plan.rows):
             outputs += self._sample(step)
+        else:  # nobody wants to know
+            self._scheduler.drop(plan.rows)
         self._recorder.computed(launched - started, time.perf_counter() - launched)
         self._scheduler.pace.observe(plan.num_scheduled_tokens, launched - started)
         return outputs
@@ -248,7 +252,10 @@ class EngineCore:
     def _read_launched(self) -> list[StepOutput]:
         """Read the step in flight, if there is one that matters to anybody."""
         step, self._launched = self._launched, None
-        if step is None or not any(is_unfinished(row) for row in step.plan.rows):
+        if step is None:
+            return []
+        if not any(is_unfinished(row) for row in step.plan.rows):
+            self._scheduler.drop(step.plan.rows)
             return []
         try:
             result = step.read()

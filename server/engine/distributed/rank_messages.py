@@ -143,7 +143,7 @@ def unpack_adapter(message: PutAdapter) -> list[LoraFactors]:
     ]
 
 
-OF_ONE_RANK = ("layer_inputs", "hidden")
+OF_ONE_RANK = ("layer_inputs", "hidden", "looked_up")
 
 
 def pack_batch(batch: ForwardBatch, has_hidden: bool) -> Compute:

@@ -121,7 +121,7 @@ class GrammarCompiler:
         future.add_done_callback(lambda done: self._finish(request_id, done))
 
     def _matcher_for(self, request: Request, compile_grammar: CompileGrammar) -> Matcher:
-        matcher = compile_grammar(request.grammar) if request.grammar else None
+        matcher = compile_grammar(request.grammar, request.tenant) if request.grammar else None
         if request.thinking is not None:
             assert self._think is not None, "this engine has no vocabulary to think in"
             matcher = self._think(request, matcher)
@@ -166,7 +166,10 @@ class GrammarCompiler:
                 yield request_id, _matcher_of(request_id, future)
 
 
-def _compile_there(callers: CallersGrammars[Held], place: Held, grammar: str) -> Matcher:
+def _compile_there(
+    callers: CallersGrammars[Held], place: Held, grammar: str, _tenant: str
+) -> Matcher:
+    """The place knows whose it is."""
     try:
         return callers.matcher(grammar, place)
     except BaseException:

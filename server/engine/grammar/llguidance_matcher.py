@@ -7,7 +7,6 @@ error and not in a stalled step. Where the grammar leaves one text only, the mas
 token that the tokenizer itself would choose.
 """
 
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -27,6 +26,7 @@ from thirdeye.server.engine.interface.grammar_protocol import (
     num_words,
 )
 from thirdeye.server.engine.interface.token_sets import token_set_of
+from thirdeye.server.fair_cache import FairCache
 
 MAX_TEMPLATES = 32  # compiled grammars kept for the next request with the same one
 MAX_TEMPLATE_BYTES = 256 * 1024  # of their text together; they may take 300 times as much
@@ -82,42 +82,38 @@ class LLGuidanceCompiler:
         ends = sorted(eos_token_ids) or [vocabulary.eos_token_id]
         self.num_words = num_words(len(vocabulary.tokens))
         self._tokenizer = LLTokenizer(TokenizerWrapper(vocabulary), eos_token=ends)
-        self._templates: OrderedDict[str, LLMatcher] = OrderedDict()
+        self._templates: FairCache[str, LLMatcher] = FairCache(
+            MAX_TEMPLATES, MAX_TEMPLATE_BYTES, lambda grammar, _: len(grammar)
+        )
 
-    def compile(self, grammar: str) -> Matcher:
-        """A matcher at the grammar's start. Raises `GrammarError`."""
+    def compile(self, grammar: str, tenant: str = "") -> Matcher:
+        """A matcher at the grammar's start; what was compiled is remembered for `tenant` alone.
+        Raises `GrammarError`."""
         token_ids = token_set_of(grammar)
         if token_ids is not None:
             return TokenSetMatcher(token_ids, self.num_words)
-        return self.walk(grammar)
+        return self.walk(grammar, tenant)
 
-    def walk(self, grammar: str) -> "LLGuidanceMatcher":
+    def walk(self, grammar: str, tenant: str = "") -> "LLGuidanceMatcher":
         """The matcher of a grammar of texts, which knows what may follow at its start: the first
         look is the dearest, and belongs beside the steps. Raises `GrammarError`."""
-        matcher = LLGuidanceMatcher(self._template(grammar).deep_copy(), self.num_words)
+        matcher = LLGuidanceMatcher(self._template(grammar, tenant).deep_copy(), self.num_words)
         try:
             matcher.fill(np.empty(self.num_words, np.int32))
         except GrammarError:
-            del self._templates[grammar]
+            self._templates.drop(tenant, grammar)
             raise
         return matcher
 
-    def _template(self, grammar: str) -> LLMatcher:
+    def _template(self, grammar: str, tenant: str) -> LLMatcher:
         """The grammar, compiled; kept without what a walk through it finds, and unless it fails."""
-        template = self._templates.get(grammar)
+        template = self._templates.get(tenant, grammar)
         if template is None:
             template = LLMatcher(self._tokenizer, grammar, log_level=0, limits=limits_of(grammar))
             if template.is_error():
                 raise GrammarError(TOO_COMPLEX)
-            self._templates[grammar] = template
-            while len(self._templates) > MAX_TEMPLATES or self._num_bytes() > MAX_TEMPLATE_BYTES:
-                self._templates.popitem(last=False)
-        else:
-            self._templates.move_to_end(grammar)
+            self._templates.put(tenant, grammar, template)
         return template
-
-    def _num_bytes(self) -> int:
-        return sum(map(len, self._templates))
 
 
 class LLGuidanceMatcher:

@@ -69,5 +69,6 @@ class Matcher(Protocol):
         """Whether nothing can follow: the answer is complete, and only its end is missing."""
 
 
-CompileGrammar = Callable[[str], Matcher]
-"""A serialized grammar to a matcher at its start; what is wrong with it shows as it is used."""
+CompileGrammar = Callable[[str, str], Matcher]
+"""A serialized grammar, and the tenant that asks for it, to a matcher at its start; what is wrong
+with it shows as it is used."""

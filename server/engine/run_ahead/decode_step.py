@@ -22,10 +22,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from thirdeye.model.batch import ForwardBatch, GroupBlocks
+from thirdeye.model.batch import ForwardBatch, GroupBlocks, LookUp
 from thirdeye.model.placement import can_fuse
 from thirdeye.server.engine.run_ahead.cuda_graphs import Capture, Step
-from thirdeye.server.engine.run_ahead.device_sampler import MAX_WIDTH, DeviceSampler, SamplingMode
+from thirdeye.server.engine.run_ahead.device_sampler import (
+    GREEDY_MODE,
+    MAX_WIDTH,
+    DeviceSampler,
+    SamplingMode,
+)
 from thirdeye.server.engine.run_ahead.device_state import DeviceState, SlotField
 from thirdeye.server.engine.sampling.logprobs import NUM_TOP
 
@@ -51,9 +56,11 @@ class DecodeGraphs:
         block_size: int,
         vocab_size: int,
         capture: Capture,
+        look_up: LookUp | None = None,
         largest_verified: int = 0,
     ) -> None:
-        """`largest_verified`: the largest bucket of steps that verify guesses; 0: none does."""
+        """`look_up`: what kernels that know a step's tokens may look up for the model.
+        `largest_verified`: the largest bucket of steps that verify guesses; 0: none does."""
         self._vocab_size, self._largest_verified = vocab_size, largest_verified
         self._forward = forward
         self._state = state
@@ -63,6 +70,7 @@ class DecodeGraphs:
         self._steps: dict[tuple[int, SamplingMode], Step] = {}
         self._forward_graphs: dict[int, Step] = {}
         self._begin_rows: Any = None
+        self._look_up = look_up
         if can_fuse(state.device):
             from thirdeye.model.kernels.begin_step import begin_step  # noqa: PLC0415
 
@@ -83,12 +91,14 @@ class DecodeGraphs:
         return self._sampled(bucket, mode)
 
     def prepare(self, bucket: int) -> None:
-        """Capture all graphs of these rows. Steps that verify guesses have two rows or more."""
+        """Capture all graphs of these rows; and sample of what the first has left, which is done in
+        no graph: its kernels are compiled then. Before any row is known."""
         self._layers(bucket)
-        for mode in self._sampler.usual:
-            self._usual(bucket, mode)
-            if bucket <= self._largest_verified:
-                self._usual(bucket, replace(mode, is_verified=True))
+        verified = [False, True] if bucket <= self._largest_verified else [False]
+        for is_verified in verified:
+            for mode in self._sampler.usual:
+                self._usual(bucket, replace(mode, is_verified=is_verified))
+            self.sample(bucket, replace(GREEDY_MODE, is_verified=is_verified))
 
     def begin(self, bucket: int) -> None:
         """Compute the rows' logits."""
@@ -134,7 +144,7 @@ class DecodeGraphs:
 
     def _step(self, bucket: int, mode: SamplingMode) -> None:
         rows = self._rows(bucket)
-        self._end(self._forward(rows.batch).float(), rows.slots, rows.positions, mode)
+        self._end(self._forward(rows.batch), rows.slots, rows.positions, mode)
 
     def _begin(self, bucket: int) -> None:
         self._logits[:bucket] = self._forward(self._rows(bucket).batch)
@@ -150,8 +160,10 @@ class DecodeGraphs:
             SlotField.BLOCKS,
             self._block_size,
             state.num_groups,
+            self._look_up,
             offsets=state.offsets,
             drafts=state.drafts,
+            has_states=state.has_states,
         )
         batch = ForwardBatch(
             input_ids=rows.input_ids,
@@ -163,6 +175,8 @@ class DecodeGraphs:
             logits_indices=self._indices[:bucket],
             num_singles=bucket,
             other_groups=rows.other_groups,
+            looked_up=rows.looked_up,
+            state_spans=rows.state_spans,
         )
         return DecodeRows(rows.slots, rows.positions, batch)
 
@@ -187,8 +201,15 @@ class DecodeGraphs:
             logits_indices=self._indices[:bucket],
             num_singles=bucket,
             other_groups=tuple(others),
+            state_spans=self._state_spans(words) if self._state.has_states else None,
         )
         return DecodeRows(slots, positions, batch)
+
+    def _state_spans(self, words: Tensor) -> Tensor:
+        """Slots' words [B, width] -> one span a row, [B, 4] int32."""
+        first = self._order[: len(words)]
+        source, target = words[:, SlotField.STATE_SOURCE], words[:, SlotField.STATE_TARGET]
+        return torch.stack((first, torch.ones_like(first), source, target), dim=1)
 
     def _blocks_of(self, table: Tensor, positions: Tensor) -> GroupBlocks:
         """A group's table [B, M], and where it keeps the tokens at these positions [B]."""
@@ -196,6 +217,6 @@ class DecodeGraphs:
         return GroupBlocks(blocks * self._block_size + positions % self._block_size, table)
 
     def _end(self, logits: Tensor, slots: Tensor, positions: Tensor, mode: SamplingMode) -> None:
-        """logits [B, vocab_size] -> the rows' next tokens, one position further."""
+        """logits [B, vocab_size], of any floats -> the rows' next tokens, one position further."""
         chosen = self._sampler(logits, slots, positions, mode, advance=True)
         self._output[: len(slots), : chosen.shape[1]] = chosen

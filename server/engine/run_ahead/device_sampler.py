@@ -85,14 +85,12 @@ class DeviceSampler:
             processed = state.penalize(processed, slots)
         if self._choose:
             offsets = state.offsets[: len(slots)] if mode.is_verified else None
-            chosen = self._choose(
-                processed.float(), state.table, slots, advance=advance, offsets=offsets
-            )
+            chosen = self._choose(processed, state.table, slots, advance=advance, offsets=offsets)
             if mode.has_processors:  # which may have covered what is no number
                 chosen[:, 0] &= is_finite(logits)
         else:
             places = positions + int(advance)
-            token_ids = self._choose_without_kernels(processed, slots, places, mode)
+            token_ids = self._choose_without_kernels(processed.float(), slots, places, mode)
             chosen = torch.stack([is_finite(logits).long(), token_ids], dim=1)
             if not mode.is_verified:
                 state.put_tokens(slots, token_ids)

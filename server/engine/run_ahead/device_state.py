@@ -26,6 +26,7 @@ from enum import IntEnum, auto
 import torch
 from torch import Tensor
 
+from thirdeye.model.state.state_cache import ZEROS
 from thirdeye.server.engine.run_ahead.device_biases import (
     MAX_BIASES,
     MAX_STOPS,
@@ -54,6 +55,8 @@ class SlotField(IntEnum):
     FIRST_END = auto()  # the first position at which the answer may end; 0: anywhere
     NUM_BIASES = auto()
     HAS_GRAMMAR = auto()
+    STATE_SOURCE = auto()  # of a model whose layers keep states: the row that a step goes on from,
+    STATE_TARGET = auto()  # and the one into which it does
     BLOCKS = 16  # the first block of its block table, at a multiple of 16 bytes as kernels want it
 
 
@@ -123,8 +126,14 @@ class DeviceState:
     """The tensors. Nothing here reads a value on the host."""
 
     def __init__(
-        self, layout: StateLayout, scrap_block: int, vocab_size: int, device: torch.device
+        self,
+        layout: StateLayout,
+        scrap_block: int,
+        vocab_size: int,
+        device: torch.device,
+        scrap_state: int | None = None,
     ) -> None:
+        """`scrap_state`: a row that nobody else has, where layers keep states; None: none does."""
         num_slots = layout.num_slots
         self._counts = TokenCounts(num_slots, vocab_size, device)
         self.masks = SlotMasks(num_slots, vocab_size, device)
@@ -141,6 +150,10 @@ class DeviceState:
         self._biases = biases.view(num_slots + 1, 2, MAX_BIASES)
         self.table[num_slots, SlotField.BLOCKS :] = scrap_block
         self.rows.fill_(num_slots)
+        self.has_states = scrap_state is not None
+        if scrap_state is not None:
+            self.table[num_slots, SlotField.STATE_SOURCE] = ZEROS
+            self.table[num_slots, SlotField.STATE_TARGET] = scrap_state
 
     def apply(self, update: StateUpdate) -> None:
         """Write what the host has told."""

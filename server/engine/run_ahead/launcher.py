@@ -20,7 +20,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from thirdeye.model.batch import ForwardBatch
+from thirdeye.model.batch import ForwardBatch, LookUp
 from thirdeye.model.fast_path import FastPath
 from thirdeye.server.engine.execution.input_batch import build_batch
 from thirdeye.server.engine.grammar.bitmask import fill_mask
@@ -48,7 +48,9 @@ class Launcher:
     """Launches plans on one device, in the order in which they come.
 
     `forward` is the model with its KV cache, which has a block more than the scheduler knows of:
-    block `config.num_blocks` is scrap. `max_model_len` is `config`'s, or more.
+    block `config.num_blocks` is scrap, and so is row `config.num_states` of the states that it may
+    keep. Its logits may be of any floats. `look_up` is what it would look up. `max_model_len` is
+    `config`'s, or more.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class Launcher:
         capture: Capture,
         stream: DeviceStream,
         max_model_len: int | None = None,
+        look_up: LookUp | None = None,
     ) -> None:
         num_slots, block_size = config.max_num_seqs, config.block_size
         max_blocks = -(-(max_model_len or config.max_model_len) // block_size)
@@ -74,10 +77,18 @@ class Launcher:
         self._verifies = layout.most_rows_verified > 0
         largest = self._bucket_of(layout.most_rows_verified) if self._verifies else 0
         with torch.inference_mode():
-            state = DeviceState(layout, config.num_blocks, vocab_size, device)
+            scrap_state = config.num_states or None
+            state = DeviceState(layout, config.num_blocks, vocab_size, device, scrap_state)
             sampler = DeviceSampler(state)
             self._graphs = DecodeGraphs(
-                forward, state, sampler, block_size, vocab_size, capture, largest
+                forward,
+                state,
+                sampler,
+                block_size,
+                vocab_size,
+                capture,
+                look_up,
+                largest_verified=largest,
             )
         self._state, self._sampler = state, sampler
         self._slots = SlotTable(layout, block_size, vocab_size, config.eos_token_ids)

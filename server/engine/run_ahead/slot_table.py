@@ -40,6 +40,7 @@ class SlotState:
     position: int = -1
     num_blocks: tuple[int, ...] = ()  # by group of layers
     num_preemptions: int = 0
+    state_rows: tuple[int, int] | None = None  # source and target, as it was last told
 
     def holds_back(self, position: int) -> bool:
         """Whether the token at `position` must not be an end."""
@@ -120,9 +121,19 @@ class SlotTable:
                 self._write(state, SlotField.POSITION, row.end)
         elif not row.num_pending_tokens:
             self._write(state, SlotField.TOKEN, sequence.token_ids[row.start])
+        if is_decode and row.state_spans:
+            self._write_state_rows(state, row)
         # In a decode step the device advances by itself, as one that is afloat does in each.
         state.position = AFLOAT if is_afloat else row.end
         return state
+
+    def _write_state_rows(self, state: SlotState, row: PlanRow) -> None:
+        """Where a step of one token goes on from, and into. It changes where one is kept."""
+        (span,) = row.state_spans
+        if state.state_rows != (span.source, span.target):
+            self._write(state, SlotField.STATE_SOURCE, span.source)
+            self._write(state, SlotField.STATE_TARGET, span.target)
+            state.state_rows = (span.source, span.target)
 
     def _write_draw_params(self, state: SlotState, sequence: Sequence) -> None:
         draw_params, sampling = state.draw_params, sequence.request.sampling

@@ -20,7 +20,7 @@ Pure Python: it knows no tensor and no model.
 
 import time
 from bisect import insort
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import msgspec
 
@@ -223,12 +223,18 @@ class Scheduler:
         for row in plan.rows:
             row.sequence.num_launched_tokens = row.real_end
             row.sequence.num_launched_drafts = len(row.draft_token_ids)
+            self._states.launched(row)
 
     def settled(self, plan: StepPlan) -> StepPlan:
         """What is left of a plan that is not launched ahead, once all before it was read: rows that
         still run, without drafts, whose blocks may have been given back."""
         here = [row for row in plan.rows if row.sequence.status is SequenceStatus.RUNNING]
         return StepPlan([self._speculator.undrafted(row.settled()) for row in here])
+
+    def drop(self, rows: Iterable[PlanRow]) -> None:
+        """Of a plan that nobody reads, or that was never computed: their sequences have ended."""
+        for row in rows:
+            self._states.drop(row)
 
     @property
     def _has_free_row(self) -> bool:

@@ -13,6 +13,10 @@ the last in a prompt, for the same again; of the last in an answer, for the next
 and of where a prompt leaves a known prefix whose state nobody kept, since two have come that way.
 They are made of rows that nobody holds and are lost, least recently used first, to whoever needs
 one: the cache's bytes are fixed. The scheduler sees rows; what a state is, is the model's matter.
+
+A step that is launched before the last one is read moves its sequences' states at once: the device
+works in order, so a row that changes hands is read to the end before its new owner writes. What it
+keeps can be found once it was read, when the tokens are known.
 """
 
 from collections.abc import Iterable, Iterator
@@ -58,6 +62,9 @@ class States(Protocol):
     def draft_spans(self, row: PlanRow, num_drafts: int) -> tuple[StateSpan, ...]:
         """The planned row's spans and those of so many drafts behind its real tokens."""
 
+    def launched(self, row: PlanRow) -> None:
+        """A row is being computed, and the next plan goes on behind it."""
+
     def settle(self, row: PlanRow, num_accepted: int) -> None:
         """A row was computed, and so many of its drafts were right."""
 
@@ -99,6 +106,8 @@ class NoStates:
     def draft_spans(self, row: PlanRow, num_drafts: int) -> tuple[StateSpan, ...]:  # noqa: ARG002
         return ()
 
+    def launched(self, row: PlanRow) -> None: ...
+
     def settle(self, row: PlanRow, num_accepted: int) -> None: ...
 
     def drop(self, row: PlanRow) -> None: ...
@@ -117,6 +126,7 @@ class SequenceStates:
         self._pool, self._blocks = pool, blocks
         self._keeps_snapshots = keeps_snapshots
         self._hits = self._missed_tokens = 0
+        self._in_flight: list[int] = []  # rows that launched steps hold until they are read
 
     @property
     def num_total(self) -> int:
@@ -169,7 +179,6 @@ class SequenceStates:
     def plan(self, row: PlanRow) -> PlanRow:
         state = row.sequence.state
         assert state is not None, "it has no state to go on with"
-        assert not row.num_pending_tokens, "states are not kept for steps that are launched ahead"
         spans: list[StateSpan] = []
         source = state.current
         for end in self._ends_to_keep(row):
@@ -192,7 +201,8 @@ class SequenceStates:
         if last > sequence.num_prompt_tokens:
             wanted.add(last)
         for end in sorted(end for end in wanted if row.start < end <= row.real_end):
-            if self._pool.find(self._hash_behind(sequence, end)) is None:
+            is_pending = end > len(sequence.token_ids)  # nobody knows yet what it is the state of
+            if is_pending or self._pool.find(self._hash_behind(sequence, end)) is None:
                 yield end
 
     def _hash_behind(self, sequence: Sequence, end: int) -> bytes:
@@ -214,22 +224,34 @@ class SequenceStates:
 
     # --- after a step ---
 
-    def settle(self, row: PlanRow, num_accepted: int) -> None:
-        sequence, state = row.sequence, row.sequence.state
+    def launched(self, row: PlanRow) -> None:
+        assert not row.draft_token_ids, "how many are right is known once they are computed"
+        self._move(row, 0)
+        self._in_flight += [span.target for span in row.state_spans if span.is_taken]
+
+    def _move(self, row: PlanRow, num_accepted: int) -> None:
+        """The sequence goes on with the state that the row leaves."""
+        state = row.sequence.state
         assert state is not None
         before, end = _held(state), row.real_end + num_accepted
         final = next(span for span in row.state_spans if span.end == end)
+        if final.is_taken:
+            self._pool.share(final.target)  # held by the sequence now, and by the step as before
         if num_accepted:
             state.own = final.target
         state.current = final.target
-        after = _held(state)
-        for held in before - after:
+        for held in before - _held(state):
             self._pool.free(held)
+
+    def settle(self, row: PlanRow, num_accepted: int) -> None:
+        sequence = row.sequence
+        if sequence.num_launched_tokens < row.real_end:  # else it was moved then
+            self._move(row, num_accepted)
+        assert sequence.state is not None
         for span in row.state_spans:
             if span.is_taken and span.end <= row.real_end:
-                self._publish(sequence, state, span)
-        for taken in {span.target for span in row.state_spans if span.is_taken} - after:
-            self._pool.free(taken)
+                self._publish(sequence, sequence.state, span)
+        self._let_go(row)
 
     def _publish(self, sequence: Sequence, state: SequenceState, span: StateSpan) -> None:
         block_hash = self._hash_behind(sequence, span.end)
@@ -241,9 +263,15 @@ class SequenceStates:
             state.answer_hash = block_hash
 
     def drop(self, row: PlanRow) -> None:
+        self._let_go(row)
+
+    def _let_go(self, row: PlanRow) -> None:
+        """Of what the row's step holds."""
         for span in row.state_spans:
             if span.is_taken:
                 self._pool.free(span.target)
+                if span.target in self._in_flight:
+                    self._in_flight.remove(span.target)
 
     def reset(self) -> None:
         self._pool.forget_unheld()
@@ -255,10 +283,11 @@ class SequenceStates:
         self._pool.check_all_free()
 
     def check_integrity(self, running: Iterable[Sequence]) -> None:
-        """Between steps, every row is held by running sequences alone."""
+        """Between steps, every row is held by running sequences and steps in flight alone."""
         states = [sequence.state for sequence in running]
         assert None not in states, "one runs without a state"
-        self._pool.check_integrity([list(_held(state)) for state in states if state is not None])
+        held = [list(_held(state)) for state in states if state is not None]
+        self._pool.check_integrity([*held, *[[row] for row in self._in_flight]])
 
 
 def make_states(config: EngineConfig, pool: BlockPool) -> States:

@@ -3,7 +3,7 @@
 A load keeps a core busy for seconds, and a lower priority makes that the time that nobody else
 wants. It is taken back once the model is there, so it is lowered only where that is allowed: to
 root, and to whom the system lets go back to 0 (`LimitNICE=+0` in a unit, `--ulimit nice=20` of a
-container).
+container). So is what `precedence.py` does to a crowded model.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ TASKS = Path("/proc/self/task")
 def giving_way(pid: int) -> Iterator[None]:
     """Meanwhile the process, with all threads that it starts, comes behind the others."""
     own = os.getpriority(os.PRIO_PROCESS, 0)
-    if not may_take_back(own):
+    if not may_take_back():
         yield
         return
     set_niceness(pid, min(own + NICE, 19))
@@ -30,7 +30,7 @@ def giving_way(pid: int) -> Iterator[None]:
         set_niceness(pid, own)
 
 
-def may_take_back(own: int) -> bool:
+def may_take_back() -> bool:
     """Tried by a thread, which has a priority of its own."""
     if not TASKS.exists():  # not Linux: there it is the process that has one
         return False
@@ -38,8 +38,12 @@ def may_take_back(own: int) -> bool:
 
     def try_it() -> None:
         with contextlib.suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), own + 1)
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), own)
+            thread = threading.get_native_id()
+            own = os.getpriority(os.PRIO_PROCESS, thread)
+            os.setpriority(os.PRIO_PROCESS, thread, own + 1)
+            os.setpriority(os.PRIO_PROCESS, thread, own)
+            for policy in (os.SCHED_IDLE, os.SCHED_OTHER):
+                os.sched_setscheduler(thread, policy, os.sched_param(0))
             found.append(True)
 
     thread = threading.Thread(target=try_it)
@@ -57,6 +61,29 @@ def set_niceness(pid: int, niceness: int) -> None:
             with contextlib.suppress(ProcessLookupError):
                 if os.getpriority(os.PRIO_PROCESS, thread) != niceness:
                     os.setpriority(os.PRIO_PROCESS, thread, niceness)
+                    is_new = True
+
+
+def lower(pid: int) -> None:
+    """The process, with all its threads, computes only while nobody else wants the core, a few
+    thousandths of it apart. Whoever wants it takes it at once."""
+    set_policy(pid, os.SCHED_IDLE)
+
+
+def restore(pid: int) -> None:
+    """It computes as everybody."""
+    set_policy(pid, os.SCHED_OTHER)
+
+
+def set_policy(pid: int, policy: int) -> None:
+    """Of each thread, as above."""
+    is_new = True
+    while is_new:
+        is_new = False
+        for thread in threads_of(pid):
+            with contextlib.suppress(ProcessLookupError):
+                if os.sched_getscheduler(thread) != policy:
+                    os.sched_setscheduler(thread, policy, os.sched_param(0))
                     is_new = True
 
 

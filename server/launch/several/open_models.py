@@ -16,8 +16,10 @@ from thirdeye.server.engine.interface.types import EngineInfo
 from thirdeye.server.engine.process.spawn import Spawned
 from thirdeye.server.launch.asgi_app import model_router
 from thirdeye.server.launch.opened_model import OpenedModel, is_pattern, open_model
+from thirdeye.server.launch.several.giving_way import may_take_back
 from thirdeye.server.launch.several.memory_needs import memory_bound, needed_bytes, with_kv_memory
 from thirdeye.server.launch.several.model_specs import ModelSpec, ModelsUnclear
+from thirdeye.server.launch.several.precedence import Precedence
 from thirdeye.server.launch.start_engine import ModelEngine
 from thirdeye.server.settings.read_settings import read_settings
 from thirdeye.server.settings.settings import Settings
@@ -83,15 +85,25 @@ def make_pool(
                 )
     bound = memory_bound([one.settings for one in opened], asked.memory)
     states = [ServerState() for _ in opened]
-    return ModelPool(
-        [
-            _member(one, state, settings, config, spawn, partial(any_other_answers, state, states))
-            for one, state in zip(opened, states, strict=True)
-        ],
-        bound,
-        max_waiting=asked.load_queue,
-        max_wait=asked.load_timeout,
-    )
+    engines = [
+        ModelEngine(
+            one.settings,
+            one.model,
+            state,
+            spawn,
+            is_beside_others=partial(any_other_answers, state, states),
+        )
+        for one, state in zip(opened, states, strict=True)
+    ]
+    members = [
+        _member(one, state, settings, config, engine)
+        for one, state, engine in zip(opened, states, engines, strict=True)
+    ]
+    pool = ModelPool(members, bound, max_waiting=asked.load_queue, max_wait=asked.load_timeout)
+    if may_take_back():
+        by_name = {one.name: engine for one, engine in zip(opened, engines, strict=True)}
+        pool.on_change = Precedence(pool, by_name).look
+    return pool
 
 
 def loaded_at_start(opened: Sequence[Opened], settings: Settings, pool: ModelPool) -> list[str]:
@@ -118,8 +130,7 @@ def _member(
     state: ServerState,
     settings: Settings,
     config: ApiConfig,
-    spawn: Callable[[], Spawned],
-    is_beside_others: Callable[[], bool],
+    engine: ModelEngine,
 ) -> PoolMember:
     context = Context.of(state, config)
     keep_alive = one.spec.keep_alive
@@ -135,7 +146,7 @@ def _member(
         state,
         context.metrics,
         model_router(context),
-        ModelEngine(one.settings, one.model, state, spawn, is_beside_others=is_beside_others),
+        engine,
         (info, one.model.serve(info)),
     )
 

@@ -15,6 +15,7 @@ from thirdeye.server.launch.asgi_app import create_pool_app
 from thirdeye.server.launch.console import say
 from thirdeye.server.launch.open_door import open_door_line
 from thirdeye.server.launch.replica import api_config, reread_keys
+from thirdeye.server.launch.several.giving_way import may_take_back
 from thirdeye.server.launch.several.open_models import Opened, loaded_at_start, make_pool
 from thirdeye.server.launch.spawner import EngineSpawner
 from thirdeye.server.settings.settings import Settings
@@ -69,6 +70,11 @@ class PoolServer:
         for member in self.pool.members.values():
             phase = self.pool.books(member).phase
             lines.append(f"  {member.name}: {phase}, {about(member.terms)}")
+        if len(self.pool.members) > 1 and not may_take_back():
+            lines.append(
+                "  a flooded model, or one that loads, does not give way to the others here: "
+                "that wants root, LimitNICE=+0 of a unit or --ulimit nice=20 of a container"
+            )
         has_key = bool(self.pool.default.state.keys)
         return [*lines, *open_door_line(url, has_key=has_key)]
 

@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import json
+import threading
 from typing import Any
 from unittest import mock
 
@@ -12,9 +13,9 @@ from tests.api.http.test_errors import ask, check_envelope
 from tests.api.receipts.test_verify import receipt_of, verify
 from tests.api.support import CHAT, COMPLETION, fake_engine, ready_state
 from thirdeye.server.api.requests.response_formats import Constraint, Kind
-from thirdeye.server.api.state.grammar_cache import GrammarCache, Grammars
+from thirdeye.server.api.state.grammar_cache import MAX_WAITING, Grammars
 from thirdeye.server.api.state.metrics import Metrics
-from thirdeye.server.errors import InvalidRequest, ServiceUnavailable
+from thirdeye.server.errors import InvalidRequest, ServerOverloaded, ServiceUnavailable
 from thirdeye.server.text.constraints import constraint as grammar
 from thirdeye.server.text.constraints.trials.trial_processes import TrialProcesses
 
@@ -262,17 +263,32 @@ def test_a_machine_without_room_for_a_process_is_told_so(kind: Kind, number: int
     asyncio.run(main())
 
 
-def test_the_cache_forgets_the_oldest_beyond_its_count_and_its_bytes() -> None:
-    cache = GrammarCache(max_count=3, max_bytes=10)
-    for name in ("a", "b", "c"):
-        cache.put(name.encode(), name)
-    assert cache.get(b"a") == "a"  # used just now
-    cache.put(b"d", "d")
-    assert [cache.get(name) for name in (b"a", b"b", b"c", b"d")] == ["a", None, "c", "d"]
-    cache.put(b"e", "e" * 9)
-    assert [cache.get(name) for name in (b"a", b"c", b"d", b"e")] == [None, None, "d", "e" * 9]
-    cache.put(b"f", "f" * 11)
-    assert len(cache) == 0
+def test_a_caller_has_so_many_that_wait_and_no_more() -> None:
+    """They hold their bodies and are in no other count. Others' are compiled, and all end."""
+
+    async def main() -> None:
+        grammars, gate = Grammars(Observed()), threading.Event()
+
+        async def ask(number: int, caller: str) -> str:
+            return await grammars.compile(
+                lambda: gate.wait(60) and "made", key=str(number), param="x", caller=caller
+            )
+
+        asks = [asyncio.ensure_future(ask(n, "me")) for n in range(MAX_WAITING)]
+        await asyncio.sleep(0)
+        with pytest.raises(ServerOverloaded, match="64 grammars of this caller's") as refused:
+            await ask(-1, "me")
+        assert int(refused.value.headers["Retry-After"]) >= 1
+        other = asyncio.ensure_future(ask(0, "another"))
+        asks.pop().cancel()  # who leaves makes room
+        await asyncio.sleep(0)
+        again = asyncio.ensure_future(ask(-2, "me"))
+        await asyncio.sleep(0)
+        gate.set()
+        assert set(await asyncio.gather(*asks, other, again)) == {"made"}
+        assert not grammars._waiting
+
+    asyncio.run(main())
 
 
 def test_compilations_are_metrics() -> None:

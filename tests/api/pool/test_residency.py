@@ -77,18 +77,23 @@ class AnyOrder(RuleBasedStateMachine):
 
     # --- what may happen ---
 
-    @rule(name=st.sampled_from(NAMES))
-    def ask(self, name: str) -> None:
-        ahead = sum(ticket.model == name for ticket in self.waiting)
-        ticket, orders = self.machine.ask(name, self.now)
+    @rule(name=st.sampled_from(NAMES), tenant=st.sampled_from(["", "", "x", "y"]))
+    def ask(self, name: str, tenant: str = "") -> None:
+        ahead = Counter(ticket.tenant for ticket in self.waiting if ticket.model == name)
+        is_full, most = ahead.total() == MAX_WAITING, max(ahead.values(), default=0)
+        ticket, orders = self.machine.ask(name, self.now, tenant)
         self.tickets.append(ticket)
+        gave_way = [one for one in orders.decided if one.outcome is TicketOutcome.QUEUE_FULL]
         if ticket.outcome is None:
-            assert ahead < MAX_WAITING
+            assert is_full == bool(gave_way)
             self.waiting.append(ticket)
         elif ticket not in orders.decided:
             self.decide(ticket)
         if ticket.outcome is TicketOutcome.QUEUE_FULL:
-            assert ahead == MAX_WAITING
+            assert is_full
+            assert ahead[tenant] + 1 >= most, "somebody else has two more"
+        for one in gave_way:
+            assert ahead[one.tenant] == most > ahead[tenant] + 1
         self.follow(orders)
 
     @rule(name=st.sampled_from(NAMES))
@@ -289,6 +294,19 @@ def test_it_falls_asleep_after_what_the_last_request_asked_for() -> None:
     machine.stopped("a", 122)
     load(machine, "a", 130)
     assert machine.release("a", 131, keep_alive=0).stop == ["a"]
+
+
+def test_one_tenant_does_not_keep_all_places_to_wait() -> None:
+    """It may have them while nobody else wants one; then the last to come gives way."""
+    machine = residency(1, bound=1)
+    first = [machine.ask("a", 0, "x")[0] for _ in range(2)]
+    assert machine.ask("a", 1, "x")[0].outcome is TicketOutcome.QUEUE_FULL
+    other, orders = machine.ask("a", 2, "y")
+    assert other.outcome is None
+    assert orders.decided == [first[-1]]
+    assert first[-1].outcome is TicketOutcome.QUEUE_FULL
+    assert machine.ask("a", 3, "x")[0].outcome is TicketOutcome.QUEUE_FULL
+    assert machine.ask("a", 3, "y")[0].outcome is TicketOutcome.QUEUE_FULL, "each has one"
 
 
 def test_who_waits_too_long_is_told_and_the_load_goes_on() -> None:

@@ -1,14 +1,23 @@
-"""What one model of a server feels of another: gaps and answers of B while A is flooded or loaded.
+"""What one model of a server feels of another: first tokens, gaps and answers of B beside A.
 
-    python -m tests.bench.server.bench_several --model smollm2 --rounds 5
+    python -m tests.bench.server.bench_several --model smollm2 --rounds 8
 
-One server has both, with a thread each. A client reads streams of B, one after the other, while A
-is left alone, answers one client, is flooded with more requests than it takes (who is refused comes
-back after a second), or is put to sleep and woken up over and over; the kinds take turns. Those
-other clients are a process of their own. Printed are the median and the 99th percentile of B's gaps
-between tokens and of its whole answers, in milliseconds, their ratio to B beside a quiet A, and of
-a token of B what its engine and the API computed and how long the two had to wait for a core: on a
-machine with a core for each process that is next to nothing. The last line is JSON.
+One server has both, with a thread each (`--threads 2`: two each). A client reads streams of B, one
+after the other, while A
+
+    quiet      is left alone
+    one        answers one client
+    flood      is asked by 128, more than it takes: who is refused comes back after a second
+    crash      answers one client, and its engine is killed as soon as it does, over and over
+    load       is put to sleep and woken up, over and over
+    generator  is left alone, and the same 128 ask a listener that refuses them all: what the flood
+               takes of this machine's cores before any server does
+
+in turns, so that a machine that is busy otherwise is so for each. Those other clients are a process
+of their own; the reader, which has a machine of its own in life, comes before everybody where that
+is allowed. Printed are the median and the 99th percentile of B's first tokens, gaps between tokens
+and whole answers, in milliseconds, and their ratio to B beside a quiet A; per token of B what each
+process computed and how long it had to wait for a core. The last line is JSON.
 """
 
 import argparse
@@ -16,13 +25,14 @@ import asyncio
 import json
 import os
 import platform
+import signal
 import statistics
 import subprocess
 import sys
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import httpx
@@ -32,7 +42,8 @@ from tests.bench.server.light import Answer, with_wire
 from tests.e2e.live import LiveServer
 from thirdeye.clients.loadtest.driver.wire import Wire
 
-KINDS = {"quiet": 0, "one": 1, "flood": 128, "load": 0}  # how many clients A has
+KINDS = {"quiet": 0, "one": 1, "flood": 128, "crash": 0, "load": 0, "generator": 128}  # clients
+WHAT = ("first_ms", "gap_ms", "answer_ms")
 ENGINE = b"thirdeye.server.load.engine_main"
 
 
@@ -54,13 +65,14 @@ class Stamped(Answer):
         self.times += [now] * data.count(b'"choices"')
 
 
-async def read(wire: Wire, max_tokens: int) -> tuple[list[float], float]:
-    """Milliseconds between B's tokens, and of the whole answer."""
+async def read(wire: Wire, max_tokens: int) -> dict[str, list[float]]:
+    """Milliseconds to B's first token, between its tokens, and of the whole answer."""
     answer = Stamped()
     await wire.post("completions", body("B", max_tokens, seed=1), answer)
     answer.whole()
     gaps = [1000 * (b - a) for a, b in zip(answer.times, answer.times[1:], strict=False)]
-    return gaps[1:], 1000 * (answer.ended_at - answer.sent_at)
+    whole = 1000 * (answer.ended_at - answer.sent_at)
+    return dict(zip(WHAT, ([1000 * answer.seconds_to_first], gaps[1:], [whole]), strict=True))
 
 
 async def flood(wire: Wire, number: int) -> None:
@@ -83,19 +95,50 @@ def reload(url: str) -> None:
             client.post("/wake_up?model=A")
 
 
+def crash(url: str, server: int, of_b: int) -> None:
+    asked = json.loads(body("A", 64))
+    with httpx.Client(base_url=url, trust_env=False, timeout=300) as client:
+        while True:
+            with client.stream("POST", "/v1/completions", json=asked) as answer:
+                is_there = answer.status_code == 200 and next(answer.iter_lines())
+                for pid in engines(server) if is_there else []:
+                    if pid != of_b:
+                        os.kill(pid, signal.SIGKILL)
+            client.post("/wake_up?model=A")  # it may have been given up
+            time.sleep(0.1)
+
+
 @contextmanager
-def beside(url: str, kind: str) -> Iterator[None]:
+def beside(url: str, kind: str, server: int, of_b: int) -> Iterator[None]:
     """The others' work, over and over, in a process of its own."""
     if kind == "quiet":
         yield
         return
-    module = "tests.bench.server.bench_several"
-    with subprocess.Popen([sys.executable, "-m", module, "--beside", kind, "--url", url]) as other:
+    with listener() if kind == "generator" else nullcontext(url) as asked:
+        command = ["-m", "tests.bench.server.bench_several", "--beside", kind, "--url", asked]
+        command += ["--pids", str(server), str(of_b)]
+        with subprocess.Popen([sys.executable, *command]) as other:
+            try:
+                with suppress(OSError):
+                    os.setpriority(os.PRIO_PROCESS, other.pid, 0)
+                time.sleep(1.5)  # it has begun
+                yield
+            finally:
+                other.kill()
+    httpx.post(f"{url}/wake_up?model=A", timeout=300, trust_env=False)
+    time.sleep(0.3)  # A has seen that its clients are gone
+
+
+@contextmanager
+def listener() -> Iterator[str]:
+    """Refuses everybody, at the least that a refusal can cost; its URL."""
+    command = [sys.executable, "-m", "tests.trust.live.null_listener"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
-            time.sleep(1)  # it has begun
-            yield
+            assert process.stdout is not None
+            yield f"http://127.0.0.1:{int(process.stdout.readline())}"
         finally:
-            other.kill()
+            process.kill()
 
 
 def spent(pids: dict[str, int]) -> Counter[str]:
@@ -126,61 +169,72 @@ def summary(values: list[float]) -> dict[str, float]:
     return {"p50": round(statistics.median(values), 2), "p99": round(cuts[98], 2)}
 
 
-def measure(url: str, pids: dict[str, int], args: argparse.Namespace) -> dict[str, object]:
-    gaps: dict[str, list[float]] = {kind: [] for kind in KINDS}
-    wholes: dict[str, list[float]] = {kind: [] for kind in KINDS}
-    used: dict[str, Counter[str]] = {kind: Counter() for kind in KINDS}
+def measure(url: str, server: int, of_b: int, args: argparse.Namespace) -> dict[str, object]:
+    rounds: dict[str, list[dict[str, list[float]]]] = {kind: [] for kind in args.kinds}
+    used: dict[str, Counter[str]] = {kind: Counter() for kind in args.kinds}
+    pids = {"engine": of_b, "api": server}
 
-    async def answers(wire: Wire) -> list[tuple[list[float], float]]:
-        return [await read(wire, args.max_tokens) for _ in range(args.answers)]
+    async def answers(wire: Wire) -> dict[str, list[float]]:
+        found: dict[str, list[float]] = defaultdict(list)
+        for _ in range(args.answers):
+            for what, values in (await read(wire, args.max_tokens)).items():
+                found[what] += values
+        return found
 
     for _ in range(args.rounds):
-        for kind in KINDS:
-            with beside(url, kind):
+        for kind in args.kinds:
+            with beside(url, kind, server, of_b):
                 before = spent(pids)
-                for between, whole in with_wire(url, answers):
-                    gaps[kind] += between
-                    wholes[kind].append(whole)
+                rounds[kind].append(with_wire(url, answers))
                 used[kind] += spent(pids) - before
-    found = {
-        kind: {"gap_ms": summary(gaps[kind]), "answer_ms": summary(wholes[kind])} for kind in KINDS
-    }
+    found: dict[str, dict[str, dict[str, float]]] = {}
     tokens = args.rounds * args.answers * args.max_tokens
-    for kind in KINDS:
+    for kind in args.kinds:
+        found[kind] = {what: summary([v for r in rounds[kind] for v in r[what]]) for what in WHAT}
         found[kind]["ms_a_token"] = {what: round(ms / tokens, 3) for what, ms in used[kind].items()}
+    quiet = found[args.kinds[0]]
     ratios = {
         kind: {
-            f"{what}_{cut}": round(found[kind][what][cut] / found["quiet"][what][cut], 3)
-            for what in ("gap_ms", "answer_ms")
+            f"{what}_{cut}": round(found[kind][what][cut] / quiet[what][cut], 3)
+            for what in WHAT
             for cut in ("p50", "p99")
         }
-        for kind in KINDS
+        for kind in args.kinds[1:]
     }
-    return {"b": found, "ratio_to_quiet": ratios}
+    for kind in args.kinds:
+        print(f"{kind:10s} {found[kind]}")
+    return {"b": found, f"ratio_to_{args.kinds[0]}": ratios}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="smollm2")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--answers", type=int, default=4, help="of B, in each round of a kind")
+    parser.add_argument("--answers", type=int, default=8, help="of B, in each round of a kind")
     parser.add_argument("--max-tokens", type=int, default=64)
     parser.add_argument("--memory", default="6")
+    parser.add_argument("--threads", default="1", help="of each engine")
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
     parser.add_argument("--beside", choices=KINDS, help=argparse.SUPPRESS)
     parser.add_argument("--url", help=argparse.SUPPRESS)
+    parser.add_argument("--pids", type=int, nargs=2, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.beside == "load":
         reload(args.url)
+    if args.beside == "crash":
+        crash(args.url, *args.pids)
     if args.beside:
         with_wire(args.url, lambda wire: flood(wire, KINDS[args.beside]))
-    options = ["--preload", "B", "--keep-alive", "-1", "--threads", "1", "--memory", args.memory]
+    options = ["--preload", "B", "--keep-alive", "-1", "--memory", args.memory]
     models = [f"{name}={args.model}" for name in "BA"]
-    server = LiveServer([*models, *options, "--yes"]).start()
+    server = LiveServer([*models, *options, "--threads", args.threads, "--yes"]).start()
     try:
         (of_b,) = engines(server.process.pid)
         with_wire(server.url, lambda wire: read(wire, args.max_tokens))
         httpx.post(f"{server.url}/wake_up?model=A", timeout=300, trust_env=False)
-        found = measure(server.url, {"engine": of_b, "api": server.process.pid}, args)
+        with suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, 0, -10)
+        found = measure(server.url, server.process.pid, of_b, args)
     finally:
         server.stop()
     machine = f"{platform.machine()}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}"

@@ -13,6 +13,7 @@ import pytest
 from tests.e2e.live import LiveServer
 from tests.e2e.procfs import is_running, seconds_until
 from tests.tiny import tiny_llama
+from thirdeye.server.launch.several.giving_way import may_take_back, threads_of
 
 CONTEXT = 8192
 NAMES = ("first", "second", "third")
@@ -111,6 +112,30 @@ def test_a_kill_of_one_is_not_felt_by_the_other(server: LiveServer) -> None:
     assert complete(server, "first")
     assert states(server)["first"] == "ready"
     assert server.stop() == 0
+
+
+@pytest.mark.skipif(not may_take_back(), reason="a priority given away here does not come back")
+def test_a_flooded_model_computes_behind_the_other(server: LiveServer) -> None:
+    (first,) = server.engines()
+    alone = complete(server, "second", 100)
+    (second,) = set(server.engines()) - {first}
+
+    def policies() -> list[set[int]]:
+        pids = (first, second, server.process.pid)
+        return [{os.sched_getscheduler(one) for one in threads_of(pid)} for pid in pids]
+
+    seen = []
+    with ThreadPoolExecutor(4) as pool:
+        begun = [Event() for _ in range(4)]
+        flood = [pool.submit(streamed, server, "first", 6000, {1: event.set}) for event in begun]
+        assert all(event.wait(LIMIT) for event in begun)
+        text = streamed(server, "second", 100, {20: lambda: seen.append(policies())})
+        metrics = httpx.get(server.url + "/metrics", trust_env=False, timeout=60).text
+        assert not any(one.done() for one in flood)
+        os.kill(first, signal.SIGKILL)
+    assert text == alone
+    assert seen == [[{os.SCHED_IDLE}, {os.SCHED_OTHER}, {os.SCHED_OTHER}]]
+    assert 'thirdeye_model_gives_way{model_name="first"} 1.0' in metrics
 
 
 def test_what_does_not_fit_is_refused_before_it_is_loaded(checkpoints: list[str]) -> None:

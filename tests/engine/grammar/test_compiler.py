@@ -8,11 +8,14 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from queue import SimpleQueue
+from typing import Any
+from unittest import mock
 
 import msgspec
 import pytest
+from llguidance import LLMatcher, LLTokenizer
 
-from tests.engine.grammar.toy_grammars import guidance, text_of
+from tests.engine.grammar.toy_grammars import ImmediateExecutor, guidance, text_of
 from tests.engine.toy import (
     ToyCache,
     ToyModel,
@@ -26,6 +29,7 @@ from tests.engine.toy import (
 )
 from thirdeye.server.engine.core.engine_core import GRAMMAR_FAILED, EngineCore
 from thirdeye.server.engine.execution.model_runner import ModelRunner
+from thirdeye.server.engine.grammar import llguidance_matcher
 from thirdeye.server.engine.grammar.compiler import GrammarCompiler
 from thirdeye.server.engine.grammar.llguidance_matcher import LLGuidanceMatcher
 from thirdeye.server.engine.interface.types import ErrorCode, FinishReason, Request
@@ -43,14 +47,14 @@ class HeldBack:
         self.let_go = threading.Event()
         self.num_compiled = 0
 
-    def __call__(self, serialized: str) -> LLGuidanceMatcher:
+    def __call__(self, serialized: str, tenant: str) -> LLGuidanceMatcher:
         self.started.set()
         assert self.let_go.wait(10)
         self.num_compiled += 1
-        return guidance().compile(serialized)
+        return guidance().compile(serialized, tenant)
 
 
-def broken(serialized: str) -> LLGuidanceMatcher:
+def broken(serialized: str, tenant: str) -> LLGuidanceMatcher:
     raise RuntimeError("no vocabulary")
 
 
@@ -164,3 +168,20 @@ def test_closing_ends_what_waits_for_its_grammar(held: HeldBack) -> None:
         assert [o.finish_reason for o in await waiting] == [FinishReason.ABORT]
 
     asyncio.run(main())
+
+
+def test_nobody_learns_what_another_tenant_had_compiled() -> None:
+    """By the time it takes: each pays for the first one of its own, and for that one alone."""
+    compiled, compiler = list[str](), guidance()
+
+    def counted(tokenizer: LLTokenizer, serialized: str, **options: Any) -> LLMatcher:
+        if tokenizer is compiler._tokenizer:  # a thread of another test may still be at work
+            compiled.append(serialized)
+        return LLMatcher(tokenizer, serialized, **options)
+
+    with mock.patch.object(llguidance_matcher, "LLMatcher", counted):
+        grammars = GrammarCompiler(compiler.compile, ImmediateExecutor())
+        for number, tenant in enumerate(("one", "other", "one", "other")):
+            grammars.start(msgspec.structs.replace(constrained(str(number)), tenant=tenant))
+        assert [matcher is not None for _, matcher in grammars.pop_ready()] == [True] * 4
+    assert compiled == [AB, AB]

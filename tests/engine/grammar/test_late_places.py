@@ -83,7 +83,7 @@ class Elsewhere:
 
 def compiled_elsewhere(seed: int) -> CompileGrammar:
     chance, compiler = random.Random(seed), guidance()
-    return lambda text: Elsewhere(compiler.compile(text), lambda: chance.choice([0, 1, 2, 9]))
+    return lambda text, _: Elsewhere(compiler.compile(text), lambda: chance.choice([0, 1, 2, 9]))
 
 
 def core_of(compile_grammar: CompileGrammar, config: EngineConfig) -> EngineCore:
@@ -209,7 +209,7 @@ def test_the_loop_waits_for_the_descriptor_of_a_mask() -> None:
     has no row free waits with it."""
     made: list[Told] = []
 
-    def compile_grammar(text: str) -> Matcher:
+    def compile_grammar(text: str, _tenant: str) -> Matcher:
         made.append(Told(guidance().compile(text)))
         return made[-1]
 

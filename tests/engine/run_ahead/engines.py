@@ -34,6 +34,7 @@ from thirdeye.server.engine.run_ahead.launched_step import LaunchedStep
 from thirdeye.server.engine.run_ahead.launcher import Launcher
 from thirdeye.server.engine.scheduling.speculation.proposer import Proposer
 from thirdeye.server.engine.scheduling.step_plan import StepPlan
+from thirdeye.server.load.overlap import num_state_rows
 
 CPU = torch.device("cpu")
 
@@ -161,12 +162,22 @@ def transformer_ahead(
     """The same over a fp32 transformer."""
     groups = kv_groups(model.config) if config.windows != (0,) else None
     cache = KVCache(
-        model.config, config.num_blocks + 1, config.block_size, torch.float32, CPU, groups=groups
+        model.config,
+        config.num_blocks + 1,
+        config.block_size,
+        torch.float32,
+        CPU,
+        num_state_rows(config.num_states, is_ahead=True),
+        groups=groups,
     )
     runner = ModelRunner(model, cache, config, CPU)
-    forward: Callable[[ForwardBatch], Tensor] = lambda batch: model(batch, cache)  # noqa: E731
+    forward: Callable[[ForwardBatch], Tensor] = (  # noqa: E731
+        lambda batch: model.logits_as_computed(batch, cache)
+    )
     vocab_size = model.config.vocab_size
-    launcher = CountingLauncher(forward, config, vocab_size, CPU, capture, stream)
+    launcher = CountingLauncher(
+        forward, config, vocab_size, CPU, capture, stream, look_up=model.look_up()
+    )
     return EngineCore(config, runner, launcher=launcher, proposer=proposer), launcher
 
 

@@ -189,6 +189,14 @@ def test_by_kernels_they_are_the_same(
     assert launcher.num_decodes + launcher.num_verified > 5
 
 
+def test_what_kernels_look_up_for_a_model() -> None:
+    """Where its stream begins with the tokens' vectors as they are, and all heads turn alike."""
+    assert random_model(LLAMA, FixedShapes()).look_up() is not None
+    scaled = change(LLAMA, embedding_scale=2.0)
+    for config in (GPT2, NEAR_AND_FAR, scaled):
+        assert random_model(config, FixedShapes()).look_up() is None
+
+
 def shorter(sampling: SamplingParams) -> SamplingParams:
     return structs.replace(sampling, max_tokens=min(6, sampling.max_tokens))
 

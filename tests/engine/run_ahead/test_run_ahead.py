@@ -559,7 +559,7 @@ def test_a_grammar_that_cannot_be_followed_fails_its_row_alone() -> None:
         def fill(self, mask: NDArray[np.int32]) -> None:
             mask[:] = -1
 
-    core, _ = toy_ahead(stream=Late(), compile_grammar=lambda _: Gives())
+    core, _ = toy_ahead(stream=Late(), compile_grammar=lambda *_: Gives())
     bad = structs.replace(make_request("bad", [9, 9], ignore_eos=True), grammar="x")
     good = make_request("good", [5, 6], max_tokens=12, temperature=0.9, ignore_eos=True)
     outputs = run_all(core, [bad, good])

@@ -10,6 +10,7 @@ from torch import Tensor
 
 pytest.importorskip("triton", reason="no triton: the GPU's kernels cannot be tried")
 
+from thirdeye.model.kernels import begin_step
 from thirdeye.model.kernels import choose_tokens as kernels
 from thirdeye.model.kernels.accept_drafts import accept_drafts
 from thirdeye.server.engine.run_ahead.device_state import DeviceState, SlotField, StateLayout
@@ -61,17 +62,13 @@ def test_the_sorting_samplers_tokens(seed: int) -> None:
 def limits_of(logits: Tensor, params: list[DrawParams]) -> Tensor:
     """How far from the largest logit rows draw, in units of their temperatures."""
     seen: list[Tensor] = []
-    pick = kernels.pick_kernel
 
-    class Spy:
-        def __getitem__(self, grid: tuple[int, ...]) -> object:
-            def launch(*arguments: Tensor, **constants: object) -> None:
-                seen.append(arguments[6].clone())
-                pick[grid](*arguments, **constants)
+    def choose(*arguments: Tensor, advance: bool) -> Tensor:
+        chosen, limits = kernels.choose_within(*arguments, advance=advance)
+        seen.append(limits)
+        return chosen
 
-            return launch
-
-    with patch.object(kernels, "pick_kernel", Spy()):
+    with patch.object(kernels, "choose_tokens", choose):
         choose_in_kernels(logits, params, [0] * len(params))
     return seen[0]
 
@@ -107,6 +104,13 @@ def test_what_has_no_mass_is_never_drawn(nearest: float, expected: int) -> None:
     assert choose_in_kernels(logits, params, [0, 0]).tolist() == [expected] * 2
 
 
+def test_logits_in_16_bits_are_read_as_they_are() -> None:
+    logits, params, positions = rows_of(5)
+    in_bf16 = logits.bfloat16()
+    chosen = choose_in_kernels(in_bf16, params, positions)
+    assert chosen.tolist() == choose_in_kernels(in_bf16.float(), params, positions).tolist()
+
+
 def slots_of(positions: list[int]) -> Tensor:
     """A table of greedy slots at these positions; the last is scrap."""
     table = torch.zeros(len(positions) + 1, 20, dtype=torch.int32)
@@ -134,6 +138,8 @@ def test_kernels_and_slots_have_the_same_words() -> None:
     for field in ("TOKEN", "POSITION", "TEMPERATURE", "TOP_P", "LOG_MIN_P", "TOP_K", "SEED_LOW"):
         assert getattr(kernels, field).value == SlotField[field]
     assert kernels.SEED_HIGH.value == SlotField.SEED_HIGH
+    assert begin_step.STATE_SOURCE.value == SlotField.STATE_SOURCE
+    assert begin_step.STATE_TARGET.value == SlotField.STATE_TARGET
 
 
 @pytest.mark.parametrize("seed", range(5))

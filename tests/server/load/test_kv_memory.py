@@ -116,11 +116,12 @@ def test_what_lanes_leave_in_memory_is_counted() -> None:
     most = backend.most_shared_bytes(**sizes, max_num_seqs=256, max_keys=131072)
     assert most == 32 * 32 * 512 * 130 * 4
     assert backend.most_shared_bytes(**sizes, max_num_seqs=256, max_keys=256) == 0
+    sizes["head_dim"] = 16  # so many keys at 128 take seconds to draw
     seen = []
     with patch.object(backend._kernels, "paged_attention_kernel", MagicMock()) as kernel:
         kernel.__getitem__.return_value = lambda *arguments, **_: seen.append(arguments[9:12])
         for rows in (1, 2, 31, 32, 33, 34, 64):
-            case = decode_case(rows, 700, 32, 8, 128, torch.float32, CPU)
+            case = decode_case(rows, 700, **sizes, dtype=torch.float32, device=CPU)
             with patch.object(backend._kernels, "merge_splits_kernel", MagicMock()):
                 attend_by(backend, case)
     taken = [sum(share.nbytes for share in shares) for shares in seen]

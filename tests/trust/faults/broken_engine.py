@@ -124,5 +124,5 @@ class LateExecutor:
 
 def broken_core(life: EngineLife, clock: Callable[[], float]) -> EngineCore:
     scheduler = Scheduler(CONFIG, LeanPool(life, clock), clock=clock)
-    grammars = GrammarCompiler(lambda _: Anything(), LateExecutor(life))
+    grammars = GrammarCompiler(lambda *_: Anything(), LateExecutor(life))
     return EngineCore(CONFIG, FaultyRunner(life), scheduler, grammars=grammars)

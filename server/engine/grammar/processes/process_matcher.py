@@ -236,6 +236,8 @@ class MatcherProcesses:
             )
         with suppress(OSError):  # not everybody may
             os.setpriority(os.PRIO_PROCESS, process.pid, NICE)
+            if sys.platform == "linux":  # an engine that gives way now will not always
+                os.sched_setscheduler(process.pid, os.SCHED_OTHER, os.sched_param(0))
         try:
             ours.settimeout(wire.MAX_SECONDS)
             given = self._compiler().given

@@ -10,7 +10,14 @@ import pytest
 
 from thirdeye.server.api.state.server_state import Phase, ServerState
 from thirdeye.server.launch.several import giving_way as subject
-from thirdeye.server.launch.several.giving_way import NICE, giving_way, may_take_back, threads_of
+from thirdeye.server.launch.several.giving_way import (
+    NICE,
+    giving_way,
+    lower,
+    may_take_back,
+    restore,
+    threads_of,
+)
 from thirdeye.server.launch.several.open_models import any_other_answers
 
 CHILD = """
@@ -52,7 +59,7 @@ def niceness_of(pid: int) -> list[int]:
 
 
 @pytest.mark.skipif(
-    not may_take_back(os.getpriority(os.PRIO_PROCESS, 0)),
+    not may_take_back(),
     reason="a priority that is given away here does not come back",
 )
 def test_a_load_gives_way_and_then_no_more() -> None:
@@ -68,9 +75,21 @@ def test_a_load_gives_way_and_then_no_more() -> None:
         pass
 
 
+@pytest.mark.skipif(not may_take_back(), reason="what is given away here does not come back")
+def test_a_process_is_set_idle_and_back_with_all_its_threads() -> None:
+    with child() as process:
+        for is_idle in (True, False):
+            one_more_thread(process)
+            (lower if is_idle else restore)(process.pid)
+            one_more_thread(process)
+            policies = {os.sched_getscheduler(thread) for thread in threads_of(process.pid)}
+            assert policies == {os.SCHED_IDLE if is_idle else os.SCHED_OTHER}
+    lower(process.pid)  # it has ended
+
+
 def test_what_would_not_come_back_is_not_given_away(monkeypatch: pytest.MonkeyPatch) -> None:
     own = os.getpriority(os.PRIO_PROCESS, 0)
-    monkeypatch.setattr(subject, "may_take_back", lambda _: False)
+    monkeypatch.setattr(subject, "may_take_back", lambda: False)
     with child() as process, giving_way(process.pid):
         assert niceness_of(process.pid) == [own]
 
