@@ -2,7 +2,7 @@
 # make test    the whole suite                                   make check   format, lint, types, imports
 # make setup   the environment and the default model, alone       make prove   the slow proofs
 # make trust   what must be survived, at full size: docs/reliability.md; ROWS="5 10" for some
-# make lock    deploy/*.lock and the bill of materials             make audit   known holes of what is locked
+# make lock    deploy/*.lock and the bill of materials             make audit   known holes of what is locked; OSV_URL=URL: of a mirror
 # make vendor  the page's libraries anew, as npm has them: server/web/vendor/vendor.toml says which
 # make wheel   dist/*.whl, to install anywhere, with kernels for the processors that compilers here know
 # make format  what formatter and linter can mend                make clean   remove .venv and caches
@@ -13,6 +13,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 ROWS ?=
+OSV_URL ?=
 
 .PHONY: lock audit vendor help setup serve test prove trust bench-cpu check wheel format clean model
 
@@ -84,7 +85,7 @@ lock: $(VENV)/.dev $(TOOLS)/.installed
 	$(BIN)/python -m tests.deploy.lock $(TOOLS)/bin/uv
 
 audit: $(VENV)/.dev $(TOOLS)/.installed
-	$(BIN)/python -m tests.deploy.audit $(TOOLS)/bin/pip-audit
+	$(BIN)/python -m tests.deploy.audit $(TOOLS)/bin/pip-audit $(OSV_URL)
 
 # Wants npm and a network.
 vendor: $(VENV)/.dev

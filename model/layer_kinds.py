@@ -64,6 +64,8 @@ class LayerKinds:
         backends: dict[AttentionSpec, AttentionBackend] = {}
         planners: dict[Hashable, AttentionBackend | StatePlanner | BothPlanner] = {}
         self._grouped: dict[KVGroups, GroupedKinds] = {}
+        self._groups: KVGroups | None = None  # those of the last step, and what they make
+        self._newest = GroupedKinds([], [])
         self._kept: list[int | None] = []  # of each layer: its number among those that keep any
         self.kinds: list[LayerKind] = []
         self.backends: list[AttentionBackend | StatePlanner] = []  # one a layer
@@ -125,6 +127,8 @@ class LayerKinds:
         return tuple([planners[p].plan(batches[group], kv_cache) for p, group in planned])
 
     def _in_groups(self, groups: KVGroups) -> GroupedKinds:
+        if groups is self._groups:  # of most steps: their hash is that of each layer's view
+            return self._newest
         grouped = self._grouped.get(groups)
         if grouped is None:
             views, seen = groups.views, groups.view_of
@@ -136,6 +140,7 @@ class LayerKinds:
                 for kind, pair in zip(self.kinds, pairs, strict=True)
             ]
             grouped = self._grouped[groups] = GroupedKinds(kinds, planned)
+        self._groups, self._newest = groups, grouped
         return grouped
 
     def of(self, layer: int, batch: ForwardBatch, kv_cache: KVCache) -> tuple[Rotation, Any]:

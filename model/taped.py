@@ -117,6 +117,9 @@ class TapedBlocks:
             self._recordings.clear()
             self._kv_cache = kv_cache
         key = (torch.get_num_threads(), *shape)
+        newest, recording = next(reversed(self._recordings.items()), (None, None))
+        if recording is not None and key == newest:
+            return recording  # most often: to compare is quicker than to hash three times
         recording = None
         if key in self._recordings:
             recording = self._recordings.pop(key) or _Recording(

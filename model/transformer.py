@@ -49,6 +49,7 @@ from thirdeye.model.placement import Placement, can_fuse
 from thirdeye.model.state.kv_cache import KVCache
 from thirdeye.model.taped import tape_blocks
 
+TABLE = "embed_tokens.weight"
 LAYER_TABLE = "layer_inputs.table.weight"  # large, and of each token one row is looked up
 
 
@@ -269,10 +270,17 @@ class Transformer(nn.Module):
             assert self.layer_inputs is not None
             if self.layer_inputs.table.take_stored(tensor, self._widen):
                 return
+        if name == TABLE and isinstance(tensor, StoredTensor) and self._keep_table(tensor):
+            return
         load_tensor(self, declared, self.ranks, name, part, tensor, self._widen)
-        is_table = self.get_parameter(name) is self.embed_tokens.weight
-        if is_table and isinstance(tensor, StoredTensor) and isinstance(self.lm_head, TiedLinear):
-            self.lm_head.take_stored(tensor)
+
+    def _keep_table(self, table: StoredTensor) -> bool:
+        """Whether the embeddings stay the file's blocks: nobody else may need them as numbers, so a
+        head that shares them has to multiply by the blocks too."""
+        if isinstance(self.lm_head, TiedLinear) and not self.lm_head.take_stored(table):
+            return False
+        is_whole = table.shape == tuple(self.embed_tokens.weight.shape)
+        return is_whole and self.embed_tokens.take_stored(table, self._widen)
 
     def finish(self) -> None:
         """All tensors are in: let each linear layer bring its weights into their final form."""

@@ -27,6 +27,11 @@ class FairCache(Generic[Key, Made]):
     def __len__(self) -> int:
         return sum(map(len, self._tenants.values()))
 
+    @property
+    def num_bytes(self) -> int:
+        """That all entries count."""
+        return sum(self._num_bytes.values())
+
     def get(self, tenant: str, key: Key) -> Made | None:
         own = self._tenants.get(tenant)
         if own is None or key not in own:
@@ -38,7 +43,7 @@ class FairCache(Generic[Key, Made]):
         self.drop(tenant, key)
         self._tenants.setdefault(tenant, OrderedDict())[key] = made
         self._num_bytes[tenant] = self._num_bytes.get(tenant, 0) + self._cost(key, made)
-        while len(self) > self._max_count or sum(self._num_bytes.values()) > self._max_bytes:
+        while len(self) > self._max_count or self.num_bytes > self._max_bytes:
             largest = max(self._tenants, key=self._share)
             self.drop(largest, next(iter(self._tenants[largest])))
 

@@ -78,12 +78,14 @@ class TiedLinear(LinearLayer):
         self._stored: StoredTensor | None = None
         self.reads_table = True
 
-    def take_stored(self, table: StoredTensor) -> None:
+    def take_stored(self, table: StoredTensor) -> bool:
         """The file's blocks of the table's rows: until `finish`, if the method may multiply by
-        them."""
+        them; else False, and the table is read."""
         method = self.method
-        if isinstance(method, FromStored) and table.format in method.stored_formats:
-            self._stored = table
+        if not (isinstance(method, FromStored) and table.format in method.stored_formats):
+            return False
+        self._stored = table
+        return True
 
     def finish(self) -> None:
         """As `Linear.finish`. `reads_table` says then whether the table is still needed."""

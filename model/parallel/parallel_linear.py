@@ -61,10 +61,9 @@ class VocabParallelTiedLinear(TiedLinear):
         )
         self.vocab_size, self.ranks = len(table), where.ranks
 
-    def take_stored(self, table: StoredTensor) -> None:
+    def take_stored(self, table: StoredTensor) -> bool:
         own = table.cut(Share((token_rows(self.vocab_size, self.ranks.rank, self.ranks.size),)))
-        if own is not None:
-            super().take_stored(own)
+        return own is not None and super().take_stored(own)
 
     def forward(self, x: Tensor) -> Tensor:
         return gather_tokens(super().forward(x), self.vocab_size, self.ranks)

@@ -159,6 +159,8 @@ def cut(x: Tensor, share: Share) -> Tensor:
 
 def gather_tokens(logits: Tensor, vocab_size: int, ranks: Ranks) -> Tensor:
     """Each rank's logits [S, its tokens] -> [S, vocab_size] on all of them."""
+    if ranks.size == 1:
+        return logits
     missing = -(-vocab_size // ranks.size) - logits.shape[-1]
     padded = F.pad(logits, (0, missing)) if missing else logits
     return ranks.gather(padded, dim=-1)[..., :vocab_size]

@@ -27,10 +27,6 @@ CHUNK = 64  # rows looked at together: what they take stays in the processor's c
 class CompactTable(Protocol):
     """What is left of a table [n, width]."""
 
-    @property
-    def numbers(self) -> Tensor:
-        """[n, width] of some smaller type."""
-
     def look_up(self, ids: Tensor) -> Tensor:
         """ids [T] -> the table's rows [T, width] float32, bit for bit."""
 
@@ -54,14 +50,14 @@ class Blocks:
     scales: Tensor  # [n, width / GROUP] float16
 
     def look_up(self, ids: Tensor) -> Tensor:
-        numbers = F.embedding(ids, self.numbers).view(len(ids), -1, GROUP)  # [T, groups, GROUP]
         scales = F.embedding(ids, self.scales).float().unsqueeze(2)  # [T, groups, 1]
+        numbers = F.embedding(ids, self.numbers).view(*scales.shape[:2], GROUP)
         return (numbers * scales).flatten(1)
 
 
 @dataclass(frozen=True, slots=True)
 class StoredRows:
-    """The blocks that a file has, of which a look-up decodes its own rows."""
+    """The blocks that a file has, whatever their format: a look-up decodes its own rows."""
 
     stored: StoredTensor
     widen: Callable[[StoredTensor], Tensor]
@@ -76,14 +72,27 @@ class StoredRows:
 
 def as_stored(
     table: Tensor | StoredTensor, widen: Callable[[StoredTensor], Tensor]
-) -> Halves | StoredRows | None:
+) -> CompactTable | None:
     """A copy of the table [n, width] as its file has it; None if that is in 32 bits."""
     if isinstance(table, StoredTensor):
+        if table.format == "Q8_0":
+            return from_q8_0(table)
         return StoredRows(replace(table, blocks=table.blocks.copy()), widen)
     return Halves(table.clone()) if table.dtype.itemsize == 2 else None
 
 
-def compact(table: Tensor) -> CompactTable | None:
+def from_q8_0(table: StoredTensor) -> Blocks:
+    """The file's blocks, scales and numbers apart: rows of each are looked up by torch at once."""
+    rows, width = table.shape
+    blocks = table.blocks.reshape(rows, width // GROUP, 2 + GROUP)
+    numbers, scales = blocks[..., 2:].copy(), blocks[..., :2].copy()  # a file is read-only
+    return Blocks(
+        torch.from_numpy(numbers).view(torch.int8).view(rows, width),
+        torch.from_numpy(scales).view(torch.float16).squeeze(2),
+    )
+
+
+def compact(table: Tensor) -> Blocks | Halves | None:
     """The smallest form that gives the table [n, width] float32 back, or None."""
     return to_blocks(table) or to_halves(table, torch.float16) or to_halves(table, torch.bfloat16)
 

@@ -18,7 +18,7 @@ one place, and each finds its own part of a block by a number (`BlockView`).
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from thirdeye.model.config import ModelConfig
 
@@ -44,6 +44,12 @@ class KVGroups:
     num_places: int  # of a block
     view_of: tuple[BlockView, ...]  # of each layer
     place_of: tuple[int, ...]  # of each layer, within the blocks of its group
+    views: tuple[BlockView, ...] = field(init=False, compare=False)  # that any has, in order
+
+    def __post_init__(self) -> None:
+        """Once, and not in each step."""
+        views = tuple(sorted(set(self.view_of))) or (BlockView(0),)
+        object.__setattr__(self, "views", views)
 
     @property
     def is_plain(self) -> bool:
@@ -53,11 +59,6 @@ class KVGroups:
     @property
     def group_of(self) -> tuple[int, ...]:
         return tuple(view.group for view in self.view_of)
-
-    @property
-    def views(self) -> tuple[BlockView, ...]:
-        """Those that any layer has, in order."""
-        return tuple(sorted(set(self.view_of))) or (BlockView(0),)
 
 
 def one_group(config: ModelConfig, window: int = 0) -> KVGroups:

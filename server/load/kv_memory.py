@@ -25,6 +25,7 @@ from thirdeye.server.engine.interface.engine_config import (
     EngineConfig,
     default_batched_tokens,
 )
+from thirdeye.server.engine.run_ahead.device_loop import LoopSizes
 from thirdeye.server.load.engine_recipe import EngineRecipe
 from thirdeye.server.load.overlap import SCRAP_BLOCKS, build_launcher, num_state_rows, runs_ahead
 from thirdeye.server.load.tensor_parallel import rank_kv_budget
@@ -115,10 +116,6 @@ def _make_core(
 ) -> tuple[EngineCore, int]:
     """An engine as it will be served, but for the captures, and the bytes of its cache."""
     own = rank_config(model.config, model.ranks.size)
-    num_states = config.num_states
-    rank_group.init_caches(
-        config.num_blocks, config.block_size, is_trial=True, num_states=num_states
-    )
     is_ahead = runs_ahead(
         recipe.kernels.cuda_graphs,
         device,
@@ -126,7 +123,15 @@ def _make_core(
         recipe.placement.tensor_parallel,
     )
     num_blocks = config.num_blocks + SCRAP_BLOCKS * is_ahead
-    num_states = num_state_rows(num_states, is_ahead=is_ahead)
+    num_states = num_state_rows(config.num_states, is_ahead=is_ahead)
+    longest = recipe.scheduling.max_model_len or model.config.max_position_embeddings
+    rank_group.init_caches(
+        num_blocks,
+        config.block_size,
+        is_trial=True,
+        num_states=num_states,
+        loop=LoopSizes.of(config, longest) if is_ahead else None,
+    )
     groups = kv_groups(own)
     cache = make_kv_cache(own, num_blocks, config.block_size, kv_dtype, device, num_states, groups)
     runner = ModelRunner(rank_group.wrap(model), cache, config, device)
@@ -134,6 +139,7 @@ def _make_core(
     size += num_states * bytes_per_state(own)
     if not is_ahead:
         return EngineCore(config, runner), size
-    longest = recipe.scheduling.max_model_len or model.config.max_position_embeddings
-    launcher = build_launcher(model, cache, config, device, longest)
+    launcher = build_launcher(
+        model, cache, config, device, longest, rank_group, recipe.placement.rank_timeout
+    )
     return EngineCore(config, runner, launcher=launcher), size

@@ -52,6 +52,7 @@ from thirdeye.server.engine.interface.engine_config import (
 )
 from thirdeye.server.engine.interface.types import EngineDead, EngineInfo
 from thirdeye.server.engine.process.engine_process import OnEnd, OnProgress, serve_engine
+from thirdeye.server.engine.run_ahead.device_loop import LoopSizes
 from thirdeye.server.engine.sampling.native_sampler import NativeSampler
 from thirdeye.server.engine.sampling.sampler import Sampler, sample
 from thirdeye.server.load.adapters.adapter_files import make_adapter_loader
@@ -139,15 +140,22 @@ def load_engine(
     if is_ahead:  # they can be verified a step late, which no GPU has tried yet
         config = msgspec.structs.replace(config, num_draft_tokens=0)
     inspection_rows = min(MAX_ROWS, config.max_num_batched_tokens)
-    rank_group.init_caches(
-        config.num_blocks, config.block_size, inspection_rows, num_states=config.num_states
-    )
     num_blocks = config.num_blocks + SCRAP_BLOCKS * is_ahead
     num_states = num_state_rows(config.num_states, is_ahead=is_ahead)
+    rank_group.init_caches(
+        num_blocks,
+        config.block_size,
+        inspection_rows,
+        num_states=num_states,
+        loop=LoopSizes.of(config, config.max_model_len) if is_ahead else None,
+    )
     kv_cache = make_kv_cache(
         own, num_blocks, config.block_size, kv_dtype, device, num_states, kv_groups(own)
     )
-    launcher = make_launcher(model, kv_cache, config, device) if is_ahead else None
+    launcher = None
+    if is_ahead:
+        timeout = recipe.placement.rank_timeout
+        launcher = make_launcher(model, kv_cache, config, device, rank_group, timeout)
     adapters = make_adapter_loader(
         rank_group.wrap_adapters(model.adapters),
         checkpoint.config,

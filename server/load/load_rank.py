@@ -78,7 +78,8 @@ def load_rank_model(
     )
     kv_dtype = place_kv(recipe, where)
     kv_budget = make_kv_budget(recipe, model, kv_dtype, where.device)
-    return RankModel(model, where.device, kv_dtype, kv_budget)
+    timeout = recipe.placement.rank_timeout
+    return RankModel(model, where.device, kv_dtype, kv_budget, timeout)
 
 
 def find_meeting(

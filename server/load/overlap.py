@@ -10,8 +10,9 @@ from thirdeye.model.attention.protocol import AttentionBackend
 from thirdeye.model.attention.triton import TritonAttention
 from thirdeye.model.state.kv_cache import KVCache
 from thirdeye.model.transformer import Transformer
+from thirdeye.server.engine.distributed.leader import ONE_RANK, RankGroup
 from thirdeye.server.engine.interface.engine_config import EngineConfig
-from thirdeye.server.engine.run_ahead.cuda_graphs import CudaCapture, rerun
+from thirdeye.server.engine.run_ahead.cuda_graphs import choose_capture
 from thirdeye.server.engine.run_ahead.cuda_stream import CpuStream, CudaStream
 from thirdeye.server.engine.run_ahead.launcher import Launcher
 
@@ -25,15 +26,14 @@ def runs_ahead(
     num_ranks: int = 1,
 ) -> bool:
     """`choice` is auto, on or off. Raises ValueError where `on` cannot be."""
-    reason = _why_not(device, backend, num_ranks)
+    reason = _why_not(device, backend)
     if choice == "on" and reason:
         raise ValueError(f"'--cuda-graphs' on is not possible {reason}; use '--cuda-graphs off'.")
-    return choice == "on" or (choice == "auto" and device.type == "cuda" and not reason)
+    is_usual = device.type == "cuda" and num_ranks == 1  # several have not been tried on GPUs yet
+    return choice == "on" or (choice == "auto" and is_usual and not reason)
 
 
-def _why_not(device: torch.device, backend: AttentionBackend, num_ranks: int) -> str:
-    if num_ranks > 1:
-        return "with '--tensor-parallel', whose ranks are told each step by messages"
+def _why_not(device: torch.device, backend: AttentionBackend) -> str:
     if device.type == "cuda" and not isinstance(backend, TritonAttention):
         return f"with {type(backend).__name__}, which reads lengths on the host"
     return ""
@@ -45,10 +45,16 @@ def num_state_rows(num_states: int, *, is_ahead: bool) -> int:
 
 
 def make_launcher(
-    model: Transformer, kv_cache: KVCache, config: EngineConfig, device: torch.device
+    model: Transformer,
+    kv_cache: KVCache,
+    config: EngineConfig,
+    device: torch.device,
+    rank_group: RankGroup = ONE_RANK,
+    rank_timeout: float | None = None,
 ) -> Launcher:
-    """A launcher that has captured what is usual."""
-    launcher = build_launcher(model, kv_cache, config, device, config.max_model_len)
+    """A launcher that has captured what is usual, on all ranks."""
+    longest = config.max_model_len
+    launcher = build_launcher(model, kv_cache, config, device, longest, rank_group, rank_timeout)
     launcher.prepare()
     return launcher
 
@@ -59,19 +65,22 @@ def build_launcher(
     config: EngineConfig,
     device: torch.device,
     max_model_len: int,
+    rank_group: RankGroup = ONE_RANK,
+    rank_timeout: float | None = None,
 ) -> Launcher:
     """`kv_cache` has `SCRAP_BLOCKS` more than `config.num_blocks`, and `num_state_rows` of states.
     The device's block tables hold sequences of `max_model_len`: a trial's own are shorter than
-    those that are served."""
+    those that are served. With other ranks a step may take `rank_timeout` seconds."""
     assert kv_cache.num_blocks == config.num_blocks + SCRAP_BLOCKS
-    is_cuda = device.type == "cuda"
+    timeout = None if rank_group.is_alone else rank_timeout
     return Launcher(
         lambda batch: model.logits_as_computed(batch, kv_cache),
         config,
         model.config.vocab_size,
         device,
-        CudaCapture(device) if is_cuda else rerun,
-        CudaStream() if is_cuda else CpuStream(),
+        choose_capture(device),
+        CudaStream(timeout) if device.type == "cuda" else CpuStream(),
         max_model_len,
         model.look_up(),
+        lambda own: rank_group.share_loop(own, device),
     )

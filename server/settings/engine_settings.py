@@ -99,7 +99,7 @@ class KernelSettings:
         "Decode by graphs, a step ahead",
         choices={
             "auto": "on a GPU whose attention allows it",
-            "on": "also on a CPU, where it is the same loop without graphs",
+            "on": "also with several ranks; and on a CPU, where it is the same loop without graphs",
             "off": "",
         },
         shown="auto: on a GPU",

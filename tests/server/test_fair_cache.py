@@ -66,4 +66,4 @@ def test_bounds_and_books_hold(puts: list[tuple[str, str, int]]) -> None:
         kept = {place: made for place, made in found.items() if made is not None}
         assert all(made == own[t][k] for (t, k), made in kept.items())
         assert len(kept) == len(one) <= 4
-        assert sum(len(k) + len(made) for (_, k), made in kept.items()) <= 40
+        assert sum(len(k) + len(made) for (_, k), made in kept.items()) == one.num_bytes <= 40

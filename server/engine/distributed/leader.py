@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -30,6 +30,8 @@ from thirdeye.model.parallel.ranks import Meeting, RemoteMeeting, join
 from thirdeye.model.parallel.shares import ALONE, Ranks
 from thirdeye.model.state.kv_cache import KVCache
 from thirdeye.model.transformer import Transformer
+from thirdeye.server.engine.distributed.distributed_loop import DistributedLoop
+from thirdeye.server.engine.distributed.loop_messages import Captured
 from thirdeye.server.engine.distributed.rank_listener import OtherHosts, let_ranks_in
 from thirdeye.server.engine.distributed.rank_messages import (
     FAILURE_GRACE,
@@ -52,9 +54,11 @@ from thirdeye.server.engine.inspection.inspection_queue import Inspect
 from thirdeye.server.engine.interface.trace import Trace, TraceRequest
 from thirdeye.server.engine.interface.types import EngineDead
 from thirdeye.server.engine.process.frames import pack_frame
+from thirdeye.server.engine.run_ahead.device_loop import DeviceLoop, LoopSizes, StepLoop
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
 LOAD_TIMEOUT = 60.0  # seconds without a sign of life from a rank that starts or loads
 
 
@@ -89,9 +93,32 @@ class RankGroup:
         *,
         is_trial: bool = False,
         num_states: int = 0,
+        loop: LoopSizes | None = None,
     ) -> None:
-        """Caches of so many blocks and states; those of a trial before are given back."""
-        self.broadcast(InitCache(num_blocks, block_size, max_inspection_rows, is_trial, num_states))
+        """Caches of so many blocks and states; those of a trial before are given back. `loop`: of
+        an engine that runs ahead, whose caches have its scrap."""
+        self.broadcast(
+            InitCache(num_blocks, block_size, max_inspection_rows, is_trial, num_states, loop)
+        )
+
+    def share_loop(self, own: DeviceLoop, device: torch.device) -> StepLoop:
+        """Rank 0's loop as the launcher has it."""
+        return DistributedLoop(self, own, device) if self._processes else own
+
+    def compare_captures(self, own: list[str]) -> None:
+        """`EngineDead` if another rank has captured others than rank 0, or in another order: sums
+        in their graphs would wait for each other for ever."""
+        for rank, process in enumerate(self._processes, 1):
+            if process.expect(Captured).steps != own:
+                raise EngineDead(
+                    f"Rank {rank} has captured other steps than rank 0, or in another order: is it "
+                    "of the same version? Without '--cuda-graphs on' nothing is captured."
+                )
+
+    def compute(self, work: Callable[[], T]) -> T:
+        """Do rank 0's share of what the others were told."""
+        with ending_the_engine():
+            return work()
 
     def broadcast(self, message: ToRank) -> None:
         """All ranks hear the same, in the same order."""

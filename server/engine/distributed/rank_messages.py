@@ -14,8 +14,10 @@ from msgspec import Struct
 
 from thirdeye.model.batch import ForwardBatch, GroupBlocks
 from thirdeye.model.declare.lora import LoraFactors
+from thirdeye.server.engine.distributed.loop_messages import Captured, LoopMessage
 from thirdeye.server.engine.distributed.rank_link import Heartbeat
 from thirdeye.server.engine.interface.trace import TraceRequest
+from thirdeye.server.engine.run_ahead.device_loop import LoopSizes
 
 FAILURE_GRACE = 1.0  # seconds in which a rank tells why, before others tell what they saw of it
 
@@ -57,6 +59,7 @@ class InitCache(Struct, frozen=True, tag=True):
     max_inspection_rows: int  # of a piece of an inspection
     is_trial: bool
     num_states: int = 0
+    loop: LoopSizes | None = None  # None: no step is launched ahead
 
 
 class Measure(Struct, frozen=True, tag=True):
@@ -119,8 +122,18 @@ class EndInspection(Struct, frozen=True, tag=True):
 
 
 Inspection = StartInspection | ContinueInspection | EndInspection
-ToRank = Join | InitCache | Measure | Compute | PutAdapter | DropAdapter | Inspection | Heartbeat
-FromRank = Started | Loading | Loaded | Measured | Failed | Heartbeat
+ToRank = (
+    Join
+    | InitCache
+    | Measure
+    | Compute
+    | PutAdapter
+    | DropAdapter
+    | Inspection
+    | LoopMessage
+    | Heartbeat
+)
+FromRank = Started | Loading | Loaded | Measured | Captured | Failed | Heartbeat
 
 
 def pack_adapter(number: int, factors: Sequence[LoraFactors]) -> PutAdapter:

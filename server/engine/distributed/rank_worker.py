@@ -3,7 +3,8 @@ is gone.
 
 It never outlives rank 0: a thread sees the end of the socket, also while the others wait in a sum
 for somebody who is dead, and on Linux the kernel sees to it as well. Its logits are its share of
-the work and not looked at: sampling is rank 0's alone.
+the work and not looked at: sampling is rank 0's alone. Unless steps are launched ahead: then it has
+a loop of its own, which samples as rank 0's does.
 """
 
 import logging
@@ -12,6 +13,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import assert_never
@@ -26,6 +28,17 @@ from thirdeye.model.state.kv_cache import KVCache
 from thirdeye.model.state.kv_groups import kv_groups
 from thirdeye.model.transformer import Transformer
 from thirdeye.server.engine.core.profile_run import STEP_TOO_LARGE, KVBudget
+from thirdeye.server.engine.distributed.distributed_loop import StepWatch, follow
+from thirdeye.server.engine.distributed.loop_messages import (
+    BeginDecode,
+    BeginPrefill,
+    Captured,
+    LoopMessage,
+    Prepare,
+    ReplayDecode,
+    SampleDecoded,
+    SamplePrefill,
+)
 from thirdeye.server.engine.distributed.rank_link import SILENCE, Heartbeat, RankLink
 from thirdeye.server.engine.distributed.rank_messages import (
     FAILURE_GRACE,
@@ -52,6 +65,8 @@ from thirdeye.server.engine.inspection.inspection_queue import Inspect
 from thirdeye.server.engine.inspection.layer_inspector import LayerInspector
 from thirdeye.server.engine.interface.trace import Trace
 from thirdeye.server.engine.interface.types import EngineDead
+from thirdeye.server.engine.run_ahead.cuda_graphs import Capture, choose_capture
+from thirdeye.server.engine.run_ahead.device_loop import DeviceLoop, LoopSizes
 from thirdeye.server.garbage_collection import freeze_heap
 
 logger = logging.getLogger(__name__)
@@ -65,6 +80,8 @@ class RankModel:
     device: torch.device
     kv_dtype: torch.dtype
     kv_budget: KVBudget
+    timeout: float = 60.0  # seconds that its device may take for a step
+    make_capture: Callable[[torch.device], Capture] = choose_capture
 
     def make_cache(self, sizes: InitCache) -> KVCache:
         own = rank_config(self.model.config, self.model.ranks.size)
@@ -77,6 +94,21 @@ class RankModel:
             sizes.num_states,
             kv_groups(own),
         )
+
+    def make_loop(self, cache: KVCache, sizes: LoopSizes) -> DeviceLoop:
+        """As rank 0 makes its own."""
+        return DeviceLoop(
+            lambda batch: self.model.logits_as_computed(batch, cache),
+            sizes,
+            self.model.config.vocab_size,
+            self.device,
+            self.make_capture(self.device),
+            self.model.look_up(),
+        )
+
+    def make_watch(self) -> StepWatch:
+        make_event = torch.cuda.Event if self.device.type == "cuda" else None
+        return StepWatch(make_event, self.timeout)
 
 
 Load = Callable[[Join, Callable[[], None]], RankModel]
@@ -129,6 +161,8 @@ class RankWorker:
     def __init__(self, rank_model: RankModel, send: Callable[[FromRank], object]) -> None:
         self._rank_model, self._send = rank_model, send
         self._cache: KVCache | None = None
+        self._loop: DeviceLoop | None = None
+        self._watch = rank_model.make_watch()
         self._is_trial = False
         self._inspect: Inspect | None = None
         self._inspections: dict[str, Iterator[Trace | None]] = {}
@@ -142,6 +176,15 @@ class RankWorker:
                 self._send(Measured(self._rank_model.kv_budget.num_bytes()))
             case Compute():
                 self._compute(message)
+            case (
+                Prepare()
+                | ReplayDecode()
+                | BeginDecode()
+                | SampleDecoded()
+                | BeginPrefill()
+                | SamplePrefill()
+            ):
+                self._follow(message)
             case PutAdapter(number):
                 self._adapters.load(number, unpack_adapter(message))
             case DropAdapter(number):
@@ -165,12 +208,14 @@ class RankWorker:
         return table
 
     def _init_cache(self, sizes: InitCache) -> None:
-        self._cache = None  # a trial's makes room first
+        self._cache = self._loop = None  # a trial's make room first
         own = self._rank_model
         self._cache, self._is_trial = own.make_cache(sizes), sizes.is_trial
         self._inspect = LayerInspector(
             own.model, own.device, sizes.max_inspection_rows, own.kv_dtype
         )
+        if sizes.loop is not None:
+            self._loop = own.make_loop(self._cache, sizes.loop)
         if sizes.is_trial:
             own.kv_budget.start_trial()
 
@@ -178,8 +223,22 @@ class RankWorker:
         model, cache = self._rank_model.model, self._cache
         assert cache is not None
         forward = model.with_hidden if step.has_hidden else model
-        try:
+        with self._naming_a_trial():
             forward(unpack_batch(step, self._rank_model.device), cache)
+
+    def _follow(self, message: LoopMessage) -> None:
+        assert self._loop is not None, "no step is launched ahead"
+        with self._naming_a_trial():
+            follow(self._loop, message, self._rank_model.device)
+        self._watch.launched()
+        if isinstance(message, Prepare):
+            self._send(Captured(self._loop.graphs.captured))
+
+    @contextmanager
+    def _naming_a_trial(self) -> Iterator[None]:
+        """What the largest step does not find room for is the operator's to mend."""
+        try:
+            yield
         except torch.OutOfMemoryError as error:
             if self._is_trial:
                 raise EngineDead(f"{STEP_TOO_LARGE} ({error})") from error

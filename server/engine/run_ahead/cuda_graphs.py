@@ -51,6 +51,11 @@ class CudaCapture:
         return graph.replay
 
 
+def choose_capture(device: torch.device) -> Capture:
+    """Graphs on a GPU; elsewhere steps are run again."""
+    return CudaCapture(device) if device.type == "cuda" else rerun
+
+
 @contextmanager
 def no_collection() -> Iterator[None]:
     """Python's collector may come upon graphs of an engine that is gone: to destroy one is not

@@ -69,6 +69,7 @@ class DecodeGraphs:
         self._capture = capture
         self._steps: dict[tuple[int, SamplingMode], Step] = {}
         self._forward_graphs: dict[int, Step] = {}
+        self.captured: list[str] = []  # in order; with several ranks they have to be in one
         self._begin_rows: Any = None
         self._look_up = look_up
         if can_fuse(state.device):
@@ -117,12 +118,14 @@ class DecodeGraphs:
         """The graph of a whole step; captured here if that has not been done in advance."""
         if (bucket, mode) not in self._steps:
             self._steps[bucket, mode] = self._record(lambda: self._step(bucket, mode))
+            self.captured.append(f"{bucket} rows, {mode}")
         return self._steps[bucket, mode]
 
     def _layers(self, bucket: int) -> Step:
         """The graph of a step up to its logits."""
         if bucket not in self._forward_graphs:
             self._forward_graphs[bucket] = self._record(lambda: self._begin(bucket))
+            self.captured.append(f"{bucket} rows, layers")
         return self._forward_graphs[bucket]
 
     def _sampled(self, bucket: int, mode: SamplingMode) -> Tensor:

@@ -20,28 +20,26 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from thirdeye.model.batch import ForwardBatch, LookUp
+from thirdeye.model.batch import LookUp
 from thirdeye.model.fast_path import FastPath
 from thirdeye.server.engine.execution.input_batch import build_batch
 from thirdeye.server.engine.grammar.bitmask import fill_mask
 from thirdeye.server.engine.interface.engine_config import EngineConfig
 from thirdeye.server.engine.interface.grammar_protocol import num_words
-from thirdeye.server.engine.run_ahead.cuda_graphs import Capture, make_buckets
+from thirdeye.server.engine.run_ahead.cuda_graphs import Capture
 from thirdeye.server.engine.run_ahead.cuda_stream import DeviceStream
-from thirdeye.server.engine.run_ahead.decode_step import DecodeGraphs
 from thirdeye.server.engine.run_ahead.device_biases import fits_device_state
 from thirdeye.server.engine.run_ahead.device_bitmask import MaskUpdate
-from thirdeye.server.engine.run_ahead.device_sampler import DeviceSampler, SamplingMode
-from thirdeye.server.engine.run_ahead.device_state import DeviceState, StateLayout, StateUpdate
+from thirdeye.server.engine.run_ahead.device_loop import DeviceLoop, Forward, LoopSizes, StepLoop
+from thirdeye.server.engine.run_ahead.device_sampler import SamplingMode
+from thirdeye.server.engine.run_ahead.device_state import StateUpdate
 from thirdeye.server.engine.run_ahead.launched_step import LaunchedStep
-from thirdeye.server.engine.run_ahead.prefill_step import PrefillStep, make_prefill_indices
+from thirdeye.server.engine.run_ahead.prefill_step import make_prefill_indices
 from thirdeye.server.engine.run_ahead.slot_table import SlotState, SlotTable
 from thirdeye.server.engine.sampling.host_sampler import recording_failure
 from thirdeye.server.engine.sampling.sampler import plan_ranking
 from thirdeye.server.engine.scheduling.sequence import SequenceStatus
 from thirdeye.server.engine.scheduling.step_plan import PlanRow, StepPlan
-
-Forward = Callable[[ForwardBatch], Tensor]
 
 
 class Launcher:
@@ -50,7 +48,7 @@ class Launcher:
     `forward` is the model with its KV cache, which has a block more than the scheduler knows of:
     block `config.num_blocks` is scrap, and so is row `config.num_states` of the states that it may
     keep. Its logits may be of any floats. `look_up` is what it would look up. `max_model_len` is
-    `config`'s, or more.
+    `config`'s, or more. `share`: what has other ranks do what this one's loop does.
     """
 
     def __init__(
@@ -63,46 +61,23 @@ class Launcher:
         stream: DeviceStream,
         max_model_len: int | None = None,
         look_up: LookUp | None = None,
+        share: Callable[[DeviceLoop], StepLoop] | None = None,
     ) -> None:
-        num_slots, block_size = config.max_num_seqs, config.block_size
-        max_blocks = -(-(max_model_len or config.max_model_len) // block_size)
-        layout = StateLayout(
-            num_slots,
-            max_blocks,
-            len(config.eos_token_ids),
-            len(config.windows),
-            config.most_rows_verified,
-        )
-        self._buckets = make_buckets(layout.num_rows)
-        self._verifies = layout.most_rows_verified > 0
-        largest = self._bucket_of(layout.most_rows_verified) if self._verifies else 0
-        with torch.inference_mode():
-            scrap_state = config.num_states or None
-            state = DeviceState(layout, config.num_blocks, vocab_size, device, scrap_state)
-            sampler = DeviceSampler(state)
-            self._graphs = DecodeGraphs(
-                forward,
-                state,
-                sampler,
-                block_size,
-                vocab_size,
-                capture,
-                look_up,
-                largest_verified=largest,
-            )
-        self._state, self._sampler = state, sampler
-        self._slots = SlotTable(layout, block_size, vocab_size, config.eos_token_ids)
-        self._forward, self._stream = forward, stream
-        self._block_size, self._vocab_size, self._device = block_size, vocab_size, device
+        sizes = LoopSizes.of(config, max_model_len or config.max_model_len)
+        own = DeviceLoop(forward, sizes, vocab_size, device, capture, look_up)
+        self._loop: StepLoop = share(own) if share else own
+        self._state, self._buckets = own.state, own.buckets
+        self._verifies = sizes.most_rows_verified > 0
+        self._slots = SlotTable(own.layout, config.block_size, vocab_size, config.eos_token_ids)
+        self._stream = stream
+        self._block_size, self._vocab_size = config.block_size, vocab_size
         self._eos_token_ids = config.eos_token_ids
-        self._is_cuda = device.type == "cuda"
+        self._pins = self._loop.inputs_on.type == "cuda"
         self.fast_path = FastPath("step ahead")  # which rows with adapters do not take
 
     def prepare(self) -> None:
         """Capture all graphs, for any number of rows: no answer waits for one."""
-        with torch.inference_mode():
-            for bucket in reversed(self._buckets):  # the largest take the memory that all share
-                self._graphs.prepare(bucket)
+        self._loop.prepare()
 
     def can_launch(self, plan: StepPlan) -> bool:
         """Whether no row needs the host between the step before and this one."""
@@ -175,16 +150,13 @@ class Launcher:
             for state, row in zip(states, plan.rows, strict=True)
             for offset, draft in enumerate((0, *row.draft_token_ids))
         ]
-        bucket = self._bucket_of(len(places))
+        bucket = self._buckets[bisect_left(self._buckets, len(places))]
         self._slots.set_rows(places, bucket)
-        update, num_rows = self._slots.pop_update(pin=self._is_cuda), len(places)
+        update, num_rows = self._slots.pop_update(pin=self._pins), len(places)
         if not masked:
             return LaunchedStep(plan, partial(self._replay, update, bucket, mode, num_rows), masked)
-        self._stream.run(partial(self._begin_decode, update, bucket))
+        self._stream.run(partial(self._loop.begin_decode, update, bucket))
         return LaunchedStep(plan, partial(self._sample_decoded, bucket, mode, num_rows), masked)
-
-    def _bucket_of(self, num_rows: int) -> int:
-        return self._buckets[bisect_left(self._buckets, num_rows)]
 
     def _replay(
         self,
@@ -195,18 +167,12 @@ class Launcher:
         masks: MaskUpdate | None,
     ) -> Tensor:
         assert masks is None
-        self._state.apply(update)
-        return self._graphs.replay(bucket, mode)[:num_rows]
-
-    def _begin_decode(self, update: StateUpdate, bucket: int) -> None:
-        self._state.apply(update)
-        self._graphs.begin(bucket)
+        return self._loop.replay(update, bucket, mode)[:num_rows]
 
     def _sample_decoded(
         self, bucket: int, mode: SamplingMode, num_rows: int, masks: MaskUpdate | None
     ) -> Tensor:
-        self._state.masks.apply(masks)
-        return self._graphs.sample(bucket, mode)[:num_rows]
+        return self._loop.sample_decoded(bucket, mode, masks)[:num_rows]
 
     def _prefill(
         self,
@@ -215,31 +181,22 @@ class Launcher:
         mode: SamplingMode,
         masked: list[tuple[int, int]],
     ) -> LaunchedStep:
-        batch = build_batch(plan, self._block_size, self._device)
-        update = self._slots.pop_update(pin=self._is_cuda)
+        batch = build_batch(plan, self._block_size, self._loop.inputs_on)
+        update = self._slots.pop_update(pin=self._pins)
         indices = make_prefill_indices(plan.rows, states, self._send)
-        prefill = PrefillStep(
-            self._forward,
-            self._state,
-            self._sampler,
-            batch,
-            self._block_size,
-            update,
-            indices,
-            mode,
-        )
-        step = LaunchedStep(plan, prefill.sample, masked)
+        begin = partial(self._loop.begin_prefill, update, batch, indices, mode)
+        step = LaunchedStep(plan, self._loop.sample_prefill, masked)
         if len(indices.scores):
-            step.scores = self._stream.submit(prefill.begin)
+            step.scores = self._stream.submit(begin)
         else:
-            self._stream.run(prefill.begin)
+            self._stream.run(begin)
         return step
 
     def _send(self, numbers: list[int]) -> Tensor:
         tensor = torch.tensor(numbers, dtype=torch.int64)
-        if self._is_cuda:
+        if self._pins:
             tensor = tensor.pin_memory()
-        return tensor.to(self._device, non_blocking=True)
+        return tensor.to(self._loop.inputs_on, non_blocking=True)
 
     def sample(self, step: LaunchedStep) -> None:
         """The rest of a step, if there is one, once all before it were read."""
@@ -256,7 +213,7 @@ class Launcher:
             if rows[i].sequence.status is not SequenceStatus.FINISHED
         ]
         size = len(here), num_words(self._vocab_size + 1)  # as `empty_masks`
-        words = torch.zeros(size, dtype=torch.int32, pin_memory=self._is_cuda)
+        words = torch.zeros(size, dtype=torch.int32, pin_memory=self._pins)
         for mask, (i, _) in zip(words.numpy(), here, strict=True):
             with recording_failure(step.failed, i, rows[i].sequence):
                 fill_mask(rows[i].sequence, mask)

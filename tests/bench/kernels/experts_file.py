@@ -27,24 +27,24 @@ def write_experts_file(path: Path, mix: str, num_layers: int) -> Path:
     most, finer = MIXES[mix]
     writer = gguf.GGUFWriter(path, "qwen3moe")
     _describe(writer, num_layers, mix)
-    _put(writer, "token_embd.weight", most, (VOCAB, HIDDEN))
-    _put(writer, "output.weight", "Q6_K", (VOCAB, HIDDEN))
-    _put_ones(writer, "output_norm.weight", HIDDEN)
+    put(writer, "token_embd.weight", most, (VOCAB, HIDDEN))
+    put(writer, "output.weight", "Q6_K", (VOCAB, HIDDEN))
+    put_ones(writer, "output_norm.weight", HIDDEN)
     draw = np.random.default_rng(0)
     for layer in range(num_layers):
         own, last = f"blk.{layer}.", finer if is_finer(layer, num_layers) else most
-        _put(writer, f"{own}attn_q.weight", most, (HEADS * HEAD_DIM, HIDDEN))
-        _put(writer, f"{own}attn_k.weight", most, (KV_HEADS * HEAD_DIM, HIDDEN))
-        _put(writer, f"{own}attn_v.weight", last, (KV_HEADS * HEAD_DIM, HIDDEN))
-        _put(writer, f"{own}attn_output.weight", most, (HIDDEN, HEADS * HEAD_DIM))
+        put(writer, f"{own}attn_q.weight", most, (HEADS * HEAD_DIM, HIDDEN))
+        put(writer, f"{own}attn_k.weight", most, (KV_HEADS * HEAD_DIM, HIDDEN))
+        put(writer, f"{own}attn_v.weight", last, (KV_HEADS * HEAD_DIM, HIDDEN))
+        put(writer, f"{own}attn_output.weight", most, (HIDDEN, HEADS * HEAD_DIM))
         for name, size in (("attn", HIDDEN), ("ffn", HIDDEN), ("attn_q", HEAD_DIM)):
-            _put_ones(writer, f"{own}{name}_norm.weight", size)
-        _put_ones(writer, f"{own}attn_k_norm.weight", HEAD_DIM)
+            put_ones(writer, f"{own}{name}_norm.weight", size)
+        put_ones(writer, f"{own}attn_k_norm.weight", HEAD_DIM)
         router = draw.standard_normal((EXPERTS, HIDDEN), np.float32) * 0.02
         writer.add_tensor(f"{own}ffn_gate_inp.weight", router)
-        _put(writer, f"{own}ffn_gate_exps.weight", most, (EXPERTS, WIDTH, HIDDEN))
-        _put(writer, f"{own}ffn_up_exps.weight", most, (EXPERTS, WIDTH, HIDDEN))
-        _put(writer, f"{own}ffn_down_exps.weight", last, (EXPERTS, HIDDEN, WIDTH))
+        put(writer, f"{own}ffn_gate_exps.weight", most, (EXPERTS, WIDTH, HIDDEN))
+        put(writer, f"{own}ffn_up_exps.weight", most, (EXPERTS, WIDTH, HIDDEN))
+        put(writer, f"{own}ffn_down_exps.weight", last, (EXPERTS, HIDDEN, WIDTH))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -88,7 +88,7 @@ def _byte_letters() -> list[str]:
     return [chr(letters[byte]) for byte in range(256)]
 
 
-def _put(writer: gguf.GGUFWriter, name: str, format_name: str, shape: tuple[int, ...]) -> None:
+def put(writer: gguf.GGUFWriter, name: str, format_name: str, shape: tuple[int, ...]) -> None:
     """Rows of random blocks; of a stack each matrix has its own."""
     rows = int(np.prod(shape[:-1]))
     blocks = random_blocks(format_name, rows, shape[-1]).blocks
@@ -96,5 +96,5 @@ def _put(writer: gguf.GGUFWriter, name: str, format_name: str, shape: tuple[int,
     writer.add_tensor(name, raw, raw_dtype=gguf.GGMLQuantizationType[format_name])
 
 
-def _put_ones(writer: gguf.GGUFWriter, name: str, size: int) -> None:
+def put_ones(writer: gguf.GGUFWriter, name: str, size: int) -> None:
     writer.add_tensor(name, np.ones(size, np.float32))

@@ -7,14 +7,18 @@
                            it serves another file, their quickest format for instance
     --peer NAME=URL        any server that speaks OpenAI's API and runs already
     --ours NAME=ARGUMENTS  once more ourselves, with these for `thirdeye serve` ("--isa avx2")
+    --logits NAME=FILE     what that peer says of the text that quality is measured on, written by
+                           `tests/bench/server/peer_logits.py`
 
+We guess nothing here, so that each token is computed; `--ours 'with guesses=--speculation ngram'`
+shows apart what guesses are worth.
 All servers are up; rounds alternate between them, so that whatever else the machine does troubles
 all alike; medians, and the ratio of each of ours to the better of the peers, figure by figure.
 Quality is beside speed: the Kullback-Leibler divergence from fp32 of the file, as `thirdeye eval
-kl` has it, of ours as served; of a peer's other file that of its weights alone, with exact sums; of
-a peer on the same file it is what its 8-bit activations cost, which cannot be seen from outside:
-nan. The last line is JSON. `docs/cpu.md` says how to get llama.cpp's server and its quickest
-format.
+kl` has it, of ours as served; of a peer by `--logits`, else of its other file that of its weights
+alone, with exact sums; of a peer on the same file it is what its 8-bit activations cost, which
+cannot be seen from outside: nan. The last line is JSON. `docs/cpu.md` says how to get llama.cpp's
+server and its quickest format.
 """
 
 import argparse
@@ -30,6 +34,7 @@ from pathlib import Path
 
 from tests.bench.server.bench_serve import round_of
 from tests.bench.server.light import ask, with_wire
+from tests.bench.server.peer_logits import judge_logits, read_logits
 from tests.bench.server.peers import Figures, Peer, Spec, ours, started
 from thirdeye.model.native.library import Library
 from thirdeye.server.eval.quality import EXACT, TEXT, judge
@@ -65,13 +70,18 @@ def measure(peer: Peer, args: argparse.Namespace, number: int) -> None:
     print(f"round {number}, {peer.name}: {shown}", flush=True)
 
 
-def quality(gguf: Path, peers: Sequence[Peer]) -> dict[str, Figures]:
+def quality(gguf: Path, peers: Sequence[Peer], logits: dict[str, Path]) -> dict[str, Figures]:
     """Divergence from fp32 of the file, by server, of those that can be told."""
     path = compiled_library()
     native, exact = Library(Path(path)) if path else None, open_checkpoint(gguf)
     found: dict[tuple[Path, str, str], Figures] = {}  # ways to serve, each read once
     figures = {}
     for peer in peers:
+        if peer.name in logits:
+            said = read_logits(logits[peer.name], exact.config.vocab_size)
+            one = judge_logits(exact, peer.name, said)
+            figures[peer.name] = {KL: one.mean_kl, TOP1: 100 * one.top1}
+            continue
         if not peer.is_ours and peer.file is None:
             continue
         way = (peer.file or gguf, *(peer.ways if peer.is_ours else (EXACT, "auto")))
@@ -130,6 +140,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--gguf", type=Path)
     parser.add_argument("--peer", type=Spec.parse, action="append", default=[])
     parser.add_argument("--ours", type=Spec.parse, action="append", default=[])
+    parser.add_argument("--logits", type=Spec.parse, action="append", default=[])
     parser.add_argument("--serve-arg", action="append", default=[], help="for the first of ours")
     parser.add_argument("--concurrency", type=int, nargs="+", default=[1, 8, 32])
     parser.add_argument("--rounds", type=int, default=3)
@@ -139,6 +150,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     names = ["thirdeye", *(spec.name for spec in (*parsed.ours, *parsed.peer))]
     if len(set(names)) < len(names):
         parser.error(f"each server needs a name of its own, got {', '.join(names)}")
+    if unknown := {spec.name for spec in parsed.logits} - {spec.name for spec in parsed.peer}:
+        parser.error(f"--logits is for a --peer, got {', '.join(sorted(unknown))}")
     return parsed
 
 
@@ -155,7 +168,8 @@ def main() -> None:
                 measure(peer, args, number)
         figures = {peer.name: peer.medians() for peer in peers}
     if not args.no_quality:
-        for name, own in quality(gguf, peers).items():
+        logits = {spec.name: Path(spec.what) for spec in args.logits}
+        for name, own in quality(gguf, peers, logits).items():
             figures[name] |= own
     names_of_ours = [spec.name for spec in specs]
     print(table(figures, names_of_ours))

@@ -16,7 +16,12 @@ def test_peers_can_be_repeated(capsys: pytest.CaptureFixture[str]) -> None:
     )
     assert args.peer == [Spec("ik", "/x/llama-server -rtr"), Spec("b", "http://h:1/")]
     assert args.ours == [Spec("v", "--isa avx2")]
-    for wrong in (["--peer", "ik"], ["--peer", "ik="], ["--peer", "thirdeye=/x"]):
+    for wrong in (
+        ["--peer", "ik"],
+        ["--peer", "ik="],
+        ["--peer", "thirdeye=/x"],
+        ["--logits", "b=/x"],
+    ):
         with pytest.raises(SystemExit):
             parse(wrong)
     assert "a name of its own" in capsys.readouterr().err

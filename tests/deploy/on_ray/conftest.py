@@ -10,12 +10,10 @@ import pytest
 
 from tests.deploy.on_ray.namespace import Namespace
 from tests.deploy.on_ray.running_cluster import Cluster
-from tests.deploy.routers.router_environment import RouterPackage
+from tests.deploy.routers.router_environment import RAY
 from tests.tiny import tiny_llama
-from thirdeye.server.cluster.ray_package import TRIED
 
 ROOT = Path(__file__).resolve().parents[3]
-RAY = RouterPackage("ray[serve]", f"{TRIED}.0", "ray")
 
 
 @pytest.fixture(autouse=True)

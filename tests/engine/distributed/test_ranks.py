@@ -300,12 +300,46 @@ def test_ranks_in_8_bits_answer_like_one(checkpoint: Path) -> None:
     assert num_equal > 60  # of 120
 
 
+@pytest.mark.prove
+def test_ranks_that_run_ahead_answer_as_those_that_are_told(checkpoint: Path) -> None:
+    """Two processes, each with a loop of its own: tokens and logprobs are those of a leader that
+    tells each batch, bit for bit, and of one rank; embeddings and adapters are told as ever."""
+
+    async def main(num_ranks: int, graphs: str) -> list[list[StepOutput]]:
+        recipe = small_recipe(
+            checkpoint,
+            tensor_parallel=num_ranks,
+            kv_memory_bytes=None,
+            speculation="off",
+            cuda_graphs=graphs,
+        )
+        engine = await start(recipe)
+        assert ("graphs" in engine.info.numerics) == (graphs == "on")
+        try:
+            return await asyncio.gather(*[collect(engine, request) for request in requests()])
+        finally:
+            await engine.close()
+
+    ahead = asyncio.run(main(2, "on"))
+    told, alone = asyncio.run(main(2, "off")), asyncio.run(main(1, "off"))
+    for ours, theirs, one in zip(ahead, told, alone, strict=True):
+        assert tokens_of(ours) == tokens_of(theirs) == tokens_of(one)
+        assert numbers(ours) == numbers(theirs)
+        assert numbers(ours) == pytest.approx(numbers(one), rel=1e-5, abs=1e-5)
+
+
+@pytest.mark.parametrize("graphs", ["off", pytest.param("on", marks=pytest.mark.prove)])
 @pytest.mark.parametrize("what", ["rank 0", "rank 1", "rank 1 hangs"])
-def test_ranks_die_together(checkpoint: Path, what: str) -> None:
+def test_ranks_die_together(checkpoint: Path, what: str, graphs: str) -> None:
     """kill -9 of either rank, or one that hangs: every stream gets its one ERROR within the
     promised seconds, and no process is left."""
     recipe = small_recipe(
-        checkpoint, tensor_parallel=2, kv_memory_bytes=None, speculation="off", rank_timeout=6
+        checkpoint,
+        tensor_parallel=2,
+        kv_memory_bytes=None,
+        speculation="off",
+        rank_timeout=6,
+        cuda_graphs=graphs,
     )
 
     async def main() -> None:

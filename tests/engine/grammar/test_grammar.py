@@ -182,7 +182,7 @@ def test_the_texts_that_are_remembered_are_bounded_together() -> None:
     for letter in "abcdefgh":
         words = [f"{i:02}" + letter * (MAX_TEMPLATE_BYTES // 5 // 50) for i in range(50)]
         compiler.compile(grammar.choice(words))
-        assert sum(map(len, compiler._templates)) <= MAX_TEMPLATE_BYTES
+        assert compiler._templates.num_bytes <= MAX_TEMPLATE_BYTES
     assert 2 <= len(compiler._templates) < 8
 
 
@@ -192,10 +192,10 @@ def test_what_cannot_be_followed_at_all_is_refused_beside_the_steps_and_forgotte
     broken = '{"grammars": [{"lark_grammar": "start: nobody"}]}'
     with pytest.raises(GrammarError):
         compiler.compile(broken)
-    assert not compiler._templates
+    assert len(compiler._templates) == 0
     with pytest.raises(GrammarError, match="too complex"):
         compiler.compile(grammar.choice(["a letter that no token has"]))
-    assert not compiler._templates
+    assert len(compiler._templates) == 0
 
 
 def test_the_grammar_used_longest_ago_is_forgotten_first() -> None:
@@ -204,8 +204,8 @@ def test_the_grammar_used_longest_ago_is_forgotten_first() -> None:
     often, once, *others = [grammar.choice(["a" * i]) for i in range(1, MAX_TEMPLATES + 2)]
     for serialized in (often, once, *others[:-1], often, others[-1]):
         compiler.compile(serialized)
-    assert often in compiler._templates
-    assert once not in compiler._templates
+    assert compiler._templates.get("", often) is not None
+    assert compiler._templates.get("", once) is None
 
 
 # --- in the engine ---

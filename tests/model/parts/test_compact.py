@@ -2,29 +2,34 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tests.model.loading.test_stored import stored
+from tests.model.loading.test_stored import FORMATS, RawBlocks, stored
 from tests.model.tiny import CPU, LLAMA, change
 from tests.weights.dummy import dummy_tensor
 from thirdeye.model.attention.blocked import BlockedAttention
 from thirdeye.model.config import ModelConfig
 from thirdeye.model.declare.parameter import Role
 from thirdeye.model.declare.parts import TablePart
+from thirdeye.model.declare.stored import StoredTensor
 from thirdeye.model.linear.linear import Linear
+from thirdeye.model.linear.method import LinearMethod
 from thirdeye.model.linear.unquantized import Unquantized
 from thirdeye.model.loading.layer_loader import ModelLoader
 from thirdeye.model.loading.widen import decode
-from thirdeye.model.parts.compact_table import Blocks, Halves, compact, equal_bits
+from thirdeye.model.parts.compact_table import Blocks, Halves, as_stored, compact, equal_bits
 from thirdeye.model.parts.layers import Embedding
 from thirdeye.model.placement import Placement
 from thirdeye.model.transformer import Transformer
 from thirdeye.server.load.load_engine import load_model
 from thirdeye.weights.checkpoint import open_checkpoint
+from thirdeye.weights.formats.gguf.dequantize import stored_tensor
+from thirdeye.weights.formats.gguf.format import TENSOR_TYPES
 
 FP32 = Placement(torch.float32, CPU)
 
@@ -83,7 +88,9 @@ def test_other_devices_and_types_keep_theirs() -> None:
     assert embedding.weight.dtype == torch.bfloat16
 
 
-def filled(config: ModelConfig, table: Tensor, method: Unquantized | None = None) -> Transformer:
+def filled(
+    config: ModelConfig, table: Tensor | StoredTensor, method: LinearMethod | None = None
+) -> Transformer:
     """A loaded model with this table; its head computes by `method`, else as it likes."""
     model = Transformer(config, BlockedAttention(), dtype=torch.float32, device=CPU)
     if method is not None:
@@ -145,6 +152,37 @@ def test_rows_of_a_file_are_decoded_as_they_are_looked_up(name: str) -> None:
     assert table.weight.numel() == 0
     half = Embedding(TablePart(40, 512, Role.EMBEDDINGS), Placement(torch.bfloat16, CPU))
     assert not half.take_stored(tensor, decode)
+
+
+def test_any_blocks_of_8_bits_are_kept_apart_from_their_scales() -> None:
+    """Those too that no rounding made: -128, no 127, scales below 0."""
+    draw = np.random.default_rng(0)
+    raw = draw.integers(0, 256, (40, 2, 34), np.uint8)
+    raw[..., :2] = np.array([[0.5], [-2.0]], "<f2").view(np.uint8)
+    (kind,) = (kind for kind in TENSOR_TYPES.values() if kind.name == "Q8_0")
+    tensor = stored_tensor(memoryview(raw.tobytes()), kind, (40, 64))
+    kept = as_stored(tensor, decode)
+    assert isinstance(kept, Blocks)
+    assert equal_bits(kept.look_up(torch.arange(40)), torch.from_numpy(tensor.widen()))
+
+
+@pytest.mark.parametrize("is_tied", [True, False])
+@pytest.mark.parametrize("name", ["Q4_0", "Q5_1", "Q8_0"])
+def test_a_model_keeps_its_table_as_the_file_has_it(name: str, is_tied: bool) -> None:
+    """A table in 4 bits takes seven times as much in float32. A head that shares it gets
+    its blocks, or reads the numbers."""
+    config = change(LLAMA, tie_word_embeddings=is_tied, hidden_size=256)
+    table = stored(name, config.vocab_size, 256)
+    for method in (RawBlocks(), Unquantized()):
+        model = filled(config, table, method)
+        is_read = is_tied and (isinstance(method, Unquantized) or name not in FORMATS)
+        assert bool(model.embed_tokens.weight.numel()) == is_read
+        numbers = torch.from_numpy(table.widen())
+        ids = torch.tensor([3, 39, 3, 0])
+        assert equal_bits(model.embed_tokens(ids), numbers[ids])
+        if is_read:
+            x = torch.randn(3, 256)
+            assert torch.equal(model.lm_head(x), torch.nn.functional.linear(x, numbers))
 
 
 def test_a_table_of_16_bits_is_never_widened_whole() -> None:

@@ -8,6 +8,8 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from tests.bench.server import peer_logits
+from tests.bench.server.peer_logits import judge_logits, read_logits, windows
 from tests.weights import tiny
 from thirdeye.model.native.library import Library
 from thirdeye.server.eval import quality
@@ -133,3 +135,25 @@ def test_the_cache_takes_part(checkpoint: Checkpoint, native: Library) -> None:
         for kv_dtype in ("auto", "float16")
     ]
     assert found[0] == 0.0 < found[1] < 0.001
+
+
+def test_logits_of_a_peer_are_judged_as_ours_are(
+    checkpoint: Checkpoint, native: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text, file = "Call me Ishmael. " * 12, tmp_path / "logits"
+    (tmp_path / "text").write_text(text)
+    monkeypatch.setattr(peer_logits, "TEXT", tmp_path / "text")
+    reader, token_ids = Reader(checkpoint, native, "stored"), Letters().encode(text)
+    with torch.inference_mode():
+        said = [
+            step.clone()
+            for part in windows(token_ids, 128)
+            for step in reader.read(token_ids[part])
+        ]
+    torch.cat(said).numpy().tofile(file)
+    found = judge_logits(checkpoint, "peer", read_logits(file, checkpoint.config.vocab_size))
+    (ours,) = judge(checkpoint, text, ["stored"], native=native, window=128, is_compared=True)
+    assert (found.mean_kl, found.top1) == pytest.approx((ours.mean_kl, ours.top1))
+    assert found.perplexity == pytest.approx(ours.perplexity)
+    with pytest.raises(ValueError, match=r"peer: logits must be \[204, 96\], got \[2, 96\]"):
+        judge_logits(checkpoint, "peer", torch.zeros(2, checkpoint.config.vocab_size))

@@ -11,6 +11,7 @@ from tests.recipes import make_recipe
 from tests.server.bench.test_bench_engine import plan
 from tests.tiny import tiny_llama
 from thirdeye.model.attention.blocked import BlockedAttention
+from thirdeye.model.attention.triton import TritonAttention
 from thirdeye.server.bench.measure import run
 from thirdeye.server.load.load_engine import load_engine
 from thirdeye.server.load.overlap import runs_ahead
@@ -35,10 +36,13 @@ def test_on_a_gpu_where_attention_reads_no_lengths() -> None:
         runs_ahead("on", GPU, BlockedAttention())
 
 
-def test_not_with_several_ranks() -> None:
-    assert not runs_ahead("auto", GPU, BlockedAttention(), num_ranks=2)
-    with pytest.raises(ValueError, match="'--tensor-parallel'"):
-        runs_ahead("on", CPU, BlockedAttention(), num_ranks=2)
+def test_with_several_ranks_when_asked_to() -> None:
+    """Graphs with sums over ranks in them have not been tried on GPUs, so nobody gets them
+    unasked."""
+    backend = TritonAttention(num_multiprocessors=2)
+    assert [runs_ahead("auto", GPU, backend, num_ranks=n) for n in (1, 2)] == [True, False]
+    assert runs_ahead("on", GPU, backend, num_ranks=2)
+    assert runs_ahead("on", CPU, BlockedAttention(), num_ranks=2)
 
 
 def test_a_real_checkpoint_says_the_same(tmp_path: Path) -> None:

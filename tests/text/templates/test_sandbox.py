@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from jinja2 import TemplateError, TemplateSyntaxError
 
-from thirdeye.server.text.templates import sandbox
+from tests.draws import also_at_night, is_night
+from thirdeye.server.text.templates import expanded_size, sandbox
 from thirdeye.server.text.templates.limits import MAX_CHARS
 from thirdeye.server.text.templates.sandbox import (
     MAX_SOURCE,
@@ -101,9 +102,15 @@ ATTACKS = {
 }
 
 
+AT_FULL_SIZE = ATTACKS["a dict of dicts"]  # at a push, too: the dearest of them
+
+
+@also_at_night
 @pytest.mark.parametrize("source", ATTACKS.values(), ids=ATTACKS.keys())
 def test_attacks_are_stopped_soon(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sandbox, "MAX_TURNS", 9000)
+    if not is_night() and source != AT_FULL_SIZE:
+        monkeypatch.setattr(expanded_size, "SMALL", 50_000)
     messages = [{"role": "user"}]
     start = time.thread_time()
     template = SANDBOX.compile_template(source)

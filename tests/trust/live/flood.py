@@ -20,7 +20,7 @@ from tests.trust.live.raw_client import Answer, ask, quantile
 
 LOAD = 10  # times the capacity
 RISE = 1 / 3  # of a load's time: the rest is what is counted of it
-BODY = {
+BODY: dict[str, Any] = {
     "model": "m", "prompt": "Greasy fried noodles", "max_tokens": 60, "ignore_eos": True,
     "stream": True,
 }  # fmt: skip
@@ -58,14 +58,16 @@ def _share(one: dict[str, Any], begin: float, end: float) -> float:
     return max(min(last, end) - max(first, begin), 0.0) / (last - first)
 
 
-def begin(port: int, seconds: float, *how: str) -> "subprocess.Popen[str]":
+def begin(
+    port: int, seconds: float, *how: str, body: dict[str, Any] = BODY
+) -> "subprocess.Popen[str]":
     command = [sys.executable, "-m", "tests.trust.live.load_generator", str(port), *how]
-    command += ["--seconds", str(seconds), "--body", json.dumps(BODY)]
+    command += ["--seconds", str(seconds), "--body", json.dumps(body)]
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
 
 
-def generate(port: int, seconds: float, *how: str) -> Load:
-    with begin(port, seconds, *how) as process:
+def generate(port: int, seconds: float, *how: str, body: dict[str, Any] = BODY) -> Load:
+    with begin(port, seconds, *how, body=body) as process:
         output, _ = process.communicate()
     assert process.returncode == 0
     *sent, about = map(json.loads, output.splitlines())

@@ -4,9 +4,10 @@
     python -m tests.trust.live.load_generator PORT --body JSON --seconds 10 --callers 8
 
 An open loop sends the next one whether the last was answered or not; callers wait for their
-answers. Each request has a connection of its own. At the end: a line of JSON for each, and one
-about the generator itself. A client that shares cores with its server is part of what it measures,
-so it does as little as it can, and says how late it sent and what it took.
+answers. Connections are kept and used again, as the pools of official clients do; with `--fresh`
+each request has its own. At the end: a line of JSON for each, and one about the generator itself. A
+client that shares cores with its server is part of what it measures, so it does as little as it
+can, and says how late it sent and what it took.
 """
 
 import argparse
@@ -23,6 +24,7 @@ from typing import Any
 from tests.trust.live.raw_client import quantile, request_bytes
 
 END = b"data: [DONE]\n\n"
+LAST_CHUNK = b"0\r\n\r\n"  # of a streamed answer, on a connection that is kept
 TOLD = ("late", "status", "seconds", "first_token", "retry_after", "is_done")  # of each request
 
 
@@ -38,11 +40,13 @@ class Sent:
     is_done: bool = False
     due: float = 0.0
     tail: bytes = b""
+    left: int = 0  # bytes of a refusal that have not come
 
 
 class Generator:
-    def __init__(self, port: int, data: bytes) -> None:
-        self._address, self._data = ("127.0.0.1", port), data
+    def __init__(self, port: int, data: bytes, *, keeps: bool = True) -> None:
+        self._address, self._data, self._keeps = ("127.0.0.1", port), data, keeps
+        self._idle: list[socket.socket] = []  # the one used last is used next
         self._selector = selectors.DefaultSelector()
         self.sent: list[Sent] = []
         self.num_open = 0
@@ -50,17 +54,36 @@ class Generator:
     def send(self, due: float) -> None:
         one = Sent(due=due)
         self.sent.append(one)
+        try:
+            sock = self._kept() or self._connected()
+            sock.send(self._data)
+        except OSError:
+            return
+        one.late = time.monotonic() - due
+        self._selector.register(sock, selectors.EVENT_READ, one)
+        self.num_open += 1
+
+    def _kept(self) -> socket.socket | None:
+        """One that the server has not closed meanwhile."""
+        while self._idle:
+            sock = self._idle.pop()
+            with suppress(ConnectionError):
+                try:
+                    sock.recv(1, socket.MSG_PEEK)
+                except BlockingIOError:
+                    return sock
+            sock.close()
+        return None
+
+    def _connected(self) -> socket.socket:
         sock = socket.socket()
         try:
             sock.connect(self._address)  # at once, on one machine: the listener's queue takes it
-            sock.send(self._data)
         except OSError:
             sock.close()
-            return
-        one.late = time.monotonic() - due
+            raise
         sock.setblocking(False)
-        self._selector.register(sock, selectors.EVENT_READ, one)
-        self.num_open += 1
+        return sock
 
     def read(self, until: float) -> Iterator[Sent]:
         """Take what has come, or wait for it; gives those that have ended."""
@@ -70,30 +93,43 @@ class Generator:
             piece = b""
             with suppress(ConnectionError):
                 piece = sock.recv(1 << 16)
-            if not piece:
+            if piece and not one.status:
+                self._begin(one, piece)
+            elif piece:
+                self._go_on(one, piece)
+            if not piece or (self._keeps and self._is_whole(one)):
                 self._selector.unregister(sock)
-                sock.close()
+                if piece:
+                    self._idle.append(sock)
+                else:
+                    sock.close()
                 self.num_open -= 1
                 one.seconds = time.monotonic() - one.due
                 one.is_done = END in one.tail
                 yield one
-            elif not one.status:
-                self._begin(one, piece)
-            else:
-                self._go_on(one, piece)
+
+    @staticmethod
+    def _is_whole(one: Sent) -> bool:
+        return one.tail.endswith(LAST_CHUNK) if one.status == 200 else one.left <= 0
 
     def _begin(self, one: Sent, piece: bytes) -> None:
         one.status = int(piece[9:12])
         if one.status == 200:
             self._go_on(one, piece)
             return
-        head, _, _ = piece.lower().partition(b"\r\n\r\n")
+        head, _, body = piece.lower().partition(b"\r\n\r\n")
         for line in head.split(b"\r\n"):
             if line.startswith(b"retry-after:"):
                 one.retry_after = int(line.partition(b":")[2])
+            elif line.startswith(b"content-length:"):
+                one.left += int(line.partition(b":")[2])
+        one.left -= len(body)
 
     @staticmethod
     def _go_on(one: Sent, piece: bytes) -> None:
+        if one.status != 200:
+            one.left -= len(piece)
+            return
         if one.first_token is None and b"data: " in piece:
             one.first_token = time.monotonic() - one.due
         one.tail = (one.tail + piece)[-64:]
@@ -131,8 +167,10 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, required=True)
     parser.add_argument("--rate", type=float, help="requests a second, in an open loop")
     parser.add_argument("--callers", type=int, help="who wait for their answers")
+    parser.add_argument("--fresh", action="store_true", help="a connection for each request")
     asked = parser.parse_args()
-    generator = Generator(asked.port, request_bytes(asked.body))
+    data = request_bytes(asked.body, closes=asked.fresh)
+    generator = Generator(asked.port, data, keeps=not asked.fresh)
     began = time.monotonic()
     if asked.rate:
         open_loop(generator, asked.rate, asked.seconds)

@@ -23,11 +23,12 @@ class Answer:
         return self.status == 200 and b"[DONE]" in self.text
 
 
-def request_bytes(body: dict[str, Any], path: str = PATH) -> bytes:
+def request_bytes(body: dict[str, Any], path: str = PATH, *, closes: bool = True) -> bytes:
     payload = json.dumps(body).encode()
     head = (
         f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
-        f"Connection: close\r\nContent-Length: {len(payload)}\r\n\r\n"
+        f"{'Connection: close' if closes else 'Connection: keep-alive'}\r\n"
+        f"Content-Length: {len(payload)}\r\n\r\n"
     )
     return head.encode() + payload
 

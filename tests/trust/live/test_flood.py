@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.api.support import EOS, fake_engine, live, ready_state
 from tests.tiny import tiny_llama
-from tests.trust.live.flood import Flood, Load
+from tests.trust.live.flood import BODY, Flood, Load, generate
 
 
 def test_an_answer_counts_by_its_part_in_the_time() -> None:
@@ -21,6 +22,23 @@ def test_an_answer_counts_by_its_part_in_the_time() -> None:
         for due, first, end in times
     ]
     assert Load(sent, 30.0, 0.0, 0.0).rate == pytest.approx((1 + 0.2 + 0 + 0.4) / 20)
+
+
+@pytest.mark.parametrize("how", [(), ("--fresh",)])
+def test_the_generator_takes_whole_answers_and_refusals(how: tuple[str, ...]) -> None:
+    """On connections that it keeps, or on one for each: a hundred in a row."""
+    engine = fake_engine([*b"hello", EOS])
+    state = ready_state(engine)
+    with live(state) as url:
+        port, body = int(url.rpartition(":")[2]), {**BODY, "model": "tiny"}
+        served = generate(port, 0.2, "--callers", "2", *how, body=body)
+        permit = state.admission.admit(1000)
+        refused = generate(port, 0.2, "--rate", "200", *how, body=body)
+        permit.release()
+    assert served.sent
+    assert all(one["is_done"] and one["first_token"] for one in served.sent)
+    assert len(refused.refused) == len(refused.sent) == 40
+    assert all(one["retry_after"] >= 1 and not one["is_done"] for one in refused.sent)
 
 
 @pytest.mark.prove

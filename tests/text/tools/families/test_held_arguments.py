@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.draws import also_at_night, count
 from tests.text.tools.families.written_answers import written
 from thirdeye.server.text.answer_reader import make_reader
 from thirdeye.server.text.reasoning.reasoning_form import HARMONY, PromptState
@@ -94,11 +95,12 @@ DEFS = {
 }
 
 
+@also_at_night
 @pytest.mark.parametrize("name", FORMS)
 @pytest.mark.parametrize("inner", [*STRINGS, *NESTED], ids=json.dumps)
 def test_what_is_asked_is_held(name: str, inner: dict[str, Any]) -> None:
     schema = {"type": "object", "properties": {"x": inner}, "required": ["x"], "$defs": DEFS}
-    left_out, num_whole = check(name, schema, range(6))
+    left_out, num_whole = check(name, schema, range(count(3, 20)))
     assert left_out == []
     assert num_whole > 0 or inner.get("format") == "email", "which seldom ends by chance"
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).parents[2] / ".ci" / "nightly"
+SCRIPT = Path(__file__).parents[3] / ".ci" / "nightly"
 MAKE = """#!/bin/sh
 echo "make $*"
 case " $FAILING " in *" $1 "*) exit 2 ;; esac
