@@ -3,7 +3,9 @@
     slots -> tokens, positions, where keys and values go, lengths, block tables
     tokens -> their vectors; positions -> what turns heads there
 
-The second line is what a model looks up first of all; of most models it can be had here.
+The second line is what a model looks up first of all; of most models it can be had here. A guess
+that is verified is a row of its own, at an offset behind its slot's newest token.
+
 The twin is `DecodeGraphs` in `server/engine/run_ahead/decode_step.py`, which does it without a
 kernel.
 """
@@ -25,7 +27,7 @@ CHUNK = 1024  # words of a block table that a program copies, and channels of a 
 
 @triton.jit
 def begin_step_kernel(
-    slots, input_ids, positions, slot_mapping, seq_lens, block_table, rows, table,
+    slots, input_ids, positions, slot_mapping, seq_lens, block_table, rows, offsets, drafts, table,
     stride_table, max_blocks, spans, vectors, turns, vector_table, turn_table, num_positions,
     FIRST_BLOCK: tl.constexpr, BLOCK_SIZE: tl.constexpr, NUM_GROUPS: tl.constexpr,
     CHUNK: tl.constexpr, HAS_STATES: tl.constexpr, WIDTH: tl.constexpr, HALF: tl.constexpr,
@@ -41,10 +43,12 @@ def begin_step_kernel(
     at = chunk * CHUNK + tl.arange(0, CHUNK)
     own = tl.load(blocks + at, at < max_blocks, 0)
     tl.store(block_table + row * max_blocks + at, own, at < max_blocks)
+    offset = tl.load(offsets + row)
+    token = tl.where(offset == 0, tl.load(words + TOKEN), tl.load(drafts + row))
     if chunk == 0:
-        position = tl.load(words + POSITION)
+        position = tl.load(words + POSITION) + offset
         tl.store(slots + row, slot)
-        tl.store(input_ids + row, tl.load(words + TOKEN).to(tl.int64))
+        tl.store(input_ids + row, token.to(tl.int64))
         tl.store(positions + row, position.to(tl.int64))
         for group in tl.static_range(NUM_GROUPS):
             own_blocks = blocks + group * (max_blocks // NUM_GROUPS)
@@ -65,7 +69,7 @@ def begin_step_kernel(
                 into = turns + (part * tl.num_programs(0) + row) * HALF
                 tl.store(into + half, tl.load(of_position + half, half < HALF), half < HALF)
     if WIDTH > 0:
-        of_token = vector_table + tl.load(words + TOKEN).to(tl.int64) * WIDTH
+        of_token = vector_table + token.to(tl.int64) * WIDTH
         tl.store(vectors + row * WIDTH + at, tl.load(of_token + at, at < WIDTH), at < WIDTH)
 
 
@@ -92,11 +96,14 @@ def begin_step(
     num_groups: int = 1,
     look_up: LookUp | None = None,
     *,
+    offsets: Tensor,
+    drafts: Tensor,
     has_states: bool = False,
 ) -> StepRows:
-    """rows [R] int32, which slots; table [slots, width] int32, whose words from `first_block` on
-    are block tables, one for each group of layers. `look_up`: in which tables of the model.
-    `has_states`: the header says from which rows of states into which."""
+    """rows [R] int32, which slots; offsets [R or more] int32, of rows behind their slots' newest
+    tokens, and drafts [R or more] int32, the tokens there; table [slots, width] int32, whose words
+    from `first_block` on are block tables, one for each group of layers. `look_up`: in which tables
+    of the model. `has_states`: the header says from which rows of states into which."""
     num_rows, max_blocks = len(rows), table.shape[1] - first_block
     device = table.device
     sizes = (num_rows, num_rows, num_rows, num_groups * num_rows)
@@ -111,8 +118,9 @@ def begin_step(
         vectors = look_up.vectors.new_empty(num_rows, width)
         turns = look_up.turns.new_empty(2, num_rows, 1, half)
     begin_step_kernel[num_rows, triton.cdiv(max(max_blocks, width), CHUNK)](
-        *longs, seq_lens, block_table, rows, table, table.stride(0), max_blocks, spans,
-        vectors, turns, look_up and look_up.vectors, look_up and look_up.turns, num_positions,
+        *longs, seq_lens, block_table, rows, offsets, drafts, table, table.stride(0), max_blocks,
+        spans, vectors, turns, look_up and look_up.vectors, look_up and look_up.turns,
+        num_positions,
         FIRST_BLOCK=first_block, BLOCK_SIZE=block_size, NUM_GROUPS=num_groups, CHUNK=CHUNK,
         HAS_STATES=has_states, WIDTH=width, HALF=half,
         BLOCK_HALF=triton.next_power_of_2(max(half, 1)), num_warps=4,

@@ -159,19 +159,23 @@ def draw(
 
 @triton.jit(do_not_specialize=BY_BATCH)
 def choose_tokens_kernel(
-    output, limits, table, slots, logits, size, scrap, stride_table,
-    ADVANCE: tl.constexpr, PIECE: tl.constexpr, PIECES: tl.constexpr, STEP: tl.constexpr,
+    output, limits, table, slots, logits, offsets, size, scrap, stride_table,
+    ADVANCE: tl.constexpr, VERIFY: tl.constexpr, PIECE: tl.constexpr, PIECES: tl.constexpr,
+    STEP: tl.constexpr,
     NUM_ROUNDS: tl.constexpr, MULTIPLIER: tl.constexpr, KEY_STEP: tl.constexpr,
     FLOAT_BITS: tl.constexpr, DEPENDENT: tl.constexpr,
 ):  # fmt: skip
     """With `ADVANCE` a slot stands at the token before the one that is chosen, and goes on; the
-    scrap slot stays where it is."""
+    scrap slot stays where it is. With `VERIFY` as well a row stands `offsets` behind its slot, of
+    which nothing is written here: which of its rows count is found out when all have chosen."""
     begin(DEPENDENT)
     row = tl.program_id(0).to(tl.int64)
     slot = tl.load(slots + row).to(tl.int64)
     words = table + slot * stride_table
     of_row = logits + row * size
     position = tl.load(words + POSITION)
+    if VERIFY:
+        position += tl.load(offsets + row)
     largest, token, is_finite = find_largest(of_row, size, PIECE)
     temperature = as_float(words + TEMPERATURE)
     if temperature > 0:
@@ -185,23 +189,28 @@ def choose_tokens_kernel(
         token = draw(tl.sum(u, 0), of_row, size, largest, temperature, limit, PIECE, PIECES)
     tl.store(output + row * 2, is_finite.to(tl.int64))
     tl.store(output + row * 2 + 1, token.to(tl.int64))
-    tl.store(words + TOKEN, token)
-    if ADVANCE:
+    if not VERIFY:
+        tl.store(words + TOKEN, token)
+    if ADVANCE and not VERIFY:
         tl.store(words + POSITION, position + (slot != scrap).to(tl.int32))
 
 
-def choose_tokens(logits: Tensor, table: Tensor, slots: Tensor, *, advance: bool) -> Tensor:
+def choose_tokens(
+    logits: Tensor, table: Tensor, slots: Tensor, *, advance: bool, offsets: Tensor | None = None
+) -> Tensor:
     """logits [R, vocab_size], of any floats; table [slots + 1, width] int32, whose last slot is
     scrap; slots [R] int64 -> [R, 2] int64: whether all logits are numbers, and the token.
 
     The token becomes its slot's; with `advance` the slot's position is that of the token before
-    and grows by one, without it it is the token's own.
+    and grows by one, without it it is the token's own. With `offsets` [R] int32 rows stand so far
+    behind their slots, several of which may be of one, and no slot is written
+    (`accept_drafts.py` does that).
     """
-    return choose_within(logits, table, slots, advance=advance)[0]
+    return choose_within(logits, table, slots, advance=advance, offsets=offsets)[0]
 
 
 def choose_within(
-    logits: Tensor, table: Tensor, slots: Tensor, *, advance: bool
+    logits: Tensor, table: Tensor, slots: Tensor, *, advance: bool, offsets: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """The same, and how far below their largest logits rows draw [R], in units of their
     temperatures; anything of greedy ones."""
@@ -211,8 +220,9 @@ def choose_within(
     limits = torch.empty(num_rows, dtype=torch.float32, device=logits.device)
     if num_rows:
         choose_tokens_kernel[(num_rows,)](
-            output, limits, table, slots, logits, size, len(table) - 1, table.stride(0),
-            ADVANCE=advance, PIECE=PIECE, PIECES=triton.next_power_of_2(triton.cdiv(size, PIECE)),
+            output, limits, table, slots, logits, offsets, size, len(table) - 1, table.stride(0),
+            ADVANCE=advance, VERIFY=offsets is not None, PIECE=PIECE,
+            PIECES=triton.next_power_of_2(triton.cdiv(size, PIECE)),
             STEP=STEP, NUM_ROUNDS=NUM_ROUNDS, MULTIPLIER=MULTIPLIER, KEY_STEP=KEY_STEP,
             FLOAT_BITS=FLOAT_BITS, num_warps=NUM_WARPS, **launch_options(logits.device),
         )  # fmt: skip

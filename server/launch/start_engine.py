@@ -142,7 +142,8 @@ async def start_process(
         spawned = spawn()
     except OSError as error:
         raise EngineDead(f"The engine process cannot be started: {error}.") from error
-    with giving_way(spawned.process.pid) if is_beside_others() else nullcontext():
+    call_later = asyncio.get_running_loop().call_later
+    with giving_way(spawned.process.pid, call_later) if is_beside_others() else nullcontext():
         return await ProcessEngine.start(spawned, msgspec.msgpack.encode(recipe), on_progress)
 
 

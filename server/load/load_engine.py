@@ -137,7 +137,7 @@ def load_engine(
     draft_budget = guesser.share_of(budget, own) if guesser else 0
     budget -= draft_budget
     config = engine_config(recipe, own, kv_dtype, device, budget, steps_ahead=int(is_ahead))
-    if is_ahead:  # a guess needs the token before it, which the host does not know yet
+    if is_ahead:  # they can be verified a step late, which no GPU has tried yet
         config = msgspec.structs.replace(config, num_draft_tokens=0)
     inspection_rows = min(MAX_ROWS, config.max_num_batched_tokens)
     num_blocks = config.num_blocks + SCRAP_BLOCKS * is_ahead

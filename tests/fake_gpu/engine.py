@@ -101,7 +101,7 @@ def stand_in(name: str, arguments: tuple[Any, ...]) -> None:
     if name == "begin_step_kernel":
         for tensor in arguments[:6]:
             tensor.zero_()
-        if isinstance(spans := arguments[10], Tensor):
+        if isinstance(spans := arguments[12], Tensor):
             spans.zero_()
     if name == "choose_tokens_kernel":
         arguments[0][:] = torch.tensor([1, 0])  # a number, and the token 0

@@ -5,6 +5,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from tests.engine.run_ahead.test_run_ahead import AheadMachine
+from tests.engine.run_ahead.test_verified_ahead import VerifiedMachine
 from tests.engine.scheduling.scheduler_machine import SchedulerMachine
 from tests.engine.scheduling.test_late_masks import LateMachine
 
@@ -35,6 +36,13 @@ def test_masks_that_come_late() -> None:
 def test_running_ahead_says_the_same() -> None:
     """1,000 runs of up to 30 rules."""
     run_state_machine_as_test(AheadMachine, settings=long(1000, 30))
+
+
+@pytest.mark.prove
+@pytest.mark.timeout(7200)
+def test_guesses_verified_ahead_say_the_same() -> None:
+    """1,000 runs of up to 30 rules."""
+    run_state_machine_as_test(VerifiedMachine, settings=long(1000, 30))
 
 
 def long(max_examples: int, num_steps: int) -> settings:

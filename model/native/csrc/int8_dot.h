@@ -17,6 +17,12 @@ INLINE int32_t four_of(const int8_t *codes) {
     return four;
 }
 
+INLINE int32_t two_of(const int16_t *shares) {
+    int32_t two;
+    memcpy(&two, shares, sizeof two);
+    return two;
+}
+
 /* i_load_raw: 64 bytes, a line's; dot_of: such as factors. */
 #if defined(LEVEL_AVXVNNI) || defined(LEVEL_AVX2)
 INLINE ints i_load_raw(const uint8_t *p) {

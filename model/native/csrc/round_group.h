@@ -16,11 +16,14 @@ static inline int ceil_div(int a, int b) { return (a + b - 1) / b; }
 /* Compared as integers, in which order a NaN is above all numbers. */
 INLINE ints magnitudes(floats x) { return i_and(i_bits(x), i_all(0x7fffffff)); }
 
+INLINE float float_of(int32_t bits) {
+    float x;
+    memcpy(&x, &bits, sizeof bits);
+    return x;
+}
+
 INLINE float largest_of(ints magnitudes) {
-    int32_t bits = i_largest(i_max(magnitudes, i_bits(f_all(SMALLEST))));
-    float largest;
-    memcpy(&largest, &bits, sizeof bits);
-    return largest;
+    return float_of(i_largest(i_max(magnitudes, i_bits(f_all(SMALLEST)))));
 }
 
 /* 16 channels to whole numbers, in bytes too. What a NaN gives is below all of them. */
@@ -30,14 +33,8 @@ INLINE ints round_lanes(floats x, floats units, int8_t *codes) {
     return whole;
 }
 
-/* Channels to bytes by the largest of them; -> what one is worth, and the whole numbers. A NaN or an
- * infinity makes that one, and so all that is multiplied by it: `round_half` of 16 channels,
- * `round_group` of 32. */
-INLINE float round_half(floats x, int8_t *codes, ints *whole) {
-    float largest = largest_of(magnitudes(x));
-    *whole = round_lanes(x, f_all(LARGEST / largest), codes);
-    return largest / LARGEST;
-}
+/* 32 channels to bytes by the largest of them; -> what one is worth, and the whole numbers. A NaN or an
+ * infinity makes that one, and so all that is multiplied by it. */
 INLINE float round_group(floats x_low, floats x_high, int8_t *codes, ints *low, ints *high) {
     float largest = largest_of(i_max(magnitudes(x_low), magnitudes(x_high)));
     floats units = f_all(LARGEST / largest);

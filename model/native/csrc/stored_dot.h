@@ -2,6 +2,11 @@
  *
  * A `partial` is what products are added up in, as many as fit: with AVX2 16 bits a pair of channels,
  * else the sums themselves. `most_added` says how many fit.
+ *
+ * A `paired` adds up two times 16 channels, first the second 16, and in the end each of the sums times its
+ * share: in whole numbers, which is exact for numbers of 4 and 5 bits. Where an instruction multiplies
+ * pairs of 16 bits, both sums are in one lane, and so many times the codes are taken off (`less`) that they
+ * fit.
  */
 #ifndef STORED_DOT_H
 #define STORED_DOT_H
@@ -39,6 +44,28 @@ INLINE ints partial_end(ints sums, partial p) {
     (void)sums; /* they are in it */
     return p;
 }
+typedef struct { ints own, others; } paired; /* sums; of the second 16, times their share */
+
+INLINE ints add_share(ints sums, ints own, int16_t share) {
+    return (ints){vmlaq_n_s32(sums.a, own.a, share), vmlaq_n_s32(sums.b, own.b, share),
+                  vmlaq_n_s32(sums.c, own.c, share), vmlaq_n_s32(sums.d, own.d, share)};
+}
+INLINE paired paired_of(int32_t first_less, int32_t second_less) {
+    (void)first_less, (void)second_less;
+    return (paired){i_all(0), i_all(0)};
+}
+INLINE paired paired_add(paired p, const int half, ints w, const int8_t *codes) {
+    (void)half;
+    return (paired){partial_add(p.own, w, codes), p.others};
+}
+INLINE paired paired_turn(paired p, const int16_t *shares, int32_t first_less) {
+    (void)first_less;
+    return (paired){i_all(0), add_share(p.others, p.own, shares[1])};
+}
+INLINE ints paired_end(paired p, const int is_apart, const int16_t *shares, int32_t start) {
+    (void)is_apart;
+    return add_share(i_add(p.others, i_all(start)), p.own, shares[0]);
+}
 INLINE floats f_load_bytes(const int8_t *p) {
     int8x16_t bytes = vld1q_s8(p);
     int16x8_t low = vmovl_s8(vget_low_s8(bytes)), high = vmovl_s8(vget_high_s8(bytes));
@@ -60,6 +87,11 @@ typedef uint32_t words16 __attribute__((vector_size(64)));
 typedef ints partial;
 
 INLINE ints i_or(ints x, ints y) { return _mm512_or_si512(x, y); }
+INLINE ints i_xor(ints x, ints y) { return _mm512_xor_si512(x, y); }
+INLINE ints i_low_high(ints low, ints high) { /* of each pair of 16 bits */
+    return _mm512_mask_blend_epi16(0xaaaaaaaa, low, high);
+}
+INLINE ints dot_pairs(ints sums, ints x, ints y) { return _mm512_dpwssd_epi32(sums, x, y); }
 INLINE ints i_down(ints x, int n) { return (ints)((words16)x >> (uint32_t)n); }
 INLINE ints i_up(ints x, int n) { return (ints)((words16)x << (uint32_t)n); }
 INLINE ints i_look_up(const int8_t *values, ints q) {
@@ -113,6 +145,15 @@ INLINE floats f_load_bf16(const uint16_t *p) {
 
 #if defined(LEVEL_AVXVNNI)
 
+OF_TWO(i_xor, ints, _mm256_xor_si256)
+INLINE ints i_low_high(ints low, ints high) { /* of each pair of 16 bits */
+    return (ints){_mm256_blend_epi16(low.low, high.low, 0xaa),
+                  _mm256_blend_epi16(low.high, high.high, 0xaa)};
+}
+INLINE ints dot_pairs(ints sums, ints x, ints y) {
+    return (ints){_mm256_dpwssd_avx_epi32(sums.low, x.low, y.low),
+                  _mm256_dpwssd_avx_epi32(sums.high, x.high, y.high)};
+}
 INLINE partial partial_of(ints sums) { return sums; }
 INLINE partial partial_add(partial sums, ints w, const int8_t *codes) {
     __m256i four = _mm256_set1_epi32(four_of(codes));
@@ -139,12 +180,66 @@ INLINE partial partial_add(partial pairs, ints w, const int8_t *codes) {
     __m256i four = _mm256_set1_epi32(four_of(codes));
     return (ints){small_dot8(pairs.low, w.low, four), small_dot8(pairs.high, w.high, four)};
 }
+typedef struct { partial own; ints others; } paired; /* sums; of the second 16, times their share */
+
+INLINE ints times_share(partial pairs, int16_t share) {
+    __m256i shares = _mm256_set1_epi16(share);
+    return (ints){_mm256_madd_epi16(pairs.low, shares), _mm256_madd_epi16(pairs.high, shares)};
+}
+INLINE paired paired_of(int32_t first_less, int32_t second_less) {
+    (void)first_less, (void)second_less;
+    return (paired){i_all(0), i_all(0)};
+}
+INLINE paired paired_add(paired p, const int half, ints w, const int8_t *codes) {
+    (void)half;
+    return (paired){partial_add(p.own, w, codes), p.others};
+}
+INLINE paired paired_turn(paired p, const int16_t *shares, int32_t first_less) {
+    (void)first_less;
+    return (paired){i_all(0), times_share(p.own, shares[1])};
+}
+INLINE ints paired_end(paired p, const int is_apart, const int16_t *shares, int32_t start) {
+    (void)is_apart;
+    return i_add(i_add(p.others, i_all(start)), times_share(p.own, shares[0]));
+}
 INLINE ints partial_end(ints sums, partial pairs) {
     __m256i one = _mm256_set1_epi16(1);
     return i_add(sums, (ints){_mm256_madd_epi16(pairs.low, one), _mm256_madd_epi16(pairs.high, one)});
 }
 
 #endif
+
+#endif
+
+#if defined(LEVEL_AVX512) || defined(LEVEL_AVXVNNI)
+
+enum { IS_LESS = 1, FLIP = 0x8000 };
+typedef struct { ints first, second; } paired; /* unless apart the first goes on from the second */
+
+INLINE paired paired_of(int32_t first_less, int32_t second_less) {
+    return (paired){i_all(-first_less), i_all(-second_less)};
+}
+INLINE paired paired_add(paired p, const int half, ints w, const int8_t *codes) {
+    if (half)
+        p.second = partial_add(p.second, w, codes);
+    else
+        p.first = partial_add(p.first, w, codes);
+    return p;
+}
+/* The second's 16 bits, and below them FLIP, so that nothing is borrowed from them. */
+INLINE paired paired_turn(paired p, const int16_t *shares, int32_t first_less) {
+    (void)shares;
+    p.first = i_or(i_up(p.second, 16), i_all(FLIP - first_less));
+    return p;
+}
+INLINE ints paired_end(paired p, const int is_apart, const int16_t *shares, int32_t start) {
+    ints both = is_apart ? i_low_high(p.first, i_up(p.second, 16)) : i_xor(p.first, i_all(FLIP));
+    return dot_pairs(i_all(start), both, i_all(two_of(shares)));
+}
+
+#else
+
+enum { IS_LESS = 0 }; /* nothing is taken off: sums have room */
 
 #endif
 

@@ -1,47 +1,80 @@
 /* y = x W^T + b, with the weights as a file keeps them and the activations rounded to 8 bits.
  *
  * Numbers of a few bits, a scale for each 16 or 32 of them, perhaps a minimum: all formats are this, and
- * one kernel, in which `layout` is constant. Each 16 channels of a token are rounded by their own maximum
- * (round_group.h). Sums of 16 products are whole numbers and exact; then, with one rounding each,
+ * one kernel, in which `layout` is constant. Each 16 channels of a token are rounded by their own maximum,
+ * but what their codes are worth is a whole number (`share`) of a unit, of which the channels with the
+ * token's largest have SHARES: so sums over 32 channels are whole numbers too. For numbers of 4 and 5 bits
  *
- *     t = sum of the first 16 * (what a code of theirs is worth)
- *     t = sum of the other 16 * (what a code of theirs is worth) + t
- *     y = t * scale + y
- *     y = minimum * (what the activations' codes are worth) + y
+ *     t = sum of the first 16 * their share + sum of the other 16 * theirs     exact, in 32 bits
+ *     y = t * scale + y                                                        each with one rounding
+ *     y = minimum * (sum of the activations' codes, times shares) + y
+ *
+ * Others do not fit, and have
+ *
+ *     t = sum of the first 16 * share
+ *     t = sum of the other 16 * share + t
  *
  * and where 16 weights have a scale of their own, for the first 16 and then for the others
  *
- *     y = (sum * scale) * (what a code is worth) + y
+ *     y = (sum * scale) * share + y
  *
- * and the minimums behind both, from the first group to the last: so a token's result is the same in any
- * batch. What a scale stands for is exact too: a half, or a half times a whole number of 8 bits.
+ * and the minimums behind both, from the first group to the last, and y * unit is the result: so a
+ * token's is the same in any batch. What a scale stands for is exact too: a half, or a half times a whole
+ * number of 8 bits.
  *
  * `stored_refine`, called behind it, makes a head's largest results closer: for the panels that have the
- * largest, each token's remainders (x - code * scale, rounded once) are rounded to 8 bits and multiplied
+ * largest, each token's remainders (x - code * (share * unit), twice rounded) are rounded to 8 bits and multiplied
  * alike, and y = y + that: 16 bits of the activations where they may decide which token is likeliest.
  */
 #include "experts.h"
 #include "stored_panel.h"
 
-enum { LIKELIEST = 16 }; /* panels of a token that are refined */
+#include <math.h>
 
-/* 32 channels. */
-static void round_channels(const float *x, struct rounded_group *r) {
-    for (int half = 0; half < 2; half++, x += WIDTH) {
-        ints whole;
-        r->scales[half] = round_half(f_load(x), r->codes + half * WIDTH, &whole);
-        r->sums[half] = i_sum(whole);
-        r->worth[half] = (float)r->sums[half] * r->scales[half];
-    }
-    r->worth[2] = r->worth[0] + r->worth[1];
+enum { LIKELIEST = 16 }; /* panels of a token that are refined */
+#define SHARES 16383.0f /* units: 2 * SHARES * 16 * 127 * 31 is below 2^31 */
+
+/* 16 channels of a token, or of what rounding took off them. */
+INLINE floats channels_at(const float *x, const struct rounded_group *r, const int half,
+                          const int is_rest) {
+    floats own = f_load(x + half * WIDTH);
+    if (!is_rest) return own;
+    return f_fnma(f_load_bytes(r->codes + half * WIDTH), f_all(r->scales[half] * r->unit), own);
 }
 
-static void round_token(const struct stored_linear_args *args, int token) {
+/* How many units a code of channels up to `largest` shares is worth: rounded up, and at least one. */
+INLINE int share_of(float largest) {
+    int share = (int)lrintf(largest + 0.5f);
+    return share > 1 ? share : 1;
+}
+
+/* A NaN or an infinity makes the unit one, and so all of the token's results. */
+INLINE void round_token(const struct stored_linear_args *args, int token, const int is_rest) {
     int groups = args->in_features / GROUP;
     const float *x = args->x + (size_t)token * args->in_features;
-    struct rounded_group *r = args->rounded + (size_t)token * groups;
-    for (int group = 0; group < groups; group++)
-        round_channels(x + group * GROUP, r + group);
+    struct rounded_group *first = args->rounded + (size_t)token * groups, *r = first;
+    ints most = i_all(0);
+    for (int group = 0; group < groups; group++, r++)
+        for (int half = 0; half < 2; half++) {
+            ints own = magnitudes(channels_at(x + group * GROUP, r, half, is_rest));
+            r->sums[half] = i_largest(own); /* until it is known what a share is */
+            most = i_max(most, own);
+        }
+    float largest = largest_of(most), shares = SHARES / largest, units = SHARES * LARGEST / largest;
+    float unit = largest / (SHARES * LARGEST);
+    r = first;
+    for (int group = 0; group < groups; group++, r++, x += GROUP) {
+        for (int half = 0; half < 2; half++) {
+            int share = share_of(float_of(r->sums[half]) * shares);
+            ints whole = round_lanes(channels_at(x, r, half, is_rest), f_all(units / (float)share),
+                                     r->codes + half * WIDTH);
+            r->shares[half] = (int16_t)share, r->scales[half] = (float)share;
+            r->sums[half] = i_sum(whole);
+        }
+        r->whole = r->sums[0] * r->shares[0] + r->sums[1] * r->shares[1];
+        r->worth = (float)r->whole;
+        r->unit = unit;
+    }
 }
 
 static int num_panels(const struct stored_linear_args *args) {
@@ -53,7 +86,7 @@ static int num_panels(const struct stored_linear_args *args) {
 void stored_linear(const void *data, struct team *team) {
     const struct stored_linear_args *args = data;
     for (int token; (token = next_item(team)) < args->num_tokens;)
-        round_token(args, token);
+        round_token(args, token, 0);
     barrier(team);
     /* A few items for each thread: neighbouring panels for one thread, little to wait for. */
     int panels = num_panels(args), item_panels = ceil_div(panels, 8 * team->num_threads);
@@ -72,21 +105,6 @@ void stored_linear_of(const void *layer, const struct expert_rows *rows, struct 
     args.x = rows->x, args.y = rows->y, args.num_tokens = rows->num_tokens;
     args.rounded = rows->scratch;
     stored_linear(&args, team);
-}
-
-/* What rounding took off a token, rounded in its turn: the codes' second 8 bits. */
-static void round_rest(const struct stored_linear_args *args, int token) {
-    int groups = args->in_features / GROUP;
-    const float *x = args->x + (size_t)token * args->in_features;
-    struct rounded_group *r = args->rounded + (size_t)token * groups;
-    for (int group = 0; group < groups; group++, r++, x += GROUP) {
-        float rest[GROUP];
-        for (int half = 0; half < 2; half++) {
-            floats code = f_load_bytes(r->codes + half * WIDTH);
-            f_store(rest + half * WIDTH, f_fnma(code, f_all(r->scales[half]), f_load(x + half * WIDTH)));
-        }
-        round_channels(rest, r);
-    }
 }
 
 /* The largest result of a panel's rows. */
@@ -128,7 +146,7 @@ void stored_refine(const void *data, struct team *team) {
     const struct stored_linear_args *args = data;
     for (int token; (token = next_item(team)) < args->num_tokens;) {
         int panels[LIKELIEST], count = likeliest(args, token, panels);
-        round_rest(args, token);
+        round_token(args, token, 1);
         for (int i = 0; i < count; i++) {
             int own = panels[i];
             struct segment segment = *segment_of(args, &own);

@@ -90,10 +90,12 @@ struct segment {
 /* 32 channels of a token, rounded: what the products need of them, a line. */
 struct rounded_group {
     int8_t codes[GROUP];
-    float scales[2]; /* what a code is worth: of the first 16 channels, of the other 16 */
-    int32_t sums[2]; /* of codes */
-    float worth[3];  /* of these sums, and of both together */
-    float unused;
+    int16_t shares[2]; /* what a code is worth, in units: of the first 16 channels, of the other 16 */
+    float scales[2];   /* the same */
+    int32_t sums[2];   /* of codes */
+    int32_t whole;     /* of both sums, in units */
+    float worth;       /* the same */
+    float unit;        /* the token's */
 };
 
 struct stored_linear_args {

@@ -88,6 +88,45 @@ INLINE void dot(const struct layout l, const struct place *p, const int half, co
     }
 }
 
+/* Whether sums of 16 channels fit 16 bits: then both of a group's are added up as whole numbers. */
+INLINE int is_paired(const struct layout l) { return l.scales == 1 && l.low == 4 && !l.table; }
+
+/* Sums of the products of a group, in units of the token. Of few tokens both halves are added up apart:
+ * instructions have less to wait for. */
+INLINE void dot_paired(const struct layout l, const struct place *p, const int tokens,
+                       ints whole[TOKENS][TILES]) {
+    const int less = IS_LESS && l.high ? 16 : 0, steps = STEPS / 2;
+    const int is_apart = REGISTERS == 32 && tokens <= FEW;
+    paired sums[TOKENS][TILES];
+    for (int t = 0; t < tokens; t++) {
+        const int32_t *codes = p->rounded[t * p->groups].sums;
+        for (int tile = 0; tile < at_once(tokens); tile++)
+            sums[t][tile] = paired_of(less * codes[0], less * codes[1]);
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < STEPS; i++) {
+        const int half = is_apart ? i % 2 : i < steps, place = is_apart ? i / 2 : i % steps;
+        const int step = half * steps + place;
+        ints q[TILES];
+        for (int tile = 0; tile < at_once(tokens); tile++)
+            q[tile] = numbers_at(l, p->numbers + tile * WIDTH * STEP, step);
+        for (int t = 0; t < tokens; t++) {
+            const struct rounded_group *r = p->rounded + t * p->groups;
+            for (int tile = 0; tile < at_once(tokens); tile++) {
+                sums[t][tile] = paired_add(sums[t][tile], half, q[tile], r->codes + step * STEP);
+                if (!is_apart && i == steps - 1)
+                    sums[t][tile] = paired_turn(sums[t][tile], r->shares, less * r->sums[0]);
+            }
+        }
+    }
+    for (int t = 0; t < tokens; t++) {
+        const struct rounded_group *r = p->rounded + t * p->groups;
+        int32_t start = (less - l.less) * r->whole;
+        for (int tile = 0; tile < at_once(tokens); tile++)
+            whole[t][tile] = paired_end(sums[t][tile], is_apart, r->shares, start);
+    }
+}
+
 /* What 16 channels add to the terms, or, with a scale of their own, to the sums. */
 INLINE void add_half(const struct layout l, const struct place *p, const int half, const int tokens,
                      const floats super[TILES], floats terms[TOKENS][TILES],
@@ -113,8 +152,9 @@ INLINE void add_minimum(const struct layout l, const struct place *p, const int 
     for (int tile = 0; tile < at_once(tokens); tile++) {
         floats minimum = scales_at(l, p->scales, l.scales + index, tile, super[tile]);
         for (int t = 0; t < tokens; t++) {
-            const float *worth = p->rounded[t * p->groups].worth;
-            sums[t][tile] = f_fma(minimum, f_all(worth[l.scales == 2 ? index : 2]), sums[t][tile]);
+            const struct rounded_group *r = p->rounded + t * p->groups;
+            float worth = l.scales == 2 ? (float)(r->sums[index] * r->shares[index]) : r->worth;
+            sums[t][tile] = f_fma(minimum, f_all(worth), sums[t][tile]);
         }
     }
 }
@@ -124,8 +164,15 @@ INLINE void add_group(const struct layout l, const struct place *p, const int to
                       const floats super[TILES], const floats super_minimum[TILES],
                       floats sums[TOKENS][TILES]) {
     floats terms[TOKENS][TILES];
-    add_half(l, p, 0, tokens, super, terms, sums);
-    add_half(l, p, 1, tokens, super, terms, sums);
+    if (is_paired(l)) {
+        ints whole[TOKENS][TILES];
+        dot_paired(l, p, tokens, whole);
+        for (int t = 0; t < tokens; t++)
+            for (int tile = 0; tile < at_once(tokens); tile++) terms[t][tile] = f_of(whole[t][tile]);
+    } else {
+        add_half(l, p, 0, tokens, super, terms, sums);
+        add_half(l, p, 1, tokens, super, terms, sums);
+    }
     for (int tile = 0; tile < at_once(tokens) && l.scales == 1; tile++) {
         floats scale = scales_at(l, p->scales, 0, tile, super[tile]);
         for (int t = 0; t < tokens; t++)
@@ -139,6 +186,7 @@ INLINE void add_group(const struct layout l, const struct place *p, const int to
  * the sums would be in memory all the way. */
 INLINE void store(const struct stored_linear_args *args, const struct segment *segment, int below,
                   int first, const int tokens, floats sums[TOKENS][TILES]) {
+    size_t groups = args->in_features / GROUP;
 #pragma GCC unroll 3
     for (int tile = 0; tile < at_once(tokens); tile++) {
         int left = segment->num_rows - below - tile * WIDTH;
@@ -146,7 +194,8 @@ INLINE void store(const struct stored_linear_args *args, const struct segment *s
         floats bias = args->bias ? f_load_first(args->bias + row, left) : f_zero();
 #pragma GCC unroll 8
         for (int t = 0; t < tokens; t++) {
-            floats y = args->bias ? f_add(sums[t][tile], bias) : sums[t][tile];
+            floats y = f_mul(sums[t][tile], f_all(args->rounded[(first + t) * groups].unit));
+            if (args->bias) y = f_add(y, bias);
             f_store_first(args->y + (size_t)(first + t) * args->out_features + row, left, y);
         }
     }

@@ -221,9 +221,9 @@ class EngineCore:
         assert self._launcher is not None
         if not self._launcher.can_launch(plan):
             outputs = self._read_launched()
-            still = [row for row in plan.rows if is_running(row)]
             self._scheduler.drop(row for row in plan.rows if not is_running(row))
-            return outputs + (self._run(StepPlan(still)) if still else [])
+            still = self._scheduler.settled(plan)
+            return outputs + (self._run(still) if still.rows else [])
         started = time.perf_counter()
         try:
             step = self._launcher.launch(plan)

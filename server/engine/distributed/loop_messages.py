@@ -142,7 +142,6 @@ def pack_indices(indices: PrefillIndices) -> list[PackedTensor]:
 def unpack_indices(
     packed: Sequence[PackedTensor], num_top: int, device: torch.device
 ) -> PrefillIndices:
-    pending, pending_slots, samples, slots, scores, targets = [
-        unpack_tensor(x, device) for x in packed
-    ]
-    return PrefillIndices(pending, pending_slots, samples, slots, scores, targets, num_top)
+    names = [field.name for field in fields(PrefillIndices) if field.name != "num_top"]
+    tensors = {name: unpack_tensor(own, device) for name, own in zip(names, packed, strict=True)}
+    return PrefillIndices(num_top=num_top, **tensors)

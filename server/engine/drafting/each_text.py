@@ -39,7 +39,10 @@ class EachText(FreeGuesses):
             if drafter is None:
                 drafter = sequence.drafters[self] = self._make_drafter()
             prompt_end = sequence.num_prompt_tokens
-            guesses = drafter.propose(sequence.token_ids, prompt_end, few, limit)
+            # What is in flight has to be guessed as well, so the further ahead the fewer are left.
+            ahead = ask.num_ahead
+            guesses = drafter.propose(sequence.token_ids, prompt_end, few + ahead, limit + ahead)
+            guesses = guesses[ahead:]
             num_taken += len(guesses)
             proposed.append(guesses)
         return proposed

@@ -86,7 +86,7 @@ def make_positions(rows: list[PlanRow], query_start_loc: Int32s) -> Int64s:  # [
 def make_block_table(rows: list[PlanRow], block_size: int, group: int = 0) -> Int32s:  # [B, M]
     """The blocks that each row reads or writes in this step, padded with 0; so is what lies behind
     a window."""
-    lens = [-(-row.end // block_size) for row in rows]
+    lens = [-(-row.end_at_most // block_size) for row in rows]
     table = np.zeros((len(rows), max(lens)), np.int32)
     for b, (row, num_blocks) in enumerate(zip(rows, lens, strict=True)):
         blocks = row.sequence.blocks

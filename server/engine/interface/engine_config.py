@@ -92,6 +92,14 @@ class EngineConfig(Struct, frozen=True, kw_only=True):
             )
 
     @property
+    def most_rows_verified(self) -> int:
+        """Rows, of a token each, of a step that is launched ahead and verifies guesses; 0: none
+        does. A state cannot be gone back from on the device, so none does that keeps one."""
+        if not (self.steps_ahead and self.num_draft_tokens) or self.num_states:
+            return 0
+        return min(self.max_tokens_with_drafts, self.max_num_batched_tokens)
+
+    @property
     def num_tokens_ahead(self) -> int:
         """Of one sequence, that steps may compute before what they did is known."""
         return self.max_num_batched_tokens * (1 + self.steps_ahead)

@@ -64,6 +64,12 @@ class SamplingParams(Struct, frozen=True, kw_only=True, omit_defaults=True):
     logprobs: int | None = None  # None: none; k: the chosen token's and the k likeliest
     prompt_logprobs: int | None = None  # the same for every prompt token but the first
 
+    @property
+    def is_penalized(self) -> bool:
+        """Whether the tokens so far change what comes next."""
+        has_penalty = self.frequency_penalty or self.presence_penalty
+        return bool(has_penalty or self.repetition_penalty != 1)
+
 
 class Thinking(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How an answer thinks before it answers, where that decides which tokens may come."""

@@ -10,10 +10,13 @@ All other steps (penalties, biases, logprobs, grammars) are cut behind the logit
 layers for their bucket, and then some small kernels that are launched one by one. So there are few
 graphs and none is captured while somebody waits. A grammar's mask is known only when the token
 before has been read, and the device need not wait for that to compute the layers.
+
+A step that verifies guesses is like any other, with a row for each guess. Of small ones there is a
+graph for each bucket that ends by finding out which guesses are right.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -37,7 +40,7 @@ class DecodeRows:
     """The rows of a decode step, as they stand on the device."""
 
     slots: Tensor  # [B] int64
-    positions: Tensor  # [B] int64, of their newest tokens
+    positions: Tensor  # [B] int64, of their newest tokens, or of the drafts behind these
     batch: ForwardBatch
 
 
@@ -54,9 +57,11 @@ class DecodeGraphs:
         vocab_size: int,
         capture: Capture,
         look_up: LookUp | None = None,
+        largest_verified: int = 0,
     ) -> None:
-        """`look_up`: what kernels that know a step's tokens may look up for the model."""
-        self._vocab_size = vocab_size
+        """`look_up`: what kernels that know a step's tokens may look up for the model.
+        `largest_verified`: the largest bucket of steps that verify guesses; 0: none does."""
+        self._vocab_size, self._largest_verified = vocab_size, largest_verified
         self._forward = forward
         self._state = state
         self._sampler = sampler
@@ -71,7 +76,7 @@ class DecodeGraphs:
             from thirdeye.model.kernels.begin_step import begin_step  # noqa: PLC0415
 
             self._begin_rows = begin_step
-        device, num_rows = state.device, state.num_slots
+        device, num_rows = state.device, state.num_rows
         self._logits = torch.zeros(num_rows, vocab_size, device=device)  # between two graphs
         self._output = torch.zeros(num_rows, MAX_WIDTH, dtype=torch.int64, device=device)
         self._order = torch.arange(num_rows + 1, dtype=torch.int32, device=device)
@@ -90,9 +95,11 @@ class DecodeGraphs:
         """Capture all graphs of these rows; and sample of what the first has left, which is done in
         no graph: its kernels are compiled then. Before any row is known."""
         self._layers(bucket)
-        for mode in self._sampler.usual:
-            self._usual(bucket, mode)
-        self.sample(bucket, GREEDY_MODE)
+        verified = [False, True] if bucket <= self._largest_verified else [False]
+        for is_verified in verified:
+            for mode in self._sampler.usual:
+                self._usual(bucket, replace(mode, is_verified=is_verified))
+            self.sample(bucket, replace(GREEDY_MODE, is_verified=is_verified))
 
     def begin(self, bucket: int) -> None:
         """Compute the rows' logits."""
@@ -102,6 +109,8 @@ class DecodeGraphs:
         """What each row chose of the logits that `begin` has left, as `replay` gives it."""
         slots = self._state.rows[:bucket].long()
         positions = self._state.table[:, SlotField.POSITION].index_select(0, slots).long()
+        if mode.is_verified:
+            positions = positions + self._state.offsets[:bucket]
         self._end(self._logits[:bucket], slots, positions, mode)
         return self._sampled(bucket, mode)
 
@@ -124,11 +133,14 @@ class DecodeGraphs:
         return self._output[:bucket, : 4 + 2 * num_top if mode.has_logprobs else 2]
 
     def _record(self, step: Step) -> Step:
-        """On scrap rows."""
-        rows = self._state.rows.clone()
-        self._state.rows.fill_(self._state.num_slots)
+        """On scrap rows, without drafts."""
+        state = self._state
+        kept = [(told, told.clone()) for told in (state.rows, state.offsets)]
+        state.rows.fill_(state.num_slots)
+        state.offsets.zero_()
         graph = self._capture(step)
-        self._state.rows.copy_(rows)
+        for told, words in kept:
+            told.copy_(words)
         return graph
 
     # --- the functions that are captured ---
@@ -144,16 +156,17 @@ class DecodeGraphs:
         """What the layers are to compute for the first `bucket` rows."""
         if self._begin_rows is None:
             return self._rows_without_kernels(bucket)
-        table, block_size = self._state.table, self._block_size
-        groups = self._state.num_groups
+        state = self._state
         rows = self._begin_rows(
-            self._state.rows[:bucket],
-            table,
+            state.rows[:bucket],
+            state.table,
             SlotField.BLOCKS,
-            block_size,
-            groups,
+            self._block_size,
+            state.num_groups,
             self._look_up,
-            has_states=self._state.has_states,
+            offsets=state.offsets,
+            drafts=state.drafts,
+            has_states=state.has_states,
         )
         batch = ForwardBatch(
             input_ids=rows.input_ids,
@@ -174,13 +187,15 @@ class DecodeGraphs:
         """The kernel's twin."""
         slots = self._state.rows[:bucket].long()  # [B]
         words = self._state.table.index_select(0, slots)  # [B, width]
-        positions = words[:, SlotField.POSITION].long()  # [B]
+        offsets, drafts = self._state.offsets[:bucket], self._state.drafts[:bucket]
+        positions = (words[:, SlotField.POSITION] + offsets).long()  # [B]
+        newest = words[:, SlotField.TOKEN]
         first, *others = [
             self._blocks_of(table, positions)
             for table in words[:, SlotField.BLOCKS :].chunk(self._state.num_groups, dim=1)
         ]
         batch = ForwardBatch(
-            input_ids=words[:, SlotField.TOKEN].long(),
+            input_ids=newest.where(offsets == 0, drafts).long(),
             positions=positions,
             slot_mapping=first.slot_mapping,
             query_start_loc=self._order[: bucket + 1],

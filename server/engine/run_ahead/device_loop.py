@@ -10,6 +10,7 @@ of them have all logits, and noise is a function of seed and position, so each d
 and none has to be told.
 """
 
+from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, Self
@@ -40,6 +41,7 @@ class LoopSizes:
     block_size: int
     scrap_block: int
     scrap_state: int | None  # None: no layer keeps a state
+    most_rows_verified: int = 0  # of a step that verifies guesses
 
     @classmethod
     def of(cls, config: EngineConfig, max_model_len: int) -> Self:
@@ -52,6 +54,7 @@ class LoopSizes:
             block_size=config.block_size,
             scrap_block=config.num_blocks,
             scrap_state=config.num_states or None,
+            most_rows_verified=config.most_rows_verified,
         )
 
 
@@ -95,7 +98,16 @@ class DeviceLoop:
     ) -> None:
         """`forward` is the model with its KV cache; its logits may be of any floats. `look_up` is
         what it would look up of tokens and positions."""
-        layout = StateLayout(sizes.num_slots, sizes.max_blocks, sizes.num_eos, sizes.num_groups)
+        layout = StateLayout(
+            sizes.num_slots,
+            sizes.max_blocks,
+            sizes.num_eos,
+            sizes.num_groups,
+            sizes.most_rows_verified,
+        )
+        self.buckets = make_buckets(layout.num_rows)
+        most = layout.most_rows_verified
+        largest = self.buckets[bisect_left(self.buckets, most)] if most else 0
         self.layout, self.inputs_on = layout, device
         with torch.inference_mode():
             self.state = DeviceState(
@@ -103,10 +115,16 @@ class DeviceLoop:
             )
             self._sampler = DeviceSampler(self.state)
             self.graphs = DecodeGraphs(
-                forward, self.state, self._sampler, sizes.block_size, vocab_size, capture, look_up
+                forward,
+                self.state,
+                self._sampler,
+                sizes.block_size,
+                vocab_size,
+                capture,
+                look_up,
+                largest_verified=largest,
             )
-        self.buckets = make_buckets(sizes.num_slots)
-        self._forward = forward
+        self._forward, self._block_size = forward, sizes.block_size
         self._prefill: PrefillStep | None = None
 
     def prepare(self) -> None:
@@ -132,7 +150,14 @@ class DeviceLoop:
         self, update: StateUpdate, batch: ForwardBatch, indices: PrefillIndices, mode: SamplingMode
     ) -> Tensor:
         self._prefill = PrefillStep(
-            self._forward, self.state, self._sampler, batch, update, indices, mode
+            self._forward,
+            self.state,
+            self._sampler,
+            batch,
+            self._block_size,
+            update,
+            indices,
+            mode,
         )
         return self._prefill.begin()
 

@@ -1,7 +1,7 @@
 """Logits to tokens on the device, with what it knows of each slot, and how the host reads them."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -24,6 +24,7 @@ class SamplingMode:
     has_logprobs: bool = False
     is_biased: bool = False  # or holds an end back
     is_masked: bool = False
+    is_verified: bool = False  # some rows are drafts, and slots go on as far as these are right
 
     @property
     def has_processors(self) -> bool:
@@ -40,10 +41,12 @@ class DeviceSampler:
     def __init__(self, state: DeviceState) -> None:
         self._state = state
         self._choose: Callable[..., Tensor] | None = None
+        self._accept: Callable[..., None] | None = None
         if can_fuse(state.device):
+            from thirdeye.model.kernels.accept_drafts import accept_drafts  # noqa: PLC0415
             from thirdeye.model.kernels.choose_tokens import choose_tokens  # noqa: PLC0415
 
-            self._choose = choose_tokens
+            self._choose, self._accept = choose_tokens, accept_drafts
         self.usual = (GREEDY_MODE,) if self._choose else (GREEDY_MODE, DRAWN_MODE)
 
     def usual_mode(self, mode: SamplingMode) -> SamplingMode | None:
@@ -51,6 +54,9 @@ class DeviceSampler:
         way."""
         if mode.has_processors or mode.has_logprobs:
             return None
+        if mode.is_verified:
+            usual = self.usual_mode(replace(mode, is_verified=False))
+            return None if usual is None else replace(usual, is_verified=True)
         if self._choose:
             return GREEDY_MODE
         return mode if mode in self.usual else None
@@ -65,7 +71,8 @@ class DeviceSampler:
         advance: bool = False,
     ) -> Tensor:
         """logits [R, vocab_size] for the tokens at `positions` [R] of `slots` [R] -> int64 [R, W].
-        With `advance` they are for the tokens behind these positions, and the slots go on.
+        With `advance` they are for the tokens behind these positions, and the slots go on. Where
+        drafts are verified the rows are `state`'s, and slots go on behind those that are right.
 
         Of each row: whether all logits are numbers, the token, which is the slot's newest now, and
         with logprobs its rank, the likeliest tokens, and their logprobs as bits (`read_sampled`).
@@ -77,21 +84,32 @@ class DeviceSampler:
         if mode.is_penalized:
             processed = state.penalize(processed, slots)
         if self._choose:
-            chosen = self._choose(processed, state.table, slots, advance=advance)
+            offsets = state.offsets[: len(slots)] if mode.is_verified else None
+            chosen = self._choose(processed, state.table, slots, advance=advance, offsets=offsets)
             if mode.has_processors:  # which may have covered what is no number
                 chosen[:, 0] &= is_finite(logits)
         else:
             places = positions + int(advance)
             token_ids = self._choose_without_kernels(processed.float(), slots, places, mode)
             chosen = torch.stack([is_finite(logits).long(), token_ids], dim=1)
-            state.put_tokens(slots, token_ids)
-            if advance:
-                state.advance(slots)
+            if not mode.is_verified:
+                state.put_tokens(slots, token_ids)
+                if advance:
+                    state.advance(slots)
+        if mode.is_verified:
+            self._verify(slots, positions, chosen)
         if mode.is_penalized:
             state.count_tokens(slots, chosen[:, 1])
         if not mode.has_logprobs:
             return chosen
         return pack_scores(chosen[:, 0], *score_tokens(logits, chosen[:, 1]))
+
+    def _verify(self, slots: Tensor, positions: Tensor, chosen: Tensor) -> None:
+        state = self._state
+        if self._accept is None:
+            state.accept(slots, positions, chosen)
+        else:
+            self._accept(chosen, state.table, slots, state.offsets, state.drafts)
 
     def _choose_without_kernels(
         self, logits: Tensor, slots: Tensor, positions: Tensor, mode: SamplingMode

@@ -2,13 +2,17 @@
 
     table   [num_slots + 1, 16 + max_blocks]     a row of words for each slot, the last is scrap;
                                                  so many blocks for each group of layers
-    rows    [max_num_seqs]                       which slots the next step computes, in order
+    rows    [num_rows]                           which slots the next step computes, in order
+    offsets [num_rows]                           how far behind their newest tokens; 0: these
+    drafts  [num_rows]                           the tokens there, where that is not 0
     ends    [num_slots + 1, num_ends]            tokens held back until `min_tokens` are there
     biases  [num_slots + 1, 2, MAX_BIASES]       token ids, and the bits of what is added to them
 
 All of it is one tensor of 32-bit words, so whatever the host has to tell, of any slot and field, is
 a list of (place, word): one copy to the device and one `index_copy_`. In a steady state there is
-nothing to tell: the step itself writes its tokens and advances its positions. The scrap slot's
+nothing to tell: the step itself writes its tokens and advances its positions. Where it verifies
+guesses, each of them is a row of its own behind that of its slot's newest token, and the step finds
+out by itself how far the slot goes on (`accept`). The scrap slot's
 blocks are the scrap block, its position stays 0: a row that only fills up a bucket reads and writes
 what nobody else does. Beside it lie the counts that penalties are made of
 (`device_penalties.py`) and the masks of grammars (`device_bitmask.py`).
@@ -64,6 +68,12 @@ class StateLayout:
     max_blocks: int  # of one sequence
     num_eos: int
     num_groups: int = 1  # of layers, each with a block table of its own
+    most_rows_verified: int = 0  # of a step that verifies guesses, in all
+
+    @property
+    def num_rows(self) -> int:
+        """Most of a step."""
+        return max(self.num_slots, self.most_rows_verified)
 
     @property
     def width(self) -> int:
@@ -80,12 +90,20 @@ class StateLayout:
         return (self.num_slots + 1) * self.width
 
     @property
+    def offsets(self) -> int:
+        return self.rows + self.num_rows
+
+    @property
+    def drafts(self) -> int:
+        return self.offsets + self.num_rows
+
+    @property
     def num_ends(self) -> int:
         return max(1, self.num_eos + MAX_STOPS)
 
     @property
     def ends(self) -> int:
-        return self.rows + self.num_slots
+        return self.drafts + self.num_rows
 
     @property
     def biases(self) -> int:
@@ -120,13 +138,14 @@ class DeviceState:
         self._counts = TokenCounts(num_slots, vocab_size, device)
         self.masks = SlotMasks(num_slots, vocab_size, device)
         self.num_slots, self.device = num_slots, device
-        self.num_groups = layout.num_groups
+        self.num_groups, self.num_rows = layout.num_groups, layout.num_rows
+        self.most_rows_verified = layout.most_rows_verified
         self._words = torch.zeros(layout.num_words, dtype=torch.int32, device=device)
-        table, rows, ends, biases = self._words.tensor_split(
-            [layout.rows, layout.ends, layout.biases]
+        table, rows, offsets, drafts, ends, biases = self._words.tensor_split(
+            [layout.rows, layout.offsets, layout.drafts, layout.ends, layout.biases]
         )
         self.table = table.view(num_slots + 1, layout.width)
-        self.rows = rows  # [num_slots]
+        self.rows, self.offsets, self.drafts = rows, offsets, drafts  # [num_rows] each
         self._ends = ends.view(num_slots + 1, layout.num_ends)
         self._biases = biases.view(num_slots + 1, 2, MAX_BIASES)
         self.table[num_slots, SlotField.BLOCKS :] = scrap_block
@@ -186,6 +205,26 @@ class DeviceState:
         """Slots [R] stand one position further; scrap stays where it is."""
         is_real = slots != self.num_slots
         self.table[:, SlotField.POSITION].index_add_(0, slots, is_real.int())
+
+    def accept(self, slots: Tensor, positions: Tensor, chosen: Tensor) -> None:
+        """What was chosen in the rows of `slots` [R], chosen [R, 2], behind the tokens at
+        `positions` [R] -> the slots go on: behind their last row that counts.
+
+        A draft counts if the row before it has chosen just that, that row counts too, and its own
+        logits are numbers. The twin of `accept_kernel`.
+        """
+        offsets, drafts = self.offsets[: len(slots)], self.drafts[: len(slots)]
+        is_first = offsets == 0
+        is_right = (drafts == chosen[:, 1].roll(1)) & (chosen[:, 0] != 0)
+        num_wrong = (~(is_first | is_right)).long().cumsum(0)  # [R]
+        firsts = torch.arange(len(slots), device=slots.device) - offsets
+        counts = num_wrong == num_wrong.index_select(0, firsts)
+        is_last = counts & ~(counts & ~is_first).roll(-1)
+        owners = slots.where(is_last, self.num_slots)  # all others write to the scrap slot
+        is_real = owners != self.num_slots
+        self.put_tokens(owners, chosen[:, 1])
+        ends = (positions + 1).where(is_real, 0).int()
+        self.table[:, SlotField.POSITION].index_copy_(0, owners, ends)
 
     def count_tokens(self, slots: Tensor, token_ids: Tensor) -> None:
         """Slots [R] have said token_ids [R]: to be called in each step that penalizes one."""

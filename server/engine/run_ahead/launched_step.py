@@ -29,7 +29,7 @@ class LaunchedStep:
     sample: SampleWork
     masked: list[tuple[int, int]]  # (row of the plan, slot) of the sampled rows with a grammar
     scores: PendingResult | None = None  # of prompts, [L, W]
-    sampled: PendingResult | None = None  # of the sampled rows, [S, W]
+    sampled: PendingResult | None = None  # of the sampled rows and their drafts, [S, W]
     failed: dict[int, RowResult] = field(default_factory=dict)  # rows that could get no mask
 
     def read(self) -> StepResult:
@@ -39,25 +39,36 @@ class LaunchedStep:
         results = []
         for i, row in enumerate(self.plan.rows):
             own = list(islice(scores, row.score_end - row.score_start))
-            token = next(sampled) if row.is_sampled else None
-            results.append(self.failed.get(i) or _read_row(row, own, token))
+            tokens = list(islice(sampled, row.num_samples))
+            results.append(self.failed.get(i) or _read_row(row, own, tokens))
         return StepResult(results)
 
 
-def _read_row(row: PlanRow, scores: list[SampledRow], sampled: SampledRow | None) -> RowResult:
-    is_broken = sampled is not None and not sampled.is_finite
-    if is_broken or not all(score.is_finite for score in scores):
+def _read_row(row: PlanRow, scores: list[SampledRow], sampled: list[SampledRow]) -> RowResult:
+    """`sampled`: behind its last token, and behind each draft."""
+    if not all(each.is_finite for each in [*sampled[:1], *scores]):
         return RowResult(error=BROKEN_LOGITS)
     sampling = row.sequence.request.sampling
     prompt_logprobs = _read_logprobs(scores, sampling.prompt_logprobs)
-    if sampled is None:
+    if not sampled:
         return RowResult(prompt_logprobs=prompt_logprobs)
+    accepted = sampled[: 1 + _num_right(row, sampled)]
+    token_ids = [each.token_id for each in accepted]
     return RowResult(
-        token_ids=[sampled.token_id],
-        logprobs=_read_logprobs([sampled], sampling.logprobs) or None,
+        token_ids=token_ids,
+        logprobs=_read_logprobs(accepted, sampling.logprobs) or None,
         prompt_logprobs=prompt_logprobs,
-        is_complete=is_complete(row.sequence, [sampled.token_id]),
+        is_complete=is_complete(row.sequence, token_ids),
     )
+
+
+def _num_right(row: PlanRow, sampled: list[SampledRow]) -> int:
+    """Of its drafts, as the device has found it (`DeviceState.accept`)."""
+    pairs = zip(row.draft_token_ids, sampled, sampled[1:], strict=False)
+    for num_right, (draft, before, own) in enumerate(pairs):
+        if before.token_id != draft or not own.is_finite:
+            return num_right
+    return len(row.draft_token_ids)
 
 
 def _read_logprobs(rows: list[SampledRow], num_top: int | None) -> list[TokenLogprobs]:

@@ -10,7 +10,7 @@ like any other but for sampling, which `sample` submits, with the masks, once th
 read. The device computes the layers meanwhile.
 
 `can_launch` says what is left to `ModelRunner`, after all that was launched is read: embeddings,
-guesses to be verified, adapters, and requests that the device's state has no room for.
+adapters, and requests that the device's state has no room for.
 """
 
 from bisect import bisect_left
@@ -67,6 +67,7 @@ class Launcher:
         own = DeviceLoop(forward, sizes, vocab_size, device, capture, look_up)
         self._loop: StepLoop = share(own) if share else own
         self._state, self._buckets = own.state, own.buckets
+        self._verifies = sizes.most_rows_verified > 0
         self._slots = SlotTable(own.layout, config.block_size, vocab_size, config.eos_token_ids)
         self._stream = stream
         self._block_size, self._vocab_size = config.block_size, vocab_size
@@ -80,10 +81,14 @@ class Launcher:
 
     def can_launch(self, plan: StepPlan) -> bool:
         """Whether no row needs the host between the step before and this one."""
-        return all(self._can_launch(row) for row in plan.rows)
+        rows = plan.rows
+        has_drafts = any(row.draft_token_ids for row in rows)
+        if has_drafts and not (self._verifies and all(row.is_decoded for row in rows)):
+            return False
+        return all(self._can_launch(row) for row in rows)
 
     def _can_launch(self, row: PlanRow) -> bool:
-        if row.draft_token_ids or row.is_embedding:
+        if row.is_embedding:
             return False
         sequence = row.sequence
         if sequence.request.adapter:
@@ -99,9 +104,9 @@ class Launcher:
         Unless a row has a grammar it is the whole step; else `sample` is to follow.
         """
         # Rows of one token go first: attention treats them apart from a prompt's chunk.
-        plan = StepPlan(sorted(plan.rows, key=lambda row: row.num_scheduled_tokens > 1))
+        plan = StepPlan(sorted(plan.rows, key=lambda row: row.real_end - row.start > 1))
         rows = plan.rows
-        is_decode = all(row.is_sampled and row.num_scheduled_tokens == 1 for row in rows)
+        is_decode = all(row.is_decoded for row in rows)
         states = self._slots.sync(rows, is_decode=is_decode)
         masked = [
             (i, t.slot)
@@ -128,8 +133,9 @@ class Launcher:
             is_penalized=any(state.is_penalized for state, _ in sampled),
             has_logprobs=any(sampling.logprobs is not None for sampling in wishes),
             is_biased=any(sampling.logit_bias for sampling in wishes)
-            or any(state.holds_back(row.end) for state, row in sampled),
+            or any(state.holds_back(row.real_end) for state, row in sampled),
             is_masked=is_masked,
+            is_verified=any(row.draft_token_ids for row in rows),
         )
 
     def _decode(
@@ -139,10 +145,14 @@ class Launcher:
         mode: SamplingMode,
         masked: list[tuple[int, int]],
     ) -> LaunchedStep:
-        slots = [state.slot for state in states]
-        bucket = self._buckets[bisect_left(self._buckets, len(slots))]
-        self._slots.set_rows(slots, bucket)
-        update, num_rows = self._slots.pop_update(pin=self._pins), len(slots)
+        places = [
+            (state.slot, offset, draft)
+            for state, row in zip(states, plan.rows, strict=True)
+            for offset, draft in enumerate((0, *row.draft_token_ids))
+        ]
+        bucket = self._buckets[bisect_left(self._buckets, len(places))]
+        self._slots.set_rows(places, bucket)
+        update, num_rows = self._slots.pop_update(pin=self._pins), len(places)
         if not masked:
             return LaunchedStep(plan, partial(self._replay, update, bucket, mode, num_rows), masked)
         self._stream.run(partial(self._loop.begin_decode, update, bucket))

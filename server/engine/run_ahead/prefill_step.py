@@ -31,6 +31,9 @@ class PrefillIndices:
 
     pending: Tensor  # [P] tokens that the host does not know yet
     pending_slots: Tensor  # [P] where they are known
+    afloat: Tensor  # [F] those of them whose positions the host does not know either
+    afloat_rows: Tensor  # [F] their rows of the plan
+    afloat_slots: Tensor  # [F] where they are known
     samples: Tensor  # [S] logits to sample from
     slots: Tensor  # [S] whose they are
     scores: Tensor  # [L] logits that score a prompt
@@ -43,13 +46,18 @@ def make_prefill_indices(
 ) -> PrefillIndices:
     """Logits come in row order: a row's prompt scores, its sample."""
     pending: list[tuple[int, int]] = []
+    afloat: list[tuple[int, int]] = []
+    afloat_slots: list[int] = []
     samples: list[tuple[int, int]] = []
     scores: list[tuple[int, int]] = []
     num_top, end, num_logits = NUM_TOP, 0, 0
-    for row, own in zip(rows, states, strict=True):
+    for b, (row, own) in enumerate(zip(rows, states, strict=True)):
         end += row.num_scheduled_tokens
         if row.num_pending_tokens:
             pending.append((end - 1, own.slot))
+        if row.num_uncertain:
+            afloat.append((end - 1, b))
+            afloat_slots.append(own.slot)
         for position in range(row.score_start, row.score_end):
             scores.append((num_logits, row.sequence.token_ids[position + 1]))
             num_logits += 1
@@ -59,9 +67,21 @@ def make_prefill_indices(
             samples.append((num_logits, own.slot))
             num_logits += 1
     indices, owners = _unzip(pending, send)
+    floating, floating_rows = _unzip(afloat, send)
     sampled, slots = _unzip(samples, send)
     scored, targets = _unzip(scores, send)
-    return PrefillIndices(indices, owners, sampled, slots, scored, targets, num_top)
+    return PrefillIndices(
+        pending=indices,
+        pending_slots=owners,
+        afloat=floating,
+        afloat_rows=floating_rows,
+        afloat_slots=send(afloat_slots),
+        samples=sampled,
+        slots=slots,
+        scores=scored,
+        targets=targets,
+        num_top=num_top,
+    )
 
 
 def _unzip(pairs: list[tuple[int, int]], send: Send) -> tuple[Tensor, Tensor]:
@@ -77,12 +97,14 @@ class PrefillStep:
         state: DeviceState,
         sampler: DeviceSampler,
         batch: ForwardBatch,
+        block_size: int,
         update: StateUpdate,
         indices: PrefillIndices,
         mode: SamplingMode,
     ) -> None:
         self._forward, self._state, self._sampler = forward, state, sampler
         self._batch, self._update, self._indices, self._mode = batch, update, indices, mode
+        self._block_size = block_size
         self._logits: Tensor | None = None  # [S, vocab_size], between the two
 
     def begin(self) -> Tensor:
@@ -92,6 +114,8 @@ class PrefillStep:
         if len(indices.pending):
             tokens = self._state.table[:, SlotField.TOKEN].index_select(0, indices.pending_slots)
             self._batch.input_ids.index_copy_(0, indices.pending, tokens.long())
+        if len(indices.afloat):
+            self._place_afloat()
         logits = self._forward(self._batch).float()  # [S + L, vocab_size]
         if not len(indices.scores):
             self._logits = logits
@@ -99,6 +123,19 @@ class PrefillStep:
         self._logits = logits.index_select(0, indices.samples)
         scored = logits.index_select(0, indices.scores)  # [L, vocab_size]
         return score_prompt(scored, indices.targets, indices.num_top)
+
+    def _place_afloat(self) -> None:
+        """Where rows stand that go on behind guesses, [F]; and then they stand one further."""
+        batch, indices, size = self._batch, self._indices, self._block_size
+        places, rows, slots = indices.afloat, indices.afloat_rows, indices.afloat_slots
+        positions = self._state.table[:, SlotField.POSITION].index_select(0, slots).long()
+        batch.positions.index_copy_(0, places, positions)
+        batch.seq_lens.index_copy_(0, rows, (positions + 1).int())
+        for group in batch.by_group():
+            table = group.block_table.index_select(0, rows)  # [F, M]
+            blocks = table.gather(1, (positions // size)[:, None])[:, 0].long()
+            group.slot_mapping.index_copy_(0, places, blocks * size + positions % size)
+        self._state.advance(slots)
 
     def sample(self, masks: MaskUpdate | None) -> Tensor:
         """The tokens of the sampled rows, [S, W]."""

@@ -22,10 +22,16 @@ from thirdeye.server.engine.sampling.sampler import DrawParams, make_draw_params
 from thirdeye.server.engine.scheduling.sequence import Sequence
 from thirdeye.server.engine.scheduling.step_plan import PlanRow
 
+AFLOAT = -2
+
+# Of a step: a slot, how far behind its newest token, and the token there.
+RowPlace = tuple[int, int, int]
+
 
 @dataclass(slots=True)
 class SlotState:
-    """What the device knows of one sequence, once all launched steps are done."""
+    """What the device knows of one sequence, once all launched steps are done. Behind one that
+    verifies guesses the device alone knows the position: `AFLOAT`."""
 
     slot: int
     draw_params: DrawParams
@@ -39,11 +45,6 @@ class SlotState:
     def holds_back(self, position: int) -> bool:
         """Whether the token at `position` must not be an end."""
         return position < self.first_end
-
-
-def is_penalized(sampling: SamplingParams) -> bool:
-    has_penalty = sampling.frequency_penalty or sampling.presence_penalty
-    return bool(has_penalty or sampling.repetition_penalty != 1)
 
 
 def first_end(sequence: Sequence, eos_token_ids: Seq[int]) -> int:
@@ -67,7 +68,7 @@ class SlotTable:
         self._scrap = num_slots
         self._free = list(range(num_slots))[::-1]
         self._states: dict[Sequence, SlotState] = {}
-        self._rows: list[int] = [num_slots] * num_slots
+        self._rows: list[RowPlace] = [(num_slots, 0, 0)] * layout.num_rows
         self._words: dict[int, int] = {}  # place -> word
         self._texts: list[tuple[int, list[int], list[int]]] = []  # (slot, prompt, output)
 
@@ -97,26 +98,33 @@ class SlotTable:
             state = SlotState(
                 self._free.pop(),
                 make_draw_params(sampling),
-                is_penalized(sampling),
+                sampling.is_penalized,
                 first_end(sequence, self._eos_token_ids),
             )
             self._states[sequence] = state
             self._write_draw_params(state, sequence)
             self._write_biases(state, sampling)
-        if state.position != row.start or state.num_preemptions != sequence.num_preemptions:
+        is_known = state.num_preemptions == sequence.num_preemptions
+        is_right = state.position == row.start
+        if row.num_pending_tokens:  # what is in flight brings the device there
+            is_right |= state.position == AFLOAT
+        if not (is_known and is_right):
             assert not row.num_pending_tokens, "nobody knows the token that is to be computed"
             self._write(state, SlotField.POSITION, row.start)
             state.num_blocks, state.num_preemptions = (), sequence.num_preemptions
             if state.is_penalized:
                 self._write_text(state, sequence)
-        self._write_blocks(state, sequence, -(-row.end // self._block_size))
+        self._write_blocks(state, row)
+        is_afloat = bool(row.num_uncertain or row.draft_token_ids)
         if not is_decode:
-            self._write(state, SlotField.POSITION, row.end)
+            if not is_afloat:
+                self._write(state, SlotField.POSITION, row.end)
         elif not row.num_pending_tokens:
             self._write(state, SlotField.TOKEN, sequence.token_ids[row.start])
         if is_decode and row.state_spans:
             self._write_state_rows(state, row)
-        state.position = row.end  # in a decode step the device advances by itself
+        # In a decode step the device advances by itself, as one that is afloat does in each.
+        state.position = AFLOAT if is_afloat else row.end
         return state
 
     def _write_state_rows(self, state: SlotState, row: PlanRow) -> None:
@@ -161,27 +169,33 @@ class SlotTable:
         prompt, output = sequence.token_ids[:prompt_end], sequence.token_ids[prompt_end:]
         self._texts.append((state.slot, prompt, output))
 
-    def _write_blocks(self, state: SlotState, sequence: Sequence, num_blocks: int) -> None:
-        """Of what lies behind a window the device keeps what it was told: nobody reads it."""
-        blocks, size = sequence.blocks, self._layout.table_words
+    def _write_blocks(self, state: SlotState, row: PlanRow) -> None:
+        """Of what lies behind a window the device keeps what it was told: nobody reads it. Blocks
+        that guesses alone may need can be given back, so the next ones are told anew."""
+        num_blocks = -(-row.end_at_most // self._block_size)
+        blocks, size = row.sequence.blocks, self._layout.table_words
         known = state.num_blocks or (0,) * len(blocks.tables)
         for group, table in enumerate(blocks.tables):
             first = SlotField.BLOCKS + group * size
             for i in range(max(known[group], blocks.num_behind[group]), num_blocks):
                 self._write(state, first + i, table[i])
-        state.num_blocks = tuple([max(num, num_blocks) for num in known])
+        num_certain = -(-row.real_end // self._block_size)
+        state.num_blocks = tuple([max(num, num_certain) for num in known])
 
     def _write(self, state: SlotState, field: int, word: int) -> None:
         self._words[state.slot * self._layout.width + field] = word
 
-    def set_rows(self, slots: list[int], bucket: int) -> None:
-        """The slots that a decode step computes, in order, filled up with scrap to the bucket."""
-        rows = slots + [self._scrap] * (bucket - len(slots))
+    def set_rows(self, places: list[RowPlace], bucket: int) -> None:
+        """What a decode step computes, in order, filled up with scrap to the bucket."""
+        rows = places + [(self._scrap, 0, 0)] * (bucket - len(places))
         if self._rows[:bucket] == rows:
             return
-        for i, slot in enumerate(rows):
-            if self._rows[i] != slot:
-                self._words[self._layout.rows + i] = slot
+        starts = self._layout.rows, self._layout.offsets, self._layout.drafts
+        for i, (known, row) in enumerate(zip(self._rows, rows, strict=False)):
+            if known != row:
+                for start, old, new in zip(starts, known, row, strict=True):
+                    if old != new:
+                        self._words[start + i] = new
         self._rows[:bucket] = rows
 
     def pop_update(self, pin: bool) -> StateUpdate:
@@ -197,4 +211,4 @@ class SlotTable:
     def check_integrity(self) -> None:
         """Every slot is free or has one owner."""
         owned = [state.slot for state in self._states.values()]
-        assert sorted([*owned, *self._free]) == list(range(len(self._rows))), "a slot is lost"
+        assert sorted([*owned, *self._free]) == list(range(self._scrap)), "a slot is lost"

@@ -219,10 +219,17 @@ class Scheduler:
         return StepPlan(self._speculator.draft(rows, self._states))
 
     def launched(self, plan: StepPlan) -> None:
-        """This plan, without drafts, is being computed: the next one goes on behind it."""
+        """This plan is being computed: the next one goes on behind it."""
         for row in plan.rows:
             row.sequence.num_launched_tokens = row.real_end
+            row.sequence.num_launched_drafts = len(row.draft_token_ids)
             self._states.launched(row)
+
+    def settled(self, plan: StepPlan) -> StepPlan:
+        """What is left of a plan that is not launched ahead, once all before it was read: rows that
+        still run, without drafts, whose blocks may have been given back."""
+        here = [row for row in plan.rows if row.sequence.status is SequenceStatus.RUNNING]
+        return StepPlan([self._speculator.undrafted(row.settled()) for row in here])
 
     def drop(self, rows: Iterable[PlanRow]) -> None:
         """Of a plan that nobody reads, or that was never computed: their sequences have ended."""
@@ -242,7 +249,10 @@ class Scheduler:
         while num_ready < len(self._running):  # the list gets shorter as sequences are preempted
             sequence = self._running[num_ready]
             is_due = sequence.is_due and sequence not in self._late
-            if not is_due or self._blocks.extend(sequence.blocks, sequence.num_tokens):
+            num_tokens = sequence.num_tokens
+            if sequence.num_launched_drafts:
+                num_tokens += sequence.num_uncertain_tokens
+            if not is_due or self._blocks.extend(sequence.blocks, num_tokens):
                 num_ready += 1
             else:
                 self._preempt(self._running.pop())
@@ -253,6 +263,7 @@ class Scheduler:
         self._speculator.release(sequence)
         self._states.stop(sequence)
         sequence.num_computed_tokens = sequence.num_launched_tokens = 0
+        sequence.num_launched_drafts = 0
         sequence.hidden_sums = []
         sequence.status = SequenceStatus.WAITING
         sequence.num_preemptions += 1
@@ -329,7 +340,10 @@ class Scheduler:
             score_end = max(score_start, min(end, sequence.num_prompt_tokens - 1))
         is_sampled = end == sequence.num_tokens and sequence.max_tokens > 0
         sequence.charge(end)
-        return PlanRow(sequence, start, end, score_start, score_end, is_sampled)
+        uncertain = sequence.num_uncertain_tokens if sequence.num_launched_drafts else 0
+        return PlanRow(
+            sequence, start, end, score_start, score_end, is_sampled, num_uncertain=uncertain
+        )
 
     # --- after a step ---
 
@@ -348,7 +362,7 @@ class Scheduler:
         return outputs
 
     def _update_row(self, row: PlanRow, result: RowResult) -> StepOutput | None:
-        sequence = row.sequence
+        row, sequence = row.settled(), row.sequence
         if result.error is not None:
             self._states.drop(row)
             reason, code = FinishReason.ERROR, result.error_code
@@ -401,9 +415,11 @@ class Scheduler:
             reason = FinishReason.STOP  # also where it is the last token allowed
         self._generation_tokens += len(new)
         num_accepted = max(len(new) - 1, 0)  # drafts: their KV is computed, that of the rest stale
-        sequence.num_computed_tokens += num_accepted
+        if sequence.num_launched_tokens > row.real_end:  # the next step goes on behind them
+            sequence.num_launched_tokens += num_accepted
         self._prefixes.publish(row, num_accepted)
         if sequence.status is SequenceStatus.RUNNING:
+            sequence.num_computed_tokens += num_accepted
             self._states.settle(row, num_accepted)
             if self._gives_back:
                 self._blocks.pass_by(sequence.blocks, sequence.num_computed_tokens)

@@ -12,6 +12,9 @@ Where steps are launched before the last one is read, the plan is ahead of what 
     token_ids   |<-------------- known -------------->|<- pending ->|
     KV          |<- computed ->|<-- in flight ------->|             num_tokens
                                num_computed_tokens    num_launched_tokens
+
+A step in flight that verifies guesses may give several tokens, so the pending ones are from 1 to
+1 + `num_launched_drafts`. All that is said without "at most" is of the fewest.
 """
 
 from dataclasses import dataclass, field
@@ -55,6 +58,7 @@ class Sequence:
     status: SequenceStatus = SequenceStatus.WAITING
     num_computed_tokens: int = 0  # KV below is exactly that of these tokens
     num_launched_tokens: int = 0  # KV below will be computed by steps that are launched, if more
+    num_launched_drafts: int = 0  # guesses that the last of these steps verifies behind it
     num_charged_tokens: int = 0  # below, tokens count as served: computing them again is free
     num_cached_tokens: int = 0  # prompt tokens found in the prefix cache when it was first admitted
     blocks: BlockTables = field(default_factory=BlockTables)
@@ -86,13 +90,19 @@ class Sequence:
     def num_uncomputed_tokens(self) -> int:
         return len(self.token_ids) - self.num_computed_tokens
 
-    # The next four run for each row of each step: none asks another, none calls max().
+    # The next five run for each row of each step: none asks another, none calls max().
 
     @property
     def num_tokens(self) -> int:
         """With those that launched steps choose, and nobody has read: the pending ones."""
         known, launched = len(self.token_ids), self.num_launched_tokens
         return known if known > launched else launched + 1
+
+    @property
+    def num_uncertain_tokens(self) -> int:
+        """By so many its pending tokens may be more than one, as guesses turn out."""
+        is_pending = self.num_launched_tokens >= len(self.token_ids)
+        return self.num_launched_drafts if is_pending else 0
 
     @property
     def num_planned_tokens(self) -> int:

@@ -1,6 +1,6 @@
 """What the scheduler asks of a step, row by row; `StepResult` answers in the same order."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from thirdeye.server.engine.scheduling.sequence import Sequence
@@ -29,6 +29,9 @@ class PlanRow:
     logprobs of the prompt, and at `[real_end - 1, end)` if the row `is_sampled`: the first gives a
     new token, each further one gives another if its draft turns out to be the token before it.
     Drafts are guesses beyond the sequence's `token_ids`; only a sampled row may have them.
+
+    While a step in flight verifies guesses, nobody knows where the next one goes on: it begins, and
+    ends, by 0 to `num_uncertain` positions later than it says, and `settled` is how it was.
     """
 
     sequence: Sequence
@@ -39,6 +42,7 @@ class PlanRow:
     is_sampled: bool
     draft_token_ids: tuple[int, ...] = ()
     state_spans: tuple[StateSpan, ...] = ()  # all its tokens, in a model whose layers keep states
+    num_uncertain: int = 0
 
     # What follows from these is asked for several times in each step, so it is told once.
     real_end: int = field(init=False)  # of what is certain: drafts' KV is stale if not accepted
@@ -53,6 +57,25 @@ class PlanRow:
         tell(self, "num_scheduled_tokens", self.end - self.start)
         tell(self, "num_samples", 1 + num_drafts if self.is_sampled else 0)
         tell(self, "is_embedding", self.sequence.request.is_embedding)
+
+    @property
+    def is_decoded(self) -> bool:
+        """Whether it computes the newest token of an answer, and drafts."""
+        return self.is_sampled and self.real_end - self.start == 1
+
+    @property
+    def end_at_most(self) -> int:
+        return self.end + self.num_uncertain
+
+    def settled(self) -> "PlanRow":
+        """The same once all steps before it were read."""
+        if not self.num_uncertain:
+            return self
+        start = len(self.sequence.token_ids) - 1
+        end = start + self.num_scheduled_tokens
+        return replace(
+            self, start=start, end=end, score_start=start, score_end=start, num_uncertain=0
+        )
 
     @property
     def num_pending_tokens(self) -> int:

@@ -9,24 +9,38 @@ container). So is what `precedence.py` does to a crowded model.
 import contextlib
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Protocol
 
 NICE = 10  # a tenth of what another gets who wants the same core
+IDLE_SECONDS = 20.0
 TASKS = Path("/proc/self/task")
 
 
+class Timer(Protocol):
+    def cancel(self) -> None: ...
+
+
+CallLater = Callable[[float, Callable[[], None]], Timer]
+
+
 @contextlib.contextmanager
-def giving_way(pid: int) -> Iterator[None]:
-    """Meanwhile the process, with all threads that it starts, comes behind the others."""
+def giving_way(pid: int, call_later: CallLater) -> Iterator[None]:
+    """Meanwhile the process, with all threads that it starts, comes behind the others: for
+    `IDLE_SECONDS` it takes what they leave, and then a tenth, so that it does end."""
     own = os.getpriority(os.PRIO_PROCESS, 0)
     if not may_take_back():
         yield
         return
     set_niceness(pid, min(own + NICE, 19))
+    lower(pid)
+    timer = call_later(IDLE_SECONDS, lambda: restore(pid))
     try:
         yield
     finally:
+        timer.cancel()
+        restore(pid)
         set_niceness(pid, own)
 
 

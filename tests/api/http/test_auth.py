@@ -14,7 +14,7 @@ from tests.api.http.test_errors import ask, check_envelope
 from tests.api.support import CHAT, client_of, document, fake_engine, live, ready_state
 from thirdeye.server.api.http.api_config import ApiConfig
 from thirdeye.server.api.http.auth import OPEN_PATHS, hosts_of
-from thirdeye.server.launch.asgi_app import create_app
+from thirdeye.server.launch.asgi_app import App, create_app
 
 WEB = Path(str(files("thirdeye.server.web")))
 KEY = "sk-geheim-ü"
@@ -32,12 +32,18 @@ def all_paths() -> list[str]:
     return sorted({path.replace("{model_id}", "org/tiny") for path in paths})
 
 
+@pytest.fixture(scope="module")
+def keyed() -> App:
+    """One for all paths: to make it takes longer than to ask it."""
+    return create_app(ready_state(fake_engine()), KEYED)
+
+
 @pytest.mark.parametrize("path", all_paths())
-def test_every_route_but_the_listed_ones_asks_for_the_key(path: str) -> None:
+def test_every_route_but_the_listed_ones_asks_for_the_key(keyed: App, path: str) -> None:
     """Also routes added later: the list is of what is open, not of what is closed."""
 
     async def main() -> None:
-        async with client_of(create_app(ready_state(fake_engine()), KEYED)) as client:
+        async with client_of(keyed) as client:
             for method in ("GET", "POST", "HEAD", "OPTIONS", "DELETE"):
                 answer = await client.request(method, path)
                 is_denied = answer.status_code == 401

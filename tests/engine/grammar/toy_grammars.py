@@ -57,11 +57,13 @@ class ImmediateExecutor:
         return future
 
 
-def grammar_core(config: EngineConfig | None = None, sampler: Sampler = sample) -> EngineCore:
+def grammar_core(
+    config: EngineConfig | None = None, sampler: Sampler = sample, model: ToyModel | None = None
+) -> EngineCore:
     """The toy engine of `toy_core`, which can follow grammars."""
     config = config or toy_config()
     cache = ToyCache(config.num_blocks, config.block_size)
-    runner = ModelRunner(ToyModel(), cache, config, "cpu", sampler)
+    runner = ModelRunner(model or ToyModel(), cache, config, "cpu", sampler)
     return EngineCore(
         config, runner, grammars=GrammarCompiler(guidance().compile, ImmediateExecutor())
     )

@@ -3,9 +3,11 @@ fixed shapes, and builders."""
 
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 
 import torch
+from msgspec import structs
 from torch import Tensor
 
 from tests.engine.grammar.toy_grammars import ImmediateExecutor as Immediate
@@ -20,6 +22,7 @@ from thirdeye.server.engine.execution.model_runner import ModelRunner
 from thirdeye.server.engine.grammar.compiler import GrammarCompiler
 from thirdeye.server.engine.interface.engine_config import EngineConfig
 from thirdeye.server.engine.interface.grammar_protocol import CompileGrammar
+from thirdeye.server.engine.interface.step_result import StepResult
 from thirdeye.server.engine.run_ahead.cuda_graphs import Capture, rerun
 from thirdeye.server.engine.run_ahead.cuda_stream import (
     CpuStream,
@@ -29,6 +32,7 @@ from thirdeye.server.engine.run_ahead.cuda_stream import (
 )
 from thirdeye.server.engine.run_ahead.launched_step import LaunchedStep
 from thirdeye.server.engine.run_ahead.launcher import Launcher
+from thirdeye.server.engine.scheduling.speculation.proposer import Proposer
 from thirdeye.server.engine.scheduling.step_plan import StepPlan
 from thirdeye.server.load.overlap import num_state_rows
 
@@ -48,6 +52,10 @@ class Late:
         pending = LateResult(self, work)
         self._todo.append(pending)
         return pending
+
+    def flush(self) -> None:
+        while self._todo:
+            self._todo.popleft().run()
 
     def advance(self, pending: "LateResult") -> None:
         """In order, up to this one."""
@@ -84,10 +92,23 @@ class LateResult:
         return self._result
 
 
+@dataclass(frozen=True, slots=True)
+class InOrder:
+    """A runner whose steps go behind all that was launched, as on a GPU's one stream."""
+
+    runner: ModelRunner
+    stream: DeviceStream
+
+    def run(self, plan: StepPlan) -> StepResult:
+        if isinstance(self.stream, Late):
+            self.stream.flush()
+        return self.runner.run(plan)
+
+
 class CountingLauncher(Launcher):
     """Counts steps, and checks its slots at each."""
 
-    num_launched = num_decodes = num_refused = 0
+    num_launched = num_decodes = num_refused = num_verified = 0
 
     def can_launch(self, plan: StepPlan) -> bool:
         can = super().can_launch(plan)
@@ -98,6 +119,7 @@ class CountingLauncher(Launcher):
         step = super().launch(plan)
         self._slots.check_integrity()
         self.num_launched += 1
+        self.num_verified += any(row.draft_token_ids for row in plan.rows)
         self.num_decodes += all(row.num_scheduled_tokens == 1 for row in plan.rows)
         return step
 
@@ -108,21 +130,34 @@ def toy_ahead(
     stream: DeviceStream | None = None,
     capture: Capture = rerun,
     compile_grammar: CompileGrammar | None = None,
+    proposer: Proposer | None = None,
 ) -> tuple[EngineCore, CountingLauncher]:
     """An engine over the toy model, which runs ahead."""
-    config, model = config or toy_config(), model or ToyModel()
+    config, model = structs.replace(config or toy_config(), steps_ahead=1), model or ToyModel()
     cache = ToyCache(config.num_blocks + 1, config.block_size)
-    runner = ModelRunner(model, cache, config, CPU)
+    stream = stream or CpuStream()
+    runner = InOrder(ModelRunner(model, cache, config, CPU), stream)
     launcher = CountingLauncher(
-        lambda batch: model(batch, cache), config, VOCAB, CPU, capture, stream or CpuStream()
+        lambda batch: model(batch, cache), config, VOCAB, CPU, capture, stream
     )
     grammars = GrammarCompiler(compile_grammar, Immediate()) if compile_grammar else None
-    core = EngineCore(config, runner, inspect=toy_inspect, grammars=grammars, launcher=launcher)
+    core = EngineCore(
+        config,
+        runner,
+        inspect=toy_inspect,
+        grammars=grammars,
+        launcher=launcher,
+        proposer=proposer,
+    )
     return core, launcher
 
 
 def transformer_ahead(
-    model: Transformer, config: EngineConfig, capture: Capture, stream: DeviceStream
+    model: Transformer,
+    config: EngineConfig,
+    capture: Capture,
+    stream: DeviceStream,
+    proposer: Proposer | None = None,
 ) -> tuple[EngineCore, CountingLauncher]:
     """The same over a fp32 transformer."""
     groups = kv_groups(model.config) if config.windows != (0,) else None
@@ -143,7 +178,7 @@ def transformer_ahead(
     launcher = CountingLauncher(
         forward, config, vocab_size, CPU, capture, stream, look_up=model.look_up()
     )
-    return EngineCore(config, runner, launcher=launcher), launcher
+    return EngineCore(config, runner, launcher=launcher, proposer=proposer), launcher
 
 
 class FixedShapes(BlockedAttention):

@@ -14,12 +14,14 @@ from tests.engine.execution.request_mixes import Answer, answers, make_core
 from tests.engine.grammar.toy_grammars import ImmediateExecutor as Immediate
 from tests.engine.grammar.toy_grammars import guidance
 from tests.engine.run_ahead.engines import CountingLauncher, FixedShapes, Late, transformer_ahead
+from tests.engine.scheduling.speculation.test_speculation import Prophet
 from tests.engine.toy import make_request
 from tests.model.tiny import GPT2, LLAMA, NEAR_AND_FAR, change, random_model
 from tests.oracles.tape import Tape, capture_on_tape
 from thirdeye.model.state.kv_groups import kv_groups
 from thirdeye.model.transformer import Transformer
 from thirdeye.server.engine.core.engine_core import EngineCore
+from thirdeye.server.engine.drafting.each_text import EachText
 from thirdeye.server.engine.grammar.compiler import GrammarCompiler
 from thirdeye.server.engine.interface.engine_config import EngineConfig
 from thirdeye.server.engine.interface.types import Request, SamplingParams
@@ -120,22 +122,71 @@ def test_replayed_steps_are_the_plain_ones(
     assert core.stats().num_blocks_used == 0
 
 
-def test_by_kernels_they_are_the_same(model: Transformer, monkeypatch: pytest.MonkeyPatch) -> None:
+def prophet(requests: list[Request], expected: dict[str, Answer]) -> EachText:
+    """Guesses that are right two times in three."""
+    said = {r.request_id: list(expected[r.request_id][0]) for r in requests}  # type: ignore[call-overload]  # token ids
+    known = Prophet([[*r.prompt_token_ids, *said[r.request_id]] for r in requests], wrong=0.3)
+    return EachText(lambda: known)
+
+
+def some_to_guess(requests: list[Request]) -> list[Request]:
+    """Every other one asks for nothing that looks back at its tokens."""
+    for i in range(0, len(requests), 2):
+        sampling = structs.replace(
+            requests[i].sampling, frequency_penalty=0.0, repetition_penalty=1.0
+        )
+        requests[i] = structs.replace(requests[i], sampling=sampling, grammar="")
+    return requests
+
+
+@pytest.mark.parametrize("capture", CAPTURES)
+def test_guesses_are_verified_by_the_same_steps(model: Transformer, capture: str) -> None:
+    """A row of a graph for each; beside rows that may have none."""
+    requests = some_to_guess(mix(0, NUM_REQUESTS))
+    plain = make_core(model, max_model_len=CONTEXT, num_blocks=40)
+    plain._grammars = GrammarCompiler(guidance(VOCAB).compile, Immediate())
+    expected = answers(plain, requests)
+    config = config_of(model, num_blocks=80, block_size=4, num_draft_tokens=3)
+    core, launcher = transformer_ahead(
+        model, config, CAPTURES[capture], Late(), prophet(requests, expected)
+    )
+    core._grammars = GrammarCompiler(guidance(VOCAB).compile, Immediate())
+    assert answers(core, requests) == expected
+    assert launcher.num_verified > 5
+    assert core.stats().spec_decode_num_accepted_tokens_total > 5
+
+
+@pytest.mark.parametrize("num_draft_tokens", [0, 3])
+def test_by_kernels_they_are_the_same(
+    model: Transformer, monkeypatch: pytest.MonkeyPatch, num_draft_tokens: int
+) -> None:
     """What a GPU's steps begin and end with, in triton's interpreter: tokens, logprobs and ends of
     greedy and drawn rows, with all that is done to logits."""
     pytest.importorskip("triton", reason="no triton: the GPU's kernels cannot be tried")
     plain = make_core(model, max_model_len=CONTEXT, num_blocks=40)
     plain._grammars = GrammarCompiler(guidance(VOCAB).compile, Immediate())
     requests = [structs.replace(r, sampling=shorter(r.sampling)) for r in mix(3, 4)]
+    if num_draft_tokens:
+        requests = some_to_guess(requests)
     expected = answers(plain, requests)
     for module in ("decode_step", "device_sampler"):
         name = f"thirdeye.server.engine.run_ahead.{module}.can_fuse"
         monkeypatch.setattr(name, lambda device: True)
-    config = config_of(model, num_blocks=18, block_size=4, max_num_seqs=3)
-    core, launcher = transformer_ahead(model, config, rerun, CpuStream())
+    num_blocks = 50 if num_draft_tokens else 18  # guesses take what nobody else may need
+    config = config_of(
+        model,
+        num_blocks=num_blocks,
+        block_size=4,
+        max_num_seqs=3,
+        num_draft_tokens=num_draft_tokens,
+    )
+    core, launcher = transformer_ahead(
+        model, config, rerun, CpuStream(), prophet(requests, expected)
+    )
     core._grammars = GrammarCompiler(guidance(VOCAB).compile, Immediate())
     assert answers(core, requests) == expected
-    assert launcher.num_decodes > 5
+    assert (launcher.num_verified > 0) == (num_draft_tokens > 0)
+    assert launcher.num_decodes + launcher.num_verified > 5
 
 
 def test_what_kernels_look_up_for_a_model() -> None:

@@ -54,7 +54,8 @@ from thirdeye.server.engine.run_ahead.launcher import Launcher
 from thirdeye.server.engine.run_ahead.slot_table import SlotState, SlotTable
 from thirdeye.server.engine.scheduling.scheduler import Scheduler
 from thirdeye.server.engine.scheduling.sequence import Sequence, SequenceStatus
-from thirdeye.server.engine.scheduling.step_plan import StepPlan
+from thirdeye.server.engine.scheduling.speculation.proposer import Proposer
+from thirdeye.server.engine.scheduling.step_plan import PlanRow, StepPlan
 from thirdeye.server.text.constraints import constraint as grammar
 
 torch.set_num_threads(1)
@@ -66,6 +67,9 @@ STREAMS = {"at once": CpuStream, "late": Late}
 class AheadMachine(RuleBasedStateMachine):
     """Whatever happens to the others, a request's tokens are those it gets alone and in lockstep;
     if it is aborted, they are the first of these."""
+
+    model: type[ToyModel] = ToyModel
+    proposer: Proposer | None = None
 
     @initialize(
         block_size=st.sampled_from([1, 2, 4]),
@@ -90,7 +94,11 @@ class AheadMachine(RuleBasedStateMachine):
         )
         self.compile = guidance().compile
         self.core, self.launcher = toy_ahead(
-            self.config, stream=STREAMS[stream](), compile_grammar=self.compile
+            self.config,
+            self.model(),
+            STREAMS[stream](),
+            compile_grammar=self.compile,
+            proposer=self.proposer,
         )
         self.requests: dict[str, Request] = {}
         self.outputs: dict[str, list[StepOutput]] = {}
@@ -118,6 +126,11 @@ class AheadMachine(RuleBasedStateMachine):
         priority=st.sampled_from([0, 0, 1]),
     )
     def add(self, prompt: list[int], priority: int, grammar: str, **sampling: object) -> None:
+        self.add_request(prompt, priority, grammar, **sampling)
+
+    def add_request(
+        self, prompt: list[int], priority: int, grammar: str, **sampling: object
+    ) -> None:
         name = str(len(self.requests))
         request = make_request(
             name, prompt[: self.config.max_model_len], priority=priority, **sampling
@@ -163,7 +176,8 @@ class AheadMachine(RuleBasedStateMachine):
         assert (stats.num_blocks_used, stats.num_requests_running) == (0, 0)
 
     def check(self, request: Request, outputs: list[StepOutput]) -> None:
-        (expected,) = run_all(grammar_core(self.config), [request]).values()
+        config = structs.replace(self.config, num_draft_tokens=0)
+        (expected,) = run_all(grammar_core(config, model=self.model()), [request]).values()
         reason = outputs[-1].finish_reason
         tokens, all_tokens = tokens_of(outputs), tokens_of(expected)
         if reason is FinishReason.ABORT:
@@ -230,9 +244,9 @@ def tell_new_blocks_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """A slot's new owner gets only the blocks that its old owner had not."""
     tell = SlotTable._write_blocks
 
-    def mutant(self: SlotTable, told: SlotState, sequence: Sequence, num_blocks: int) -> None:
-        told.num_blocks = max(told.num_blocks, 1)
-        tell(self, told, sequence, num_blocks)
+    def mutant(self: SlotTable, told: SlotState, row: PlanRow) -> None:
+        told.num_blocks = told.num_blocks or (1,)
+        tell(self, told, row)
 
     monkeypatch.setattr(SlotTable, "_write_blocks", mutant)
 

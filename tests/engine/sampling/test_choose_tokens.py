@@ -12,7 +12,8 @@ pytest.importorskip("triton", reason="no triton: the GPU's kernels cannot be tri
 
 from thirdeye.model.kernels import begin_step
 from thirdeye.model.kernels import choose_tokens as kernels
-from thirdeye.server.engine.run_ahead.device_state import SlotField
+from thirdeye.model.kernels.accept_drafts import accept_drafts
+from thirdeye.server.engine.run_ahead.device_state import DeviceState, SlotField, StateLayout
 from thirdeye.server.engine.sampling.fused_sampler import choose_in_kernels
 from thirdeye.server.engine.sampling.philox import uniform
 from thirdeye.server.engine.sampling.sampler import GREEDY, DrawParams, sample
@@ -139,3 +140,26 @@ def test_kernels_and_slots_have_the_same_words() -> None:
     assert kernels.SEED_HIGH.value == SlotField.SEED_HIGH
     assert begin_step.STATE_SOURCE.value == SlotField.STATE_SOURCE
     assert begin_step.STATE_TARGET.value == SlotField.STATE_TARGET
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_slots_go_on_as_far_as_their_drafts_are_right(seed: int) -> None:
+    """The kernel against its twin, over slots with up to five drafts, right and wrong, with rows
+    that are no numbers between them and scrap behind."""
+    chance = random.Random(seed)
+    state = DeviceState(StateLayout(4, 3, 1, most_rows_verified=24), 9, VOCAB, torch.device("cpu"))
+    state.table[:4, SlotField.POSITION] = torch.tensor([5, 60, 0, 7])
+    rows = [(s, i) for s in chance.sample(range(4), 3) for i in range(chance.randint(1, 6))]
+    rows += [(4, 0)] * 2
+    slots = torch.tensor([slot for slot, _ in rows])
+    state.offsets[: len(rows)] = torch.tensor([offset for _, offset in rows])
+    chosen = torch.tensor([[int(chance.random() < 0.9), chance.randrange(3)] for _ in rows])
+    drafts = chosen[:, 1].roll(1).int()  # each is what the row before it has chosen
+    is_wrong = torch.tensor([chance.random() < 0.2 for _ in rows])
+    state.drafts[: len(rows)] = torch.where(is_wrong, drafts + 1, drafts)
+    table = state.table.clone()
+    accept_drafts(chosen, table, slots, state.offsets, state.drafts)
+    positions = state.table[:, SlotField.POSITION][slots].long() + state.offsets[: len(rows)]
+    state.accept(slots, positions, chosen)
+    assert torch.equal(table[:4], state.table[:4])
+    assert int(table[4, SlotField.POSITION]) == int(state.table[4, SlotField.POSITION]) == 0

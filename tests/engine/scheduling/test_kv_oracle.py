@@ -280,7 +280,9 @@ def keep_the_blocks_of_rejected_drafts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def draft_without_room(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drafts are written wherever the table ends."""
-    monkeypatch.setattr(Speculator, "_ensure_blocks", lambda self, sequence, num_drafts: num_drafts)
+    monkeypatch.setattr(
+        Speculator, "_ensure_blocks", lambda self, row, num_drafts, num_rows: num_drafts
+    )
 
 
 MUTATIONS = [

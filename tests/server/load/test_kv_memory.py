@@ -60,7 +60,7 @@ def usage_of(**changes: Any):
     memory = LiveTensors(total=8 * GIB + MORE, others=GIB)
     model = random_model(LLAMA)
     seen = []
-    model.register_forward_hook(lambda m, args, out: seen.append(tuple(out.shape)))
+    model.lm_head.register_forward_hook(lambda m, args, out: seen.append(tuple(out.shape)))
     usage = try_step(make_recipe(**FLAGS, **changes), model, torch.float32, CPU, memory)
     return usage, seen
 

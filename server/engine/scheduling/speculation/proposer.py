@@ -15,10 +15,14 @@ from thirdeye.server.engine.scheduling.step_plan import StepPlan
 
 @dataclass(frozen=True, slots=True)
 class DraftAsk:
-    """A sequence that decodes in this step, and may have up to `limit` guesses, 1 or more."""
+    """A sequence that decodes in this step, and may have up to `limit` guesses, 1 or more.
+
+    They are for the places `num_ahead` tokens behind its text: those between are in flight.
+    """
 
     sequence: Sequence
     limit: int
+    num_ahead: int = 0
 
 
 @dataclass(frozen=True, slots=True)

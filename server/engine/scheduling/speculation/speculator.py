@@ -7,6 +7,12 @@ small step is bound by reading the weights, so a few more tokens cost it little:
 `max_tokens_with_drafts` any reasonable guess is worth it, up to the whole only one that is nearly
 certain. Nothing ever waits for drafts: the blocks of rejected ones are free again at once.
 
+Where steps are launched ahead, the tokens of the step before are pending, and of one that verifies
+guesses nobody knows how many there are. A guess is then for the places behind all that may be
+pending, and its row says by how much it may be wrong about where it begins. What looks back at the
+tokens before (grammars, penalties) would have to look at guesses on the device: such rows have
+none. Drafts are then decode steps' alone, and leave a free block to each sequence.
+
 Guessing itself is a `Proposer`'s (`server/engine/drafting/`); which guesses are right is told by
 `server/engine/execution/model_runner.py`.
 """
@@ -42,6 +48,9 @@ class Speculator:
         self._max_tokens = min(config.max_tokens_with_drafts, config.max_num_batched_tokens)
         self._blocks = GroupedBlocks(config, pool)
         self._proposer = proposer or NoGuesses()
+        self._is_ahead = config.steps_ahead > 0
+        if self._is_ahead and not config.most_rows_verified:
+            self._num_draft_tokens = 0
         self.num_drafted = self.num_accepted = 0
 
     def draft(self, rows: list[PlanRow], states: States) -> list[PlanRow]:
@@ -49,27 +58,37 @@ class Speculator:
         room = self._max_tokens - sum([row.num_scheduled_tokens for row in rows])
         if room <= 0 or not self._num_draft_tokens:
             return rows
+        if self._is_ahead and not all(row.is_decoded for row in rows):
+            return rows
         most = states.num_drafts(min(self._num_draft_tokens, room))
-        limits = [limit_of(row, most) for row in rows]
+        limits = [self._limit_of(row, most) for row in rows]
         asks = [
-            DraftAsk(row.sequence, limit) for row, limit in zip(rows, limits, strict=True) if limit
+            DraftAsk(row.sequence, limit, num_ahead_of(row))
+            for row, limit in zip(rows, limits, strict=True)
+            if limit
         ]
         if not asks:
             return rows
         guesses = iter(self._proposer.propose(asks, DraftRoom(room - self._max_tokens // 2, room)))
         drafted: list[PlanRow] = []
         for row, limit in zip(rows, limits, strict=True):
-            longer = self._lengthen(row, next(guesses)[:room], states) if limit else row
+            longer = row
+            if limit:
+                longer = self._lengthen(row, next(guesses)[:room], states, len(rows))
             room -= len(longer.draft_token_ids)
             drafted.append(longer)
         return drafted
 
-    def _lengthen(self, row: PlanRow, guesses: list[int], states: States) -> PlanRow:
+    def _limit_of(self, row: PlanRow, most: int) -> int:
+        return limit_of(row, most) if not self._is_ahead or has_no_look_back(row) else 0
+
+    def _lengthen(self, row: PlanRow, guesses: list[int], states: States, num_rows: int) -> PlanRow:
         if not guesses:
             return row
-        sequence = row.sequence
         drafts = guesses[: states.num_drafts(len(guesses))]
-        drafts = drafts[: self._ensure_blocks(sequence, len(drafts))]
+        drafts = drafts[: self._ensure_blocks(row, len(drafts), num_rows)]
+        if not drafts:
+            return row
         self.num_drafted += len(drafts)
         return replace(
             row,
@@ -78,15 +97,32 @@ class Speculator:
             state_spans=states.draft_spans(row, len(drafts)),
         )
 
+    def undrafted(self, row: PlanRow) -> PlanRow:
+        """The row without its drafts: nobody computes them."""
+        if not row.draft_token_ids:
+            return row
+        self.num_drafted -= len(row.draft_token_ids)
+        return replace(row, end=row.real_end, draft_token_ids=())
+
     def release(self, sequence: Sequence) -> None:
         """It has ended, or lost its blocks."""
         self._proposer.release(sequence)
 
-    def _ensure_blocks(self, sequence: Sequence, num_drafts: int) -> int:
-        """How many drafts have a slot, with blocks taken for all of them if so many are free."""
-        num_tokens, blocks = len(sequence.token_ids), sequence.blocks
-        self._blocks.extend(blocks, num_tokens + num_drafts)
-        return min(num_drafts, self._blocks.num_held_tokens(blocks) - num_tokens)
+    def _ensure_blocks(self, row: PlanRow, num_drafts: int, num_rows: int) -> int:
+        """How many drafts have a slot, with blocks taken for all of them if so many are free.
+
+        Steps that are launched ahead: with a slot behind them for the next step's token, which may
+        be there, so that no step has to find room for what was guessed; and a block is left to
+        each row, since what is guessed in vain is given back a step late.
+        """
+        num_tokens, blocks = row.real_end + row.num_uncertain, row.sequence.blocks
+        num_behind = int(self._is_ahead)
+        num_spare = self._blocks.pool.num_free - num_behind * num_rows * self._blocks.num_groups
+        num_more = self._blocks.pool.num_blocks_for(num_drafts + num_behind) + 1
+        if not self._is_ahead or num_spare >= num_more * self._blocks.num_groups:
+            self._blocks.extend(blocks, num_tokens + num_drafts + num_behind)
+        num_slots = self._blocks.num_held_tokens(blocks) - num_tokens - num_behind
+        return max(0, min(num_drafts, num_slots))
 
     def stepped(self, plan: StepPlan, result: StepResult) -> None:
         """A step is computed, whose drafts are not judged yet."""
@@ -106,16 +142,31 @@ class Speculator:
             return
         self.num_accepted += num_accepted
         self._proposer.judge(row.sequence, num_accepted, len(row.draft_token_ids))
-        self._blocks.cut(row.sequence.blocks, len(row.sequence.token_ids))
+        sequence = row.sequence
+        num_tokens = len(sequence.token_ids)
+        if self._is_ahead:  # what the step in flight may need stays
+            num_tokens = sequence.num_tokens + sequence.num_uncertain_tokens
+        self._blocks.cut(sequence.blocks, num_tokens)
 
 
 def limit_of(row: PlanRow, most: int) -> int:
-    """How many drafts a row may have, of so many: none if it does not decode, or if its last token
-    is not known yet."""
-    if not row.is_sampled or row.num_pending_tokens or not _has_masks(row):
+    """How many drafts a row may have, of so many: none if it does not decode."""
+    if not row.is_sampled or not _has_masks(row):
         return 0
-    num_left = row.sequence.max_tokens - row.sequence.num_generated_tokens
+    num_generated = row.real_end + row.num_uncertain - row.sequence.num_prompt_tokens
+    num_left = row.sequence.max_tokens - num_generated
     return max(0, min(most, num_left - 1))  # a step gives one token more
+
+
+def num_ahead_of(row: PlanRow) -> int:
+    """Tokens between a row's text and its first draft: those in flight, at most."""
+    return row.real_end + row.num_uncertain - len(row.sequence.token_ids)
+
+
+def has_no_look_back(row: PlanRow) -> bool:
+    """Whether what a request asks of its logits is the same whatever the tokens before are."""
+    request = row.sequence.request
+    return not (request.is_constrained or request.sampling.is_penalized or request.adapter)
 
 
 def _has_masks(row: PlanRow) -> bool:

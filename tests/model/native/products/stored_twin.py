@@ -12,7 +12,8 @@ from thirdeye.weights.formats.gguf.dequantize import stored_tensor
 from thirdeye.weights.formats.gguf.format import TENSOR_TYPES, TensorType
 
 Array = npt.NDArray[Any]
-GROUP = 32
+GROUP, SHARES = 32, 16383
+WHOLE = ("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q4_K", "Q5_K")  # one term, of whole numbers, a group
 E2M1 = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12]  # doubled
 IQ4 = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113]
 
@@ -181,14 +182,31 @@ def fma(x: Array, y: Array, z: Array) -> Array:
     return odd.astype(np.float32)
 
 
-def rounded(x: Array) -> tuple[Array, Array]:
-    """x [T, in] float32 -> whole numbers int64 [T, groups, 2, 16], what one is worth
-    [T, groups, 2]."""
+@dataclass(frozen=True, slots=True)
+class Rounded:
+    """Channels as whole numbers."""
+
+    codes: Array  # [T, groups, 2, 16] int64
+    shares: Array  # [T, groups, 2] int64: what one is worth, in units
+    unit: Array  # [T] float32
+
+    @property
+    def worth(self) -> Array:
+        """[T, groups, 2, 1] float32"""
+        return (self.shares.astype(np.float32) * self.unit[:, None, None])[..., None]
+
+
+def rounded(x: Array) -> Rounded:
+    """x [T, in] float32"""
     x = x.reshape(len(x), -1, 2, GROUP // 2)
-    largest = np.maximum(np.abs(x).max(-1), np.float32(1e-30))
-    units = np.float32(127) / largest
+    tops = np.abs(x).max(-1)
+    largest = np.maximum(tops.max((1, 2)), np.float32(1e-30))[:, None, None]
+    shares = np.rint(tops * (np.float32(SHARES) / largest) + np.float32(0.5))
+    shares = np.maximum(shares, np.float32(1))
+    units = np.float32(SHARES * 127) / largest / shares
     codes = np.rint(x * units[..., None]).astype(np.int64)
-    return codes, largest / np.float32(127)
+    unit = largest[:, 0, 0] / np.float32(SHARES * 127)
+    return Rounded(codes, shares.astype(np.int64), unit)
 
 
 def product(x: Array, stored: StoredTensor, bias: Array | None = None) -> Array:
@@ -197,29 +215,35 @@ def product(x: Array, stored: StoredTensor, bias: Array | None = None) -> Array:
     q = np.array([[group.q for group in row] for row in rows])  # [rows, groups, 32]
     scales = np.array([[group.scales for group in row] for row in rows])  # [rows, groups, 1 or 2]
     minimums = np.array([[group.minimums for group in row] for row in rows])
-    num_scales = scales.shape[2]
+    num_scales, is_whole = scales.shape[2], stored.format in WHOLE
     assert (scales == scales.astype(np.float32)).all(), "a scale is exact"
-    codes, worth = rounded(x)
+    r = rounded(x)
     y = np.zeros((len(x), len(rows)), np.float32)
     for group in range(q.shape[1]):
-        own = codes[:, group]  # [T, 2, 16]
+        own, shares = r.codes[:, group], r.shares[:, group]
         sums = np.einsum("thi,rhi->htr", own, q[:, group].reshape(len(rows), 2, -1))
-        sums = sums.astype(np.float32)  # exact, [2, T, rows]
-        units = worth[:, group, :, None]  # [T, 2, 1]
+        terms = sums * shares.T[:, :, None]  # [2, T, rows]
         scale = scales[:, group].T.astype(np.float32)  # [scales, rows]
-        if num_scales == 1:
-            term = sums[0] * units[:, 0]
-            term = fma(sums[1], units[:, 1], term)
+        floats, units = sums.astype(np.float32), shares.astype(np.float32)[..., None]
+        if is_whole:
+            term = terms.sum(0)
+            assert np.abs(term).max() < 2**31
+            y = fma(term.astype(np.float32), scale[0], y)
+        elif num_scales == 1:
+            term = floats[0] * units[:, 0]
+            term = fma(floats[1], units[:, 1], term)
             y = fma(term, scale[0], y)
         else:
             for half in range(2):
-                y = fma(sums[half] * scale[half], units[:, half], y)
-        amounts = own.sum(-1).astype(np.float32) * worth[:, group]  # [T, 2]
+                y = fma(floats[half] * scale[half], units[:, half], y)
+        amounts = own.sum(-1) * shares  # [T, 2], whole numbers
         if minimums.shape[2] == 1:
-            amounts = amounts[:, :1] + amounts[:, 1:]
+            amounts = amounts.sum(1, keepdims=True)
         for part in range(minimums.shape[2]):
             minimum = minimums[:, group, part].astype(np.float32)  # [rows]
-            y = fma(np.broadcast_to(minimum, y.shape), amounts[:, part, None], y)
+            amount = amounts[:, part, None].astype(np.float32)
+            y = fma(np.broadcast_to(minimum, y.shape), amount, y)
+    y = y * r.unit[:, None]
     return y if bias is None else y + bias
 
 
@@ -230,8 +254,8 @@ def refined(x: Array, stored: StoredTensor, bias: Array | None = None) -> Array:
     """The same of a head: the panels with a token's largest results also have the products of what
     rounding took off."""
     y = product(x, stored, bias)
-    codes, worth = rounded(x)
-    whole = fma(-codes.astype(np.float32), worth[..., None], x.reshape(codes.shape))
+    r = rounded(x)
+    whole = fma(-r.codes.astype(np.float32), r.worth, x.reshape(r.codes.shape))
     more = product(whole.reshape(x.shape), stored)
     for own, extra in zip(y, more, strict=True):
         starts = range(0, len(own), PANEL)

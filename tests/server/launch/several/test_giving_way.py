@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
@@ -11,6 +11,7 @@ import pytest
 from thirdeye.server.api.state.server_state import Phase, ServerState
 from thirdeye.server.launch.several import giving_way as subject
 from thirdeye.server.launch.several.giving_way import (
+    IDLE_SECONDS,
     NICE,
     giving_way,
     lower,
@@ -58,20 +59,50 @@ def niceness_of(pid: int) -> list[int]:
     return [os.getpriority(os.PRIO_PROCESS, thread) for thread in threads_of(pid)]
 
 
+def policies_of(pid: int) -> set[int]:
+    return {os.sched_getscheduler(thread) for thread in threads_of(pid)}
+
+
+class Bells:
+    """A loop's timers, which ring when the test says so."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+        self.is_cancelled = False
+
+    def call_later(self, seconds: float, ring: Callable[[], None]) -> "Bells":
+        self.seconds.append(seconds)
+        self.ring = ring
+        return self
+
+    def cancel(self) -> None:
+        self.is_cancelled = True
+
+
 @pytest.mark.skipif(
     not may_take_back(),
     reason="a priority that is given away here does not come back",
 )
 def test_a_load_gives_way_and_then_no_more() -> None:
     own = os.getpriority(os.PRIO_PROCESS, 0)
+    bells = Bells()
     with child() as process:
         one_more_thread(process)
-        with giving_way(process.pid):
+        with giving_way(process.pid, bells.call_later):
             one_more_thread(process)
             assert niceness_of(process.pid) == [min(own + NICE, 19)] * 3
+            assert policies_of(process.pid) == {os.SCHED_IDLE}
+            assert bells.seconds == [IDLE_SECONDS]
+            bells.ring()
+            assert niceness_of(process.pid) == [min(own + NICE, 19)] * 3
+            assert policies_of(process.pid) == {os.SCHED_OTHER}
+        assert bells.is_cancelled
+        with giving_way(process.pid, bells.call_later):
+            pass
         assert niceness_of(process.pid) == [own] * 3
+        assert policies_of(process.pid) == {os.SCHED_OTHER}
     assert os.getpriority(os.PRIO_PROCESS, 0) == own
-    with giving_way(process.pid):  # it has ended
+    with giving_way(process.pid, bells.call_later):  # it has ended
         pass
 
 
@@ -82,16 +113,16 @@ def test_a_process_is_set_idle_and_back_with_all_its_threads() -> None:
             one_more_thread(process)
             (lower if is_idle else restore)(process.pid)
             one_more_thread(process)
-            policies = {os.sched_getscheduler(thread) for thread in threads_of(process.pid)}
-            assert policies == {os.SCHED_IDLE if is_idle else os.SCHED_OTHER}
+            assert policies_of(process.pid) == {os.SCHED_IDLE if is_idle else os.SCHED_OTHER}
     lower(process.pid)  # it has ended
 
 
 def test_what_would_not_come_back_is_not_given_away(monkeypatch: pytest.MonkeyPatch) -> None:
     own = os.getpriority(os.PRIO_PROCESS, 0)
     monkeypatch.setattr(subject, "may_take_back", lambda: False)
-    with child() as process, giving_way(process.pid):
+    with child() as process, giving_way(process.pid, Bells().call_later):
         assert niceness_of(process.pid) == [own]
+        assert policies_of(process.pid) == {os.SCHED_OTHER}
 
 
 def test_who_loads_first_has_nobody_to_give_way_to() -> None:
