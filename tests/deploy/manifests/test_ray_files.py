@@ -107,8 +107,8 @@ def test_kuberays_pods_wait_for_the_longest_answer() -> None:
 
 
 def test_rays_autoscaler_has_what_it_asks_kubernetes_with() -> None:
-    """In the head's pod: ray 2.60 (`autoscaler/_private/kuberay/node_provider.py`) reads the service
-    account's token, and fails without. Nobody else has it."""
+    """In the head's pod: ray 2.60 (`autoscaler/_private/kuberay/node_provider.py`) reads the
+    service account's token, and fails without. Nobody else has it."""
     asked = service()["spec"]["rayClusterConfig"]
     head, workers = asked["headGroupSpec"], asked["workerGroupSpecs"]
     wanted = {True: asked["enableInTreeAutoscaling"], False: False}
