@@ -25,7 +25,7 @@ class AskingPicker:
         self._asks: dict[str, Ask] = {}
         self._under_way: dict[str, asyncio.Task[None]] = {}  # one of a replica, for all who wait
         self._mute: dict[str, Report] = {}  # who has not answered, and had last reported this
-        self._late: dict[str, asyncio.Task[None]] = {}  # questions to those; one of a replica
+        self._late: dict[str, asyncio.Task[bool]] = {}  # questions to those; one of a replica
 
     def update(self, reports: Mapping[str, Report], asks: Mapping[str, Ask]) -> None:
         """These replicas are there, and no others; each with its latest report."""
