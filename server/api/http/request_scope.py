@@ -1,9 +1,9 @@
 """The life of one HTTP request, as an outer ASGI layer: its id, its end, and the last line of
 defence.
 
-Everything a request holds (its permit, its log line) is given back when the ASGI call ends,
-streamed or not, finished or cut: one place, exactly once. Pure ASGI, since Starlette's
-BaseHTTPMiddleware would put itself between a stream and its client.
+Everything a request holds (its permit, its log line) is given back once the last byte of its
+answer is out, or the ASGI call ends without one, streamed or not, finished or cut: exactly once.
+Pure ASGI, since Starlette's BaseHTTPMiddleware would put itself between a stream and its client.
 """
 
 import logging
@@ -151,6 +151,8 @@ class LifetimeMiddleware:
             elif is_head:
                 message = {**message, "body": b""}
             await send(message)
+            if message["type"] == "http.response.body" and not message.get("more_body"):
+                lifetime_in(inner).end()  # before its client can ask again on this connection
 
         try:
             await self._app(inner, receive, outer_send)
