@@ -107,6 +107,7 @@ def _named(func: Any, name: str) -> bool:
 def _written(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Tensor]:
     """The tensors among its arguments that it changes."""
     arguments = func._schema.arguments
-    values = dict(zip([argument.name for argument in arguments], args, strict=False)) | kwargs
+    names = [argument.name for argument in arguments]
+    values = {**dict(zip(names, args, strict=False)), **kwargs}
     changed = [a.name for a in arguments if a.alias_info is not None and a.alias_info.is_write]
     return [values[name] for name in changed if isinstance(values.get(name), Tensor)]
