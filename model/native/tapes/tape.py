@@ -35,7 +35,7 @@ class TapeArgs(ctypes.Structure):
     _fields_ = (("entries", ctypes.c_void_p), ("num_entries", ctypes.c_long))
 
 
-class Segment:
+class TapeSegment:
     """Operations in C, one after the other by one call."""
 
     def __init__(self, library: Library, calls: Sequence[Call]) -> None:
@@ -68,12 +68,12 @@ class Tape:
             output = forward()
         self.output = unheld(output, recorder.buffers)
         self._kept = recorder.buffers, recorder.kept  # C has their addresses
-        self.parts: list[Segment | TorchCall] = []
+        self.parts: list[TapeSegment | TorchCall] = []
         for _, group in groupby(recorder.steps, type):
             steps = list(group)
             in_c = [step for step in steps if not isinstance(step, TorchCall)]
             in_torch = [step for step in steps if isinstance(step, TorchCall)]
-            self.parts += [Segment(library, in_c)] if in_c else in_torch
+            self.parts += [TapeSegment(library, in_c)] if in_c else in_torch
         names = [part.name for part in self.parts if isinstance(part, TorchCall)]
         self.done_by_torch = tuple(dict.fromkeys(names))  # the operations' names, each once
 

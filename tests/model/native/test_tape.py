@@ -10,7 +10,7 @@ from torch import Tensor
 from tests.model.tiny import CPU
 from thirdeye.model.linear.linear import Linear
 from thirdeye.model.native.library import Library
-from thirdeye.model.native.tapes.tape import Segment, Tape
+from thirdeye.model.native.tapes.tape import Tape, TapeSegment
 from thirdeye.model.native.tapes.torch_call import TorchCall, Unrecordable
 from thirdeye.model.placement import Placement
 
@@ -140,7 +140,7 @@ def test_an_operation_in_parts(native: Library, layers: list[Linear]) -> None:
     x = torch.randn(2, 640)
     tape = Tape(native, lambda: residual(layers, residual(layers, x).relu()).relu())
     kinds = [type(part) for part in tape.parts]
-    assert kinds == [Segment, TorchCall, Segment, TorchCall]
+    assert kinds == [TapeSegment, TorchCall, TapeSegment, TorchCall]
     assert tape.done_by_torch == ("aten.relu.default",)
 
 

@@ -19,7 +19,7 @@ from thirdeye.model.config import Activation, AttentionSpec, ModelConfig, Norm, 
 from thirdeye.model.fast_path import FastPath
 from thirdeye.model.native.library import Library
 from thirdeye.model.native.paged_attention import Tiles
-from thirdeye.model.native.tapes.tape import Segment, Tape
+from thirdeye.model.native.tapes.tape import Tape, TapeSegment
 from thirdeye.model.native.tapes.torch_call import TorchCall
 from thirdeye.model.placement import Placement
 from thirdeye.model.state.kv_cache import KVCache
@@ -201,8 +201,8 @@ def test_an_unknown_operation_ends_a_segment(
     assert isinstance(ours._through_blocks, TapedBlocks)
     for recording in filter(None, ours._through_blocks._recordings.values()):
         parts = recording._tape.parts
-        assert sum(isinstance(part, Segment) for part in parts) in range(1, 7)
-        in_c = sum(len(part.calls) for part in parts if isinstance(part, Segment))
+        assert sum(isinstance(part, TapeSegment) for part in parts) in range(1, 7)
+        in_c = sum(len(part.calls) for part in parts if isinstance(part, TapeSegment))
         assert in_c > sum(isinstance(part, TorchCall) for part in parts)
 
 
