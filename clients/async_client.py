@@ -238,6 +238,7 @@ async def _read_on(
             async with aclosing(_read(at_next, splice.call, reader)) as chunks:
                 async for chunk in chunks:
                     yield chunk
+            splice.check_end()
             return
         except ThirdeyeError as error:
             splice.restart(error)

@@ -247,6 +247,7 @@ def _read_on(
 
         try:
             yield from _read(at_next, splice.call, reader)
+            splice.check_end()
             return
         except ThirdeyeError as error:
             splice.restart(error)

@@ -11,6 +11,7 @@ token that came is drawn again: it may have ended the answer, and it shows wheth
 model. `Splice` does this without a socket; the clients' streams drive it.
 """
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Generic, TypeVar
@@ -23,6 +24,9 @@ from thirdeye.clients.types import Answer
 A = TypeVar("A", bound=Answer)
 JSON = dict[str, Any]
 
+MAX_TOKENS = 1 << 20  # of a resumed answer: no server's context is as long
+MAX_BREAKS = 100  # of one answer: who gives a token and breaks, again and again, is not followed
+MAX_SHOWN = 60  # characters of what a server said in an error
 HIDDEN_LISTS = ("tokens", "token_logprobs", "top_logprobs", "text_offset")  # of completions
 ALONE = {  # fields that cannot go with it, and the values at which they ask for nothing
     "n": (1,),
@@ -60,8 +64,8 @@ class Splice(Generic[A]):
         check_resumable(body)
         self._call = replace(call, body=body | {"return_token_ids": True})
         self._token_ids: list[int] = []
-        self._num_chars = {"text": 0, "thought": 0}
-        self._to_skip = {"text": 0, "thought": 0}  # of the present stream, still
+        self._told = {"text": Told(), "thought": Told()}
+        self._repeated = {"text": Told(), "thought": Told()}  # by the present stream
         self._again: int | None = None  # the token that is to be drawn again, if it has not been
         self._is_last_in_content = True  # its logprobs are listed there, not among the thoughts'
         self._head: JSON = {}
@@ -90,14 +94,27 @@ class Splice(Generic[A]):
                 "know: it was not resumed. Send the request again."
             ) from error
         self._is_restarted = bool(self._head)
-        self._to_skip = dict(self._num_chars)
+        self._repeated = {"text": Told(), "thought": Told()}
         self._again = self._token_ids[-1] if self._token_ids else None
 
+    def check_end(self) -> None:
+        """The present stream has ended well. Raises NotResumed if it has told less than there was
+        before: the answer would be cut, and pass for a whole one."""
+        if not self._is_restarted:
+            return
+        has_all = all(self._is_repeated(kind) for kind in self._told)
+        if self._again is not None or not has_all:
+            raise NotResumed(
+                "The server that resumed the stream ended it before it came to where the last one "
+                "broke off: the answer may be cut."
+            )
+
     def new_part(self, raw: JSON) -> JSON | None:
-        """What of an event is new, under the first stream's id; None if nothing is."""
+        """What of an event is new, under the first stream's id; None if nothing is. Raises
+        StreamBroken for what cannot be read."""
         self._check_head(raw)
         raw = raw | {name: self._head[name] for name in ("id", "created") if name in self._head}
-        choices = [self._new_choice(choice) for choice in raw.get("choices") or []]
+        choices = [self._new_choice(choice) for choice in _choices_of(raw)]
         if not self._is_restarted:
             return raw | {"choices": choices} if choices else raw
         for name in ("prompt_token_ids", "prompt_progress"):
@@ -108,23 +125,25 @@ class Splice(Generic[A]):
     def _check_head(self, raw: JSON) -> None:
         """Remember the first; raises NotResumed for an event of another model."""
         name = "system_fingerprint"
+        if not isinstance(raw.get(name), str | None):
+            raise StreamBroken(f"The '{name}' of an event is no text.")
         if not self._head:
             self._head = {key: raw[key] for key in ("id", "created", name) if key in raw}
         elif raw.get(name) != self._head.get(name):
             raise NotResumed(
                 f"The stream was resumed by another model or version: its '{name}' is "
-                f"{raw.get(name)!r}, that of the beginning {self._head.get(name)!r}."
+                f"{_shown(raw.get(name))}, that of the beginning {_shown(self._head.get(name))}."
             )
 
     def _new_choice(self, choice: JSON) -> JSON:
         choice = dict(choice)
         if self._is_restarted:
             choice.pop("prompt_token_ids", None)
+        self._take_tokens(choice)
         if isinstance(choice.get("delta"), dict):
             choice["delta"] = self._new_delta(dict(choice["delta"]))
         elif isinstance(choice.get("text"), str):
             choice["text"] = self._new_text("text", choice["text"])
-        self._take_tokens(choice)
         if choice.get("finish_reason") is not None:
             if self._has_ended:
                 choice["finish_reason"] = None  # only what stands behind it was missing
@@ -144,13 +163,27 @@ class Splice(Generic[A]):
         return delta
 
     def _new_text(self, kind: str, text: str) -> str:
-        num_known = min(self._to_skip[kind], len(text))
-        self._to_skip[kind] -= num_known
-        self._num_chars[kind] += len(text) - num_known
-        return text[num_known:]
+        """What has not been told. Raises NotResumed where other text is repeated than was told."""
+        told, repeated = self._told[kind], self._repeated[kind]
+        num_known = min(told.num_chars - repeated.num_chars, len(text)) if self._is_restarted else 0
+        if num_known:
+            repeated.add(text[:num_known])
+            if repeated.num_chars == told.num_chars and not self._is_repeated(kind):
+                raise NotResumed(
+                    "The server that resumed the stream tells another text than what had come: it "
+                    "is not the same model, or it was asked for something else."
+                )
+        new = text[num_known:]
+        told.add(new)
+        if self._is_restarted:
+            repeated.add(new)
+        return new
+
+    def _is_repeated(self, kind: str) -> bool:
+        return self._repeated[kind].digest == self._told[kind].digest
 
     def _take_tokens(self, choice: JSON) -> None:
-        token_ids, logprobs = list(choice.get("token_ids") or []), choice.get("logprobs")
+        token_ids, logprobs = _token_ids_of(choice), choice.get("logprobs")
         if token_ids and self._again is not None:
             if token_ids[0] != self._again:
                 raise NotResumed(
@@ -163,13 +196,54 @@ class Splice(Generic[A]):
             if isinstance(logprobs, dict):
                 choice["logprobs"] = self._without_first(logprobs)
         self._token_ids += token_ids
+        if len(self._token_ids) > MAX_TOKENS:
+            raise NotResumed(f"The stream has more than {MAX_TOKENS:,} tokens: it is not read on.")
         if token_ids and isinstance(logprobs, dict):
             self._is_last_in_content = bool(logprobs.get("content"))
 
     def _without_first(self, logprobs: JSON) -> JSON:
         in_chat = "content" if self._is_last_in_content else "reasoning_content"
         names = (in_chat,) if "content" in logprobs else HIDDEN_LISTS
-        return logprobs | {name: logprobs[name][1:] for name in names if logprobs.get(name)}
+        lists = {name: logprobs.get(name) for name in names}
+        return logprobs | {name: x[1:] for name, x in lists.items() if isinstance(x, list)}
+
+
+class Told:
+    """How much text there was, and a hash of it: two of the same are of the same text."""
+
+    def __init__(self) -> None:
+        self.num_chars = 0
+        self._hash = hashlib.sha256()
+
+    def add(self, text: str) -> None:
+        self.num_chars += len(text)
+        self._hash.update(text.encode(errors="surrogatepass"))
+
+    @property
+    def digest(self) -> bytes:
+        return self._hash.digest()
+
+
+def _choices_of(raw: JSON) -> list[JSON]:
+    """None, or the one that was asked for. Raises StreamBroken for anything else."""
+    choices = raw.get("choices") or []
+    if not isinstance(choices, list) or not all(isinstance(one, dict) for one in choices):
+        raise StreamBroken("The 'choices' of an event are no list of objects.")
+    if len(choices) > 1 or any(one.get("index") not in (None, 0) for one in choices):
+        raise StreamBroken("An event has another choice than the one that was asked for.")
+    return choices
+
+
+def _token_ids_of(choice: JSON) -> list[int]:
+    """Raises StreamBroken for what cannot be ids: another server is going to be sent them."""
+    found = choice.get("token_ids") or []
+    if not isinstance(found, list) or not all(type(x) is int and 0 <= x < 1 << 31 for x in found):
+        raise StreamBroken("The 'token_ids' of an event are no list of token ids.")
+    return list(found)
+
+
+def _shown(said: str | None) -> str:
+    return repr(said if said is None else said[:MAX_SHOWN])
 
 
 def _says_something(choice: JSON) -> bool:
@@ -190,9 +264,14 @@ class Rounds:
         self._num_servers = num_servers
         self._wait = wait
         self._num_failures = 0  # since the answer last grew
+        self._num_breaks = 0
 
     def after(self, error: ThirdeyeError, *, has_grown: bool) -> float:
-        """The next server's turn: at once, unless all of them have failed in vain."""
+        """The next server's turn: at once, unless all of them have failed in vain. Raises the error
+        after `MAX_BREAKS`."""
+        self._num_breaks += 1
+        if self._num_breaks > MAX_BREAKS:
+            raise error
         self.server = (self.server + 1) % self._num_servers
         self._num_failures = 0 if has_grown else self._num_failures + 1
         rounds, others = divmod(self._num_failures, self._num_servers)

@@ -32,7 +32,7 @@ class StreamReader(Generic[A]):
         self._new_part = new_part
         self._answer_type = answer_type
         self._parser = EventParser()
-        self._bytes_left = max_bytes  # of events; pings may go on for ever
+        self._bytes_left = max_bytes  # pings too: an honest server's fill it in ten years
         self._texts: list[str] = []  # of choice 0
         self._last = Chunk()
         self._finish_reason: str | None = None
@@ -45,8 +45,10 @@ class StreamReader(Generic[A]):
         Raises APIError for an error event, StreamBroken for an event that is not JSON and for a
         stream without end.
         """
+        self._bytes_left -= len(data)
+        if self._bytes_left < 0:
+            raise StreamBroken("The stream is longer than any answer: it was not read on.")
         for event in self._parser.feed(data):
-            self._count(event)
             if event.data.strip() == DONE:
                 self.done = True
             if self.done:
@@ -79,11 +81,6 @@ class StreamReader(Generic[A]):
             model=self._last.model,
             raw=self._last.raw,
         )
-
-    def _count(self, event: Event) -> None:
-        self._bytes_left -= len(event.data)
-        if self._bytes_left < 0:
-            raise StreamBroken("The stream is longer than any answer: it was not read on.")
 
     def _gather(self, chunk: Chunk) -> None:
         self._last = chunk

@@ -14,15 +14,18 @@ import triton.language as tl
 from torch import Tensor
 
 from thirdeye.model.kernels.choose_tokens import POSITION, TOKEN
+from thirdeye.model.kernels.dependent_launch import begin, launch_options
 
 MOST_DRAFTS = 64  # of one slot: as many as the setting takes
 
 
 @triton.jit(do_not_specialize=("num_rows", "stride_table", "scrap"))
 def accept_kernel(
-    table, chosen, slots, offsets, drafts, num_rows, stride_table, scrap, MOST: tl.constexpr
-):
+    table, chosen, slots, offsets, drafts, num_rows, stride_table, scrap, MOST: tl.constexpr,
+    DEPENDENT: tl.constexpr,
+):  # fmt: skip
     """Grid (rows). The program of the last row that counts writes for its slot."""
+    begin(DEPENDENT)
     row = tl.program_id(0)
     offset = tl.load(offsets + row)
     behind = tl.arange(0, MOST)
@@ -54,5 +57,5 @@ def accept_drafts(
     num_rows = len(slots)
     accept_kernel[(num_rows,)](
         table, chosen, slots, offsets, drafts, num_rows, table.stride(0), len(table) - 1,
-        MOST=MOST_DRAFTS, num_warps=2,
+        MOST=MOST_DRAFTS, num_warps=2, **launch_options(table.device),
     )  # fmt: skip

@@ -69,9 +69,15 @@ class EngineBench:
         self.kv_bytes = self.block_bytes // BLOCK_SIZE  # of one token
 
     def engine(
-        self, max_num_seqs: int, num_tokens: int, longest: int, num_batched_tokens: int = 0
+        self,
+        max_num_seqs: int,
+        num_tokens: int,
+        longest: int,
+        num_batched_tokens: int = 0,
+        num_draft_tokens: int = 0,
     ) -> EngineCore:
         """KV for `num_tokens`, as far as the memory holds them: more are preempted, as served.
+        `num_draft_tokens`: guesses from the text for each sequence in a step, at the most.
 
         An engine refers to itself, so the one before is in memory until it is looked for.
         """
@@ -90,6 +96,8 @@ class EngineBench:
             ),
             enable_prefix_caching=False,
             num_states=max(2, max_num_seqs) if self.config.state else 0,
+            steps_ahead=int(self.is_ahead),
+            num_draft_tokens=num_draft_tokens,
         )
         num_blocks = config.num_blocks + SCRAP_BLOCKS * self.is_ahead
         cache = make_kv_cache(

@@ -26,6 +26,7 @@ from thirdeye.server.engine.interface.engine_config import (
     default_batched_tokens,
 )
 from thirdeye.server.engine.run_ahead.device_loop import LoopSizes
+from thirdeye.server.load.drafting.text_guesses import most_decode_rows
 from thirdeye.server.load.engine_recipe import EngineRecipe
 from thirdeye.server.load.overlap import SCRAP_BLOCKS, build_launcher, num_state_rows, runs_ahead
 from thirdeye.server.load.tensor_parallel import rank_kv_budget
@@ -69,9 +70,11 @@ def try_step(
         num_tokens = default_batched_tokens(device.type, recipe.scheduling.max_num_seqs)
     context = model.config.max_position_embeddings
     has_states = model.config.state is not None
+    is_ahead = is_run_ahead(recipe, model, device)
+    most_rows = most_decode_rows(recipe, model.config, num_tokens, is_ahead=is_ahead)
     sizes = trial_config(
         num_tokens,
-        recipe.scheduling.max_num_seqs,
+        most_rows,
         BLOCK_SIZE,
         context,
         has_states=has_states,
@@ -79,7 +82,7 @@ def try_step(
     )
     make_core = partial(_make_core, recipe, model, kv_dtype, device, rank_group)
     usage = profile_memory(make_core, sizes, memory, granted_share(recipe))
-    shared = shared_bytes(recipe, model)
+    shared = shared_bytes(recipe, model, most_rows)
     usage = replace(usage, captured=usage.captured + shared, step=usage.step + shared)
     usage = replace(usage, lost=usage.kv - rank_group.min_kv_budget(usage.kv))
     if asked is None:
@@ -92,18 +95,23 @@ def try_step(
     return replace(usage, granted=usage.granted - usage.kv + asked)
 
 
-def shared_bytes(recipe: EngineRecipe, model: Transformer) -> int:
+def shared_bytes(recipe: EngineRecipe, model: Transformer, most_rows: int) -> int:
     """What attention leaves in memory where several programs share a sequence. The trial's step has
     all rows, so each has a program of its own there: fewer rows and long texts take more."""
     backend, own = model.backend, rank_config(model.config, model.ranks.size)
     if not isinstance(backend, TritonAttention):
         return 0
     longest = recipe.scheduling.max_model_len or model.config.max_position_embeddings
-    most = recipe.scheduling.max_num_seqs
     return max(
-        backend.most_shared_bytes(own.num_heads, *shape, most, longest)
+        backend.most_shared_bytes(own.num_heads, *shape, most_rows, longest)
         for shape in set(own.kv_shapes)
     )
+
+
+def is_run_ahead(recipe: EngineRecipe, model: Transformer, device: torch.device) -> bool:
+    """Raises ValueError where that was asked for and cannot be."""
+    ranks = recipe.placement.tensor_parallel
+    return runs_ahead(recipe.kernels.cuda_graphs, device, model.backend, ranks)
 
 
 def _make_core(
@@ -116,12 +124,7 @@ def _make_core(
 ) -> tuple[EngineCore, int]:
     """An engine as it will be served, but for the captures, and the bytes of its cache."""
     own = rank_config(model.config, model.ranks.size)
-    is_ahead = runs_ahead(
-        recipe.kernels.cuda_graphs,
-        device,
-        model.backend,
-        recipe.placement.tensor_parallel,
-    )
+    is_ahead = is_run_ahead(recipe, model, device)
     num_blocks = config.num_blocks + SCRAP_BLOCKS * is_ahead
     num_states = num_state_rows(config.num_states, is_ahead=is_ahead)
     longest = recipe.scheduling.max_model_len or model.config.max_position_embeddings

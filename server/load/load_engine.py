@@ -18,6 +18,7 @@ import torch
 
 from thirdeye.model.attention.choose_attention import choose_attention
 from thirdeye.model.config import ModelConfig
+from thirdeye.model.fast_path import FastPath
 from thirdeye.model.loading.compiled_cache import repair_compiled_cache
 from thirdeye.model.loading.layer_loader import ModelLoader
 from thirdeye.model.memory_estimate import bytes_per_state
@@ -58,11 +59,12 @@ from thirdeye.server.engine.sampling.sampler import Sampler, sample
 from thirdeye.server.load.adapters.adapter_files import make_adapter_loader
 from thirdeye.server.load.drafting.choose_guesser import choose_guesser
 from thirdeye.server.load.drafting.guesser import Guesser
+from thirdeye.server.load.drafting.text_guesses import choose_text_guesses
 from thirdeye.server.load.engine_info import describe, describe_numerics
 from thirdeye.server.load.engine_recipe import EngineRecipe
-from thirdeye.server.load.kv_memory import find_kv_budget
+from thirdeye.server.load.kv_memory import find_kv_budget, is_run_ahead
 from thirdeye.server.load.other_hosts import check_remote
-from thirdeye.server.load.overlap import SCRAP_BLOCKS, make_launcher, num_state_rows, runs_ahead
+from thirdeye.server.load.overlap import SCRAP_BLOCKS, make_launcher, num_state_rows
 from thirdeye.server.load.placement import place, place_kv
 from thirdeye.server.load.tensor_parallel import (
     make_rank_group,
@@ -116,12 +118,7 @@ def load_engine(
         recipe.max_adapters,
     )
     rank_group.wait_loaded()
-    is_ahead = runs_ahead(
-        recipe.kernels.cuda_graphs,
-        device,
-        model.backend,
-        recipe.placement.tensor_parallel,
-    )
+    is_ahead = is_run_ahead(recipe, model, device)
     guesser: Guesser | None = None
     if chosen is not None:
         chosen.check_steps(is_ahead=is_ahead)
@@ -137,8 +134,6 @@ def load_engine(
     draft_budget = guesser.share_of(budget, own) if guesser else 0
     budget -= draft_budget
     config = engine_config(recipe, own, kv_dtype, device, budget, steps_ahead=int(is_ahead))
-    if is_ahead:  # they can be verified a step late, which no GPU has tried yet
-        config = msgspec.structs.replace(config, num_draft_tokens=0)
     inspection_rows = min(MAX_ROWS, config.max_num_batched_tokens)
     num_blocks = config.num_blocks + SCRAP_BLOCKS * is_ahead
     num_states = num_state_rows(config.num_states, is_ahead=is_ahead)
@@ -175,6 +170,10 @@ def load_engine(
     model.tape.num_missed = 0  # the steps of the warm-up are nobody's
     numerics = describe_numerics(model, where, kv_dtype) + (", graphs" if is_ahead else "")
     fast_paths = [model.tape]
+    if refused := choose_text_guesses(recipe, own, is_ahead=is_ahead).refused:
+        guesses = FastPath("guesses")
+        guesses.refuse(refused)
+        fast_paths.append(guesses)
     if launcher is not None and adapters is not None:
         launcher.fast_path.refuse("rows with adapters are computed step by step")
         fast_paths.append(launcher.fast_path)
@@ -316,7 +315,7 @@ def engine_config(
         admission=Admission(recipe.scheduling.admission),
         queue_timeout=recipe.scheduling.queue_timeout,
         request_timeout=recipe.scheduling.request_timeout,
-        num_draft_tokens=recipe.speculation.max_draft_tokens,
+        num_draft_tokens=choose_text_guesses(recipe, model, is_ahead=steps_ahead > 0).most,
         max_tokens_with_drafts=recipe.speculation.max_tokens_with_drafts,
     )
 

@@ -200,9 +200,10 @@ class SpeculationSettings:
     title: ClassVar[str] = "Speculation"
 
     speculation: str = setting(
-        "ngram",
+        "auto",
         "Guess ahead",
         choices={
+            "auto": "ngram; nothing where steps are launched ahead, as on a GPU",
             "ngram": "from the text itself (prompt lookup), and by `--draft`",
             "mtp": "and by the head of the model that was trained for it",
             "off": "",

@@ -82,13 +82,6 @@ def test_a_stream_that_never_ends_is_broken_off() -> None:
     assert len(reader.answer().text) < 5_000
 
 
-def test_pings_do_not_count() -> None:
-    reader = StreamReader(ChatAnswer, max_bytes=5_000)
-    for _ in range(5_000):
-        assert list(reader.feed(b": ping\n\n")) == []
-    assert [chunk.text for chunk in reader.feed(chat_events("ok")[1])] == ["ok"]
-
-
 def test_a_silent_stream_times_out(connect: Callable[..., Any], stub: Stub) -> None:
     stub.stream(30.0, *chat_events("late"))
     with pytest.raises(errors.Timeout, match="silent"):

@@ -120,6 +120,8 @@ def make_engine(form: ServedForm, notes: Notes) -> FakeEngine:
         max_num_seqs=form.max_num_seqs,
         max_num_batched_tokens=form.max_num_batched_tokens,
         enable_prefix_caching=True,
+        steps_ahead=1,
+        num_draft_tokens=form.num_draft_tokens,
         num_states=3 * form.max_num_seqs if form.config.state else 0,
     )
     blocks = config.num_blocks + overlap.SCRAP_BLOCKS

@@ -40,6 +40,7 @@ class ServedForm:
     max_num_seqs: int = 64
     max_num_batched_tokens: int = 512
     max_model_len: int = 8192
+    num_draft_tokens: int = 0
 
 
 FORMS = {
@@ -55,6 +56,7 @@ FORMS = {
     "latents": ServedForm(
         replace(LATENT, vocab_size=1024, max_position_embeddings=8192, hidden_size=64)
     ),
+    "guesses": ServedForm(num_draft_tokens=5),
     "few rows": ServedForm(quantize="int8", max_num_seqs=4),
     "kinds of layers": ServedForm(
         replace(MIXED, vocab_size=1024, max_position_embeddings=8192, hidden_size=64)

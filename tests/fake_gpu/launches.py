@@ -31,6 +31,7 @@ NO_KERNEL = ("empty", "new_empty", "empty_like", "empty_strided", "detach", "lif
 READS_ROWS = ("index", "index_select", "embedding", "gather", "index_copy_", "index_add_")
 MODELS = {"8B": LLAMA3_8B, "0.6B": QWEN3_0_6B}
 BATCHES = (1, 8, 64)
+VERIFIED = 8  # rows of a step that verifies guesses, all but some of which are these
 
 
 class Counter(TorchDispatchMode):  # type: ignore[misc]  # torch leaves it untyped
@@ -78,18 +79,22 @@ def main() -> None:
             for batch in BATCHES:
                 form = ServedForm(replace(config), max_num_seqs=256)
                 report[f"{name}, batch {batch}"] = count(form, batch, notes)
+            report[f"{name}, guesses"] = count(form, VERIFIED, notes, is_verified=True)
         for name, config in WITH_STATES.items():
             report[f"{name}, batch 8"] = count(ServedForm(config), 8, notes)
     print(json.dumps(report))
 
 
-def count(form: ServedForm, batch: int, notes: driver.Notes) -> dict[str, Any]:
+def count(
+    form: ServedForm, batch: int, notes: driver.Notes, *, is_verified: bool = False
+) -> dict[str, Any]:
     """Of one decode step."""
     config = form.config
     model = make_model(form, META)
     num_states = 2 * form.max_num_seqs if config.state else 0
     cache = KVCache(config, 100, BLOCK_SIZE, torch.bfloat16, META, num_states + bool(num_states))
-    layout = StateLayout(form.max_num_seqs, CONTEXT // BLOCK_SIZE, 1)
+    verified = batch if is_verified else 0
+    layout = StateLayout(form.max_num_seqs, CONTEXT // BLOCK_SIZE, 1, most_rows_verified=verified)
     state = DeviceState(layout, 99, config.vocab_size, META, num_states or None)
     graphs = DecodeGraphs(
         lambda rows: model.logits_as_computed(rows, cache),
@@ -99,6 +104,7 @@ def count(form: ServedForm, batch: int, notes: driver.Notes) -> dict[str, Any]:
         config.vocab_size,
         rerun,
         model.look_up(),
+        largest_verified=verified,
     )
     look_up = model.look_up()
     assert look_up is not None, "rows of its tables would be looked up one launch after the other"
@@ -115,7 +121,7 @@ def count(form: ServedForm, batch: int, notes: driver.Notes) -> dict[str, Any]:
     notes.on_launch = lambda name, arguments: counter.note(list(arguments))
     before = len(notes.launches)
     with counter:
-        graphs._step(batch, GREEDY_MODE)
+        graphs._step(batch, replace(GREEDY_MODE, is_verified=is_verified))
     kernels = notes.launches[before:]
     layers = config.num_hidden_layers
     names = [*kernels, *counter.names]

@@ -52,6 +52,7 @@ def main(arguments: Sequence[str]) -> None:
                 "served": served,
                 "graphs": graphs,
                 "graphs_later": engine.captures.count - graphs,
+                "drafted": engine.core.stats().spec_decode_num_draft_tokens_total,
                 "kernels": sorted({kernel.__name__ for kernel in notes.kernels}),
             }
     print(json.dumps(report))

@@ -7,11 +7,14 @@ import pytest
 from tests.fake_gpu import child
 from tests.fake_gpu.forms import FORMS
 from tests.versions import COMPILES, is_skipped
+from thirdeye.server.engine.interface.engine_config import EngineConfig
 from thirdeye.server.engine.run_ahead.cuda_graphs import make_buckets
 
 STEPS, STEPS_OF_A_FORM = 400, 30
+MOST_VERIFIED = EngineConfig(max_model_len=1, num_blocks=1).max_tokens_with_drafts
 OWN_KERNEL = {"int4": "quantized_matmul_kernel", "experts": "grouped_matmul_kernel"}
 OWN_KERNEL |= {"deterministic": "add_splits_kernel", "bf16": "few_rows_matmul_kernel"}
+OWN_KERNEL |= {"guesses": "accept_kernel"}
 
 
 def test_none_in_many_mixed_steps() -> None:
@@ -27,6 +30,17 @@ def test_nothing_is_captured_while_serving(reports: dict[str, dict[str, Any]]) -
     report = reports["bf16"]
     assert report["graphs"] == 2 * len(make_buckets(FORMS["bf16"].max_num_seqs))
     assert report["graphs_later"] == 0
+
+
+def test_nor_where_guesses_are_verified(reports: dict[str, dict[str, Any]]) -> None:
+    """A graph more for each bucket of so many rows as may be verified; of steps in which
+    guesses come and go beside chunks and requests of every kind, none asks for another."""
+    report, form = reports["guesses"], FORMS["guesses"]
+    buckets = make_buckets(form.max_num_seqs)
+    assert report["graphs"] == 2 * len(buckets) + len([b for b in buckets if b <= MOST_VERIFIED])
+    assert report["graphs_later"] == 0
+    assert report["drafted"] > 10
+    assert reports["bf16"]["drafted"] == 0
 
 
 @pytest.fixture(scope="module")

@@ -126,7 +126,11 @@ def trial_config(
     has_states: bool = False,
     windows: tuple[int, ...] = (0,),
 ) -> EngineConfig:
-    """An engine that holds no more than the trial's own tokens."""
+    """An engine that holds no more than the trial's own tokens.
+
+    `max_num_seqs`: rows of a step of decoding; where guesses are verified a step late each of them
+    is one, so there may be more of them than sequences.
+    """
     length = -(-max_num_batched_tokens // max_num_seqs)  # rounded up: together they fill a step
     longest = min(length + MORE_TOKENS, context)
     return EngineConfig(
@@ -142,8 +146,11 @@ def trial_config(
 
 
 def largest_requests(sizes: EngineConfig) -> list[Request]:
-    """One a row: prompts that fill the step together, each token scored, sampling that sorts."""
-    length = max(1, sizes.max_model_len - MORE_TOKENS)
+    """One a row: prompts that fill one step together, each token scored, sampling that sorts. All
+    begin in the same step, so that none has ended when all of them decode."""
+    longest = max(1, sizes.max_model_len - MORE_TOKENS)
+    length, num_longer = divmod(sizes.max_num_batched_tokens, sizes.max_num_seqs)
+    lengths = [min(longest, length + (row < num_longer)) for row in range(sizes.max_num_seqs)]
     sampling = SamplingParams(
         max_tokens=MORE_TOKENS,
         top_p=0.9,
@@ -155,7 +162,7 @@ def largest_requests(sizes: EngineConfig) -> list[Request]:
     )
     return [
         Request(request_id=f"trial-{row}", prompt_token_ids=[0] * length, sampling=sampling)
-        for row in range(sizes.max_num_seqs)
+        for row, length in enumerate(lengths)
     ]
 
 

@@ -38,7 +38,7 @@ def choose_guesser(recipe: EngineRecipe, served: Checkpoint) -> ChosenGuesser | 
     if asked.draft is None and asked.speculation != "mtp":
         return None
     what = "'--speculation' mtp" if asked.draft is None else f"'--draft' {asked.draft}"
-    if asked.draft is not None and asked.speculation != "ngram":
+    if asked.draft is not None and asked.speculation not in ("auto", "ngram"):
         raise ValueError(
             f"{what} and '--speculation' {asked.speculation} do not go together: leave one out."
         )

@@ -11,6 +11,7 @@ import pytest
 from tests.engine.process.fake_worker import Recipe
 from tests.engine.process.test_engines import endings, long_request, start_process
 from tests.engine.process.test_process_engine import children, is_running
+from tests.engine.process.told_steps import SLOW
 from tests.engine.toy import collect, make_request, tokens_of, toy_config, toy_info, until
 from tests.oracles import virtual_time
 from thirdeye.server.engine.interface.adapters import AdapterReport, AdapterSource
@@ -26,7 +27,6 @@ from thirdeye.server.engine.process.messages import Command, Step
 from thirdeye.server.engine.process.supervised_engine import RestartPolicy, SupervisedEngine
 
 INFO = toy_info(toy_config())
-SLOW = 100.0  # seconds that a busy machine may take for what is a matter of three at rest
 
 
 class Puppet(EngineClient):

@@ -34,6 +34,7 @@ WISHES: tuple[dict[str, Any], ...] = (
     {"temperature": 0.0, "logprobs": 3},
     {"temperature": 0.6, "logit_bias": {7: 2.0}, "min_tokens": 3, "stop_token_ids": [1, 2, 3]},
 )
+FEW_WORDS = {5: 30.0, 6: 30.0, 7: 30.0}
 GRAMMAR = constraint.regex('("ab": (true|null), )*"')
 FAR_BLOCKS = 140_000  # of one layer: 2.3e9 numbers, more than 32 bits tell apart
 MOST_GRAPH_BYTES = 256 << 20
@@ -83,6 +84,32 @@ def mixes_agree(device: torch.device) -> None:
     finally:
         gc.set_threshold(*usual)
     assert ahead == answers(bench_of(device, "off"), 5)
+
+
+def guesses_agree(device: torch.device) -> None:
+    """Texts of a few words, some of which are guessed and verified a step late, in graphs that find
+    out which are right; against steps that are read before the next and guess nothing."""
+    ahead, accepted = repeated(bench_of(device, "on"), 4)
+    plain, none = repeated(bench_of(device, "off"), 0)
+    assert ahead == plain
+    assert accepted > 20
+    assert none == 0
+
+
+def repeated(bench: EngineBench, num_drafts: int) -> tuple[dict[str, list[int]], int]:
+    """What is said, and how many guesses were right."""
+    core, tokens = bench.engine(3, 300, 100, num_draft_tokens=num_drafts), dict[str, list[int]]()
+    for number in range(6):
+        wish: dict[str, Any] = {"temperature": 0.2 * (number % 3), "seed": number}
+        wish |= {"logit_bias": FEW_WORDS} if number < 4 else {}  # the others are steps of one graph
+        sampling = SamplingParams(max_tokens=40, ignore_eos=True, **wish)
+        prompt = bench.prompt(random.Random(number), 9)
+        core.add(Request(request_id=str(number), prompt_token_ids=prompt, sampling=sampling))
+    while core.has_work:
+        for output in core.step():
+            assert not output.error, output.error
+            tokens.setdefault(output.request_id, []).extend(output.token_ids)
+    return tokens, core.stats().spec_decode_num_accepted_tokens_total
 
 
 def decoding(bench: EngineBench, num_rows: int) -> EngineCore:
@@ -184,6 +211,7 @@ def lanes_change_no_bit(device: torch.device) -> None:
 
 CHECKS: dict[str, Callable[[torch.device], None]] = {
     "mixes of requests by graphs and eager steps agree": mixes_agree,
+    "guesses verified a step late agree": guesses_agree,
     "no steady step waits": no_step_waits,
     "nothing is compiled behind the first steps": nothing_is_compiled,
     "graphs take little memory": graphs_take_little,

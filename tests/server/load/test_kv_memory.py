@@ -87,6 +87,21 @@ def test_the_decode_loop_is_tried_with_the_block_tables_that_it_will_have() -> N
     assert usage_of()[0].weights == usage.weights
 
 
+def test_guesses_are_rows_of_the_trial() -> None:
+    """Where they are verified a step late there is a graph for as many rows as there may be of
+    them, and what it reads and writes."""
+    asked = {"cuda_graphs": "on", "speculation": "ngram", "max_tokens_with_drafts": 12}
+    usage, seen = usage_of(**asked)
+    assert seen[0] == (30, LLAMA.vocab_size)
+    assert seen[-1] == (12, LLAMA.vocab_size)
+    max_blocks = LLAMA.max_position_embeddings // BLOCK_SIZE
+    words = StateLayout(ROWS, max_blocks, 0, most_rows_verified=12).num_words
+    counts_and_logits = (ROWS + 1 + 12) * LLAMA.vocab_size
+    assert usage.state >= 4 * (words + counts_and_logits)
+    for less in ({"speculation": "auto"}, {"cuda_graphs": "off"}, {"max_tokens_with_drafts": 2}):
+        assert usage_of(**asked | less)[1][-1] == (ROWS, LLAMA.vocab_size)
+
+
 def test_a_cache_that_was_asked_for_is_given_or_refused() -> None:
     usage, _ = usage_of(kv_memory_bytes=2 * GIB)
     assert usage.kv == 2 * GIB

@@ -46,7 +46,7 @@ def test_with_several_ranks_when_asked_to() -> None:
 
 
 def test_a_real_checkpoint_says_the_same(tmp_path: Path) -> None:
-    """Built as the server builds it; with the default speculation, which gives way."""
+    """Built as the server builds it; with guesses, which a step launched ahead verifies late."""
     tiny_llama(tmp_path)
     requests = [
         make_request(str(i), [5 + i, 6, 7], max_tokens=12, temperature=0.5 * i, top_p=0.9, seed=i)
