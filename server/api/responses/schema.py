@@ -25,7 +25,6 @@ from thirdeye.server.api.responses.items import Input
 from thirdeye.server.api.responses.offered_tools import Tool
 from thirdeye.server.api.responses.tool_choices import ToolChoice
 
-
 _FORMAT_NAME = "^[a-zA-Z0-9_-]{0,64}$"  # an empty one is none
 
 

@@ -216,8 +216,12 @@ class SupervisedEngine:
 
     async def _install(self, engine: KillableEngine) -> None:
         """Let the new engine take over, unless it is another one than was promised."""
-        with contextlib.suppress(EngineDead):  # then it is replaced in its turn
-            await self._load_adapters(engine)
+        try:
+            with contextlib.suppress(EngineDead):  # then it is replaced in its turn
+                await self._load_adapters(engine)
+        except BaseException:  # a cancellation, say: nobody has it yet
+            await engine.close()
+            raise
         is_same = _without_memory(engine.info) == _without_memory(self._engine.info)
         if self._is_closed or not is_same:
             await engine.close()
