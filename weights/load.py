@@ -5,6 +5,7 @@ tensor to the model, which knows where it belongs. At the end every tensor was u
 parameter filled: a model that is silently half random is the worst outcome there is.
 """
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Progress = Callable[[int, int], None]  # stored bytes done, stored bytes in all
+
+MOST_IN_BYTE = 8  # numbers: no format keeps one in less than a bit
+FEW = 1 << 16  # numbers that are not looked at so closely
 
 
 class WeightSource(Protocol):
@@ -51,6 +55,37 @@ class WeightSink(Protocol):
         copies, casts and shards as it likes."""
 
 
+def check_described(checkpoint: WeightSource) -> None:
+    """Before anything of the model's size is made, and any data read: what its config describes is
+    what its tensors can be. Raises `ModelFormatError` if a tensor is unknown, missing, there twice
+    or much smaller than its place."""
+    declared, sizes = parameters(checkpoint.config), checkpoint.tensor_sizes()
+    pairs = ((name, part) for name, one in declared.items() for part in one.parts or (None,))
+    missing: set[tuple[str, str | None]] = set(pairs)
+    expected = frozenset(missing)
+    check_names(checkpoint, sizes, expected)
+    for name, num_bytes in sizes.items():
+        for target in checkpoint.targets(name) or []:
+            filled = _fills(target, expected)
+            _check_first(checkpoint, name, target, filled, missing)
+            missing -= filled
+            shape = declared[target.name].shape(target.part)
+            if math.prod(shape) > MOST_IN_BYTE * num_bytes + FEW:
+                rule = f"has {num_bytes:,} bytes, and its config describes {list(shape)} numbers."
+                raise ModelFormatError(checkpoint.path, rule, field=name)
+
+
+def _check_first(
+    checkpoint: WeightSource,
+    name: str,
+    target: TensorTarget,
+    filled: set[tuple[str, str | None]],
+    missing: set[tuple[str, str | None]],
+) -> None:
+    if not filled <= missing:
+        raise ModelFormatError(checkpoint.path, f"fills {target.name} a second time.", field=name)
+
+
 def load_weights(
     checkpoint: WeightSource, model: WeightSink, progress: Progress | None = None
 ) -> None:
@@ -64,10 +99,7 @@ def load_weights(
     for name, tensor in checkpoint.tensors():
         for target in checkpoint.targets(name) or []:
             filled = _fills(target, expected)
-            if not filled <= missing:
-                raise ModelFormatError(
-                    checkpoint.path, f"fills {target.name} a second time.", field=name
-                )
+            _check_first(checkpoint, name, target, filled, missing)
             missing -= filled
             model.load(target.name, target.part, _in_place(checkpoint, name, target, tensor))
         del tensor  # or it would be there beside the next

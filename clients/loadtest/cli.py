@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from typer.models import OptionInfo
 
-from thirdeye.clients.grouped_help import GroupedCommand
+from thirdeye.clients.grouped_help import COMMON, GroupedCommand
 
 app = typer.Typer(
     name="bench",
@@ -33,7 +33,8 @@ def option(group: str, value: str | None, text: str, *names: str) -> OptionInfo:
 
 
 Saved = Annotated[Path, typer.Argument(help="A result of `bench serve`, as JSON.")]
-Html = Annotated[Path | None, option(RESULT, "FILE", "Write a report here, one HTML page.")]
+HTML = ("FILE", "Write a report here, one HTML page.")
+Html = Annotated[Path | None, option(RESULT, *HTML)]
 Figures = Annotated[
     Path | None, option(RESULT, "FOLDER", "Write PNG and SVG here (needs matplotlib).")
 ]
@@ -52,18 +53,18 @@ def told(code: int) -> Iterator[None]:
 @app.command(cls=GroupedCommand)
 def serve(
     url: Annotated[str, typer.Argument(help="Base URL of any OpenAI-style server.")],
-    api_key: Annotated[str | None, option(SERVER, "KEY", "OPENAI_API_KEY by default.")] = None,
-    model: Annotated[str | None, option(SERVER, "NAME", "The server's first by default.")] = None,
+    api_key: Annotated[str | None, option(COMMON, "KEY", "OPENAI_API_KEY by default.")] = None,
+    model: Annotated[str | None, option(COMMON, "NAME", "The server's first by default.")] = None,
     endpoint: Annotated[str, option(SERVER, "NAME", "chat or completions.")] = "chat",
     timeout: Annotated[float, option(SERVER, "SECONDS", "For one request.")] = 600.0,
     max_retries: Annotated[int, option(SERVER, "N", "After 429, 5xx or no connection.")] = 0,
     concurrency: Annotated[
         list[int] | None,
-        option(LOAD, "N", "Closed loop: so many users (repeatable). [1]", "--concurrency", "-c"),
+        option(COMMON, "N", "Closed loop: so many users (repeatable). [1]", "--concurrency", "-c"),
     ] = None,
     rate: Annotated[
         list[float] | None,
-        option(LOAD, "X", "Open loop: requests a second (repeatable).", "--rate", "-r"),
+        option(COMMON, "X", "Open loop: requests a second (repeatable).", "--rate", "-r"),
     ] = None,
     burstiness: Annotated[
         str, option(LOAD, "X", "Open loop: 1 is Poisson, less comes in bursts, or: constant.")
@@ -79,18 +80,18 @@ def serve(
     ] = False,
     sweep_limit: Annotated[int, option(LOAD, "N", "The highest load a sweep tries.")] = 512,
     num_requests: Annotated[
-        int | None, option(LENGTH, "N", "For each load. [4 a user, 30 s]", "--num-requests", "-n")
+        int | None, option(COMMON, "N", "For each load. [4 a user, 30 s]", "--num-requests", "-n")
     ] = None,
     seconds: Annotated[
-        float | None, option(LENGTH, "SECONDS", "Begin requests for so long, for each load.")
+        float | None, option(COMMON, "SECONDS", "Begin requests for so long, for each load.")
     ] = None,
     repeats: Annotated[int, option(LENGTH, "N", "Runs of each load; the median is shown.")] = 1,
     warmup: Annotated[int, option(LENGTH, "N", "Requests before, not counted.")] = 1,
     prompt_tokens: Annotated[
-        int, option(TEXT, "N", "Length of a prompt, about; the median.")
+        int, option(COMMON, "N", "Length of a prompt, about; the median.")
     ] = 100,
     prompt_sigma: Annotated[float, option(TEXT, "X", "Log-normal spread; 0 is fixed.")] = 0.0,
-    max_tokens: Annotated[int, option(TEXT, "N", "Length of an answer; the median.")] = 128,
+    max_tokens: Annotated[int, option(COMMON, "N", "Length of an answer; the median.")] = 128,
     output_sigma: Annotated[float, option(TEXT, "X", "Log-normal spread; 0 is fixed.")] = 0.0,
     longest: Annotated[int, option(TEXT, "N", "No prompt and no answer is longer.")] = 4096,
     prefix_tokens: Annotated[int, option(TEXT, "N", "A shared prefix of this length.")] = 0,
@@ -119,9 +120,9 @@ def serve(
         ),
     ] = None,
     output: Annotated[
-        Path | None, option(RESULT, "FILE", "Write the result here, as JSON.", "--output", "-o")
+        Path | None, option(COMMON, "FILE", "Write the result here, as JSON.", "--output", "-o")
     ] = None,
-    html: Html = None,
+    html: Annotated[Path | None, option(COMMON, *HTML)] = None,
     figures: Figures = None,
 ) -> None:
     """Send load to a server and report what its users would see."""

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from thirdeye.model.native.levels import CPU_INFO, LEVELS, Level, level_named
-from thirdeye.model.native.seal import is_sealed, seal_in_place
+from thirdeye.model.native.seal import SEAL_KIND, is_sealed, seal_in_place
 from thirdeye.model.work_folder import is_ours, sweep, work_folder
 
 SOURCES = Path(__file__).parent / "csrc"
@@ -83,7 +83,10 @@ class Build:
 
     def _compile(self, made: Path, prefix: Sequence[str]) -> None:
         flags = (*FLAGS, *self.level.flags, "-o", str(made))
-        command = [*prefix, self.compiler, *flags, *map(str, self.sources)]
+        # The compiler's own files go where ours may: a sandbox may have no other such folder.
+        env = shutil.which("env")
+        place = [env, f"TMPDIR={made.parent}"] if env else []
+        command = [*prefix, *place, self.compiler, *flags, *map(str, self.sources)]
         with subprocess.Popen(
             command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, process_group=0
         ) as compiling:
@@ -116,7 +119,7 @@ def plan_build(
         raise Unavailable(f"no C compiler is here (tried {', '.join(compilers)})")
     files = files_of(sources)
     c_files = tuple(file for file in files if file.suffix == ".c")
-    version = compiler_version(compiler)
+    version = f"{compiler_version(compiler)} {SEAL_KIND}"
     for level in levels:
         name = f"kernels-{level.name}-{fingerprint(files, level, version)[:16]}.so"
         build = Build(compiler, c_files, cache / name, level)

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from thirdeye.model.native.build import Unavailable
-from thirdeye.model.native.prebuilt.manifest import is_of_a_wheel, why_damaged
-from thirdeye.model.native.seal import is_sealed
+from thirdeye.model.native.prebuilt.manifest import is_of_a_wheel, read_vouched
+from thirdeye.model.native.seal import load_code, read_sealed
 
 MAPPED_FILES = Path("/proc/self/maps")
 OPENMP_RUNTIMES = ("libgomp", "libiomp5", "libomp")
@@ -41,9 +41,8 @@ class Library:
         if not path.exists():
             raise Unavailable(_why_not_there(path))
         self.is_of_a_wheel = is_of_a_wheel(path)
-        if self.is_of_a_wheel and (reason := why_damaged(path)):
-            raise Unavailable(f"the wheel's library is refused: {reason}")
-        if not self.is_of_a_wheel and not is_sealed(path):  # loading it could end this process
+        content = read_vouched(path) if self.is_of_a_wheel else read_sealed(path)
+        if content is None:  # loading it could end this process
             raise Unavailable(f"the library is damaged: {path} (the next start makes it again)")
         try:
             # Global, so that the library's symbols are resolved against it.
@@ -51,7 +50,7 @@ class Library:
         except OSError as error:
             raise Unavailable(f"torch's OpenMP cannot be loaded: {error}") from error
         try:
-            self._code = ctypes.CDLL(str(path))
+            self._code = load_code(content, path)
         except OSError as error:
             after = self._give_up(path)
             raise Unavailable(f"the library cannot be loaded: {error}{after}") from error
@@ -141,8 +140,9 @@ def openmp_runtime(maps: Path = MAPPED_FILES) -> Path:
 
 
 def _why_not_there(path: Path) -> str:
-    """The compiler is at work, unless it has nowhere to write: a read-only system, say."""
+    """The compiler is at work, unless it has nowhere to write (a read-only system, say), or could
+    not do it: whoever started it says so."""
     folder = next(parent for parent in path.parents if parent.exists())
     if not (folder.is_dir() and os.access(folder, os.W_OK)):
         return f"they are not in {path.parent}, which cannot be written"
-    return "they are being compiled; the next start has them, and is quicker"
+    return "they are being compiled, unless the log says why not; the next start has them, then"

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from thirdeye.clients.grouped_help import COMMON
 from thirdeye.server.settings.options import option
 
 WORK, MODEL = "What is timed", "The model, as it is served"
@@ -15,12 +16,12 @@ def bench_engine(
         typer.Option(
             metavar="NAME",
             help="llama3-8b, qwen3-0.6b, gpt2-xl, smollm2-135m, or a checkpoint.",
-            rich_help_panel=MODEL,
+            rich_help_panel=COMMON,
         ),
     ] = "smollm2-135m",
-    device: Annotated[str, option("device", MODEL)] = "auto",
-    dtype: Annotated[str, option("dtype", MODEL)] = "auto",
-    quantize: Annotated[str, option("quantize", MODEL)] = "none",
+    device: Annotated[str, option("device", COMMON)] = "auto",
+    dtype: Annotated[str, option("dtype", COMMON)] = "auto",
+    quantize: Annotated[str, option("quantize", COMMON)] = "none",
     kv_dtype: Annotated[str, option("kv_dtype", MODEL)] = "auto",
     attention: Annotated[str, option("attention", MODEL)] = "auto",
     cuda_graphs: Annotated[str, option("cuda_graphs", MODEL)] = "auto",
@@ -33,7 +34,7 @@ def bench_engine(
             min=1,
             metavar="N",
             help="Sequences in a batch (repeatable). [1 8 64; on a CPU 1 8]",
-            rich_help_panel=WORK,
+            rich_help_panel=COMMON,
         ),
     ] = None,
     context: Annotated[
@@ -44,7 +45,7 @@ def bench_engine(
             min=1,
             metavar="N",
             help="Tokens that each of them has (repeatable). [512]",
-            rich_help_panel=WORK,
+            rich_help_panel=COMMON,
         ),
     ] = None,
     steps: Annotated[
@@ -59,7 +60,7 @@ def bench_engine(
             min=1,
             metavar="N",
             help="Time a prompt of so many tokens (repeatable).",
-            rich_help_panel=WORK,
+            rich_help_panel=COMMON,
         ),
     ] = None,
     workload: Annotated[

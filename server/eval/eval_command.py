@@ -5,10 +5,13 @@ from typing import Annotated
 
 import typer
 
+from thirdeye.clients.grouped_help import GroupedCommand
+
 app = typer.Typer(
     name="eval",
     help="Measure what fewer bits cost: perplexity, divergence from fp32.",
     no_args_is_help=True,
+    rich_markup_mode=None,
 )
 
 Model = Annotated[
@@ -31,7 +34,7 @@ Against = Annotated[
 ]
 
 
-@app.command()
+@app.command(cls=GroupedCommand)
 def perplexity(
     model: Model = None,
     quantize: Quantize = None,
@@ -43,7 +46,7 @@ def perplexity(
     show(model, quantize or ["auto", "none"], text, window, kv_dtype, is_compared=False)
 
 
-@app.command()
+@app.command(cls=GroupedCommand)
 def kl(
     model: Model = None,
     quantize: Quantize = None,

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.models import OptionInfo
 
 from thirdeye.clients.grouped_help import GroupedCommand
 from thirdeye.clients.loadtest.cli import app as bench
@@ -30,25 +31,33 @@ ModelArgument = Annotated[
     str | None,
     typer.Argument(help="A catalog name, a directory, a .gguf file or a hub id. [smollm2]"),
 ]
+SERVER, ANSWER, HUB = "The server", "The answer", "A model of the hub"  # groups in --help
+
+
+def grouped(group: str, value: str | None, text: str, *names: str) -> OptionInfo:
+    """An option of a group; `value` is its placeholder."""
+    made: OptionInfo = typer.Option(*names, help=text, metavar=value, rich_help_panel=group)
+    return made
+
+
 HubFileOption = Annotated[
-    str | None, typer.Option(metavar="NAME", help="Which GGUF file of the hub's repository.")
+    str | None, grouped(HUB, "NAME", "Which GGUF file of the hub's repository.")
 ]
 RevisionOption = Annotated[
-    str | None, typer.Option(metavar="NAME", help="Branch, tag or commit on the hub. [main]")
+    str | None, grouped(HUB, "NAME", "Branch, tag or commit on the hub. [main]")
 ]
-UrlOption = Annotated[
-    str | None, typer.Option(metavar="URL", help="Base URL of any OpenAI-style server.")
+UrlOption = Annotated[str | None, grouped(SERVER, "URL", "Base URL of any OpenAI-style server.")]
+KeyOption = Annotated[str | None, grouped(SERVER, "KEY", "OPENAI_API_KEY by default.")]
+NameOption = Annotated[
+    str | None, grouped(SERVER, "NAME", "The server's first by default.", "--model")
 ]
-KeyOption = Annotated[str | None, typer.Option(metavar="KEY", help="OPENAI_API_KEY by default.")]
+SystemOption = Annotated[str | None, grouped(ANSWER, "TEXT", "System prompt.")]
 TemperatureOption = Annotated[
-    float | None, typer.Option(metavar="X", help="0 is greedy. [the model's own, else 0.3]")
+    float | None, grouped(ANSWER, "X", "0 is greedy. [the model's own, else 0.3]")
 ]
 PenaltyOption = Annotated[
     float | None,
-    typer.Option(metavar="X", help="-2 to 2, against repeats. [the model's own, else 0.3]"),
-]
-NameOption = Annotated[
-    str | None, typer.Option("--model", metavar="NAME", help="The server's first by default.")
+    grouped(ANSWER, "X", "-2 to 2, against repeats. [the model's own, else 0.3]"),
 ]
 
 
@@ -67,7 +76,7 @@ def chat(
     url: UrlOption = None,
     api_key: KeyOption = None,
     model: NameOption = None,
-    system: Annotated[str | None, typer.Option(metavar="TEXT", help="System prompt.")] = None,
+    system: SystemOption = None,
     temperature: TemperatureOption = None,
     frequency_penalty: PenaltyOption = None,
     plain: Annotated[bool, typer.Option("--plain", help="Show answers without Markdown.")] = False,
@@ -88,24 +97,27 @@ def complete(
     ] = None,
     url: Annotated[
         list[str] | None,
-        typer.Option(metavar="URL", help="Base URL of any OpenAI-style server; several: --resume."),
+        grouped(SERVER, "URL", "Base URL of any OpenAI-style server; several: --resume."),
     ] = None,
     api_key: KeyOption = None,
     model: NameOption = None,
-    system: Annotated[str | None, typer.Option(metavar="TEXT", help="System prompt.")] = None,
-    max_tokens: Annotated[
-        int | None, typer.Option(metavar="N", help="Most tokens of an answer.")
-    ] = None,
+    system: SystemOption = None,
+    max_tokens: Annotated[int | None, grouped(ANSWER, "N", "Most tokens of an answer.")] = None,
     temperature: TemperatureOption = None,
     seed: Annotated[
-        int | None, typer.Option(metavar="N", help="The same answer again, if one is given.")
+        int | None, grouped(ANSWER, "N", "The same answer again, if one is given.")
     ] = None,
     frequency_penalty: PenaltyOption = None,
-    raw: Annotated[bool, typer.Option("--raw", help="Continue the text, without a chat.")] = False,
+    raw: Annotated[
+        bool, grouped(ANSWER, None, "Continue the text, without a chat.", "--raw")
+    ] = False,
     resume: Annotated[
         bool,
-        typer.Option(
-            "--resume", help="Go on at the next --url if one goes away; greedy, or with a seed."
+        grouped(
+            SERVER,
+            None,
+            "Go on at the next --url if one goes away; greedy, or with a seed.",
+            "--resume",
         ),
     ] = False,
 ) -> None:

@@ -10,7 +10,7 @@ from contextlib import nullcontext
 import msgspec
 
 from thirdeye.server.api.adapters.loaded_adapters import LoadedAdapters
-from thirdeye.server.api.state.server_state import ServerState
+from thirdeye.server.api.state.server_state import ServedModel, ServerState
 from thirdeye.server.engine.interface.types import EngineDead, EngineInfo
 from thirdeye.server.engine.process.process_engine import OnProgress, ProcessEngine
 from thirdeye.server.engine.process.spawn import Spawned
@@ -78,6 +78,15 @@ class ModelEngine:
             self._is_beside_others,
         )
         self._engine = engine
+        try:
+            self._state.ready(engine, await self._served_by(engine))
+        except BaseException:  # whatever it is, a cancellation too: no process is left behind
+            await engine.close()
+            raise
+        return engine.info
+
+    async def _served_by(self, engine: SupervisedEngine) -> ServedModel:
+        """With its adapters loaded. Raises `EngineDead` with the one that cannot be."""
         asked = self._settings.adapters
         adapters = LoadedAdapters(asked.lora_dir, [path for _, path in asked.named_paths])
         model = self._opened.serve(engine.info, adapters)
@@ -85,10 +94,8 @@ class ModelEngine:
             try:
                 await adapters.load(engine, name, path, model.names)
             except InvalidRequest as error:
-                await engine.close()
                 raise EngineDead(f"'--lora' {name}: {error.message}") from error
-        self._state.ready(engine, model)
-        return engine.info
+        return model
 
     def _spawn_known(self) -> Spawned:
         spawned = self._spawn()
@@ -140,11 +147,20 @@ async def start_process(
 ) -> KillableEngine:
     try:
         spawned = spawn()
-    except OSError as error:
-        raise EngineDead(f"The engine process cannot be started: {error}.") from error
-    call_later = asyncio.get_running_loop().call_later
-    with giving_way(spawned.process.pid, call_later) if is_beside_others() else nullcontext():
-        return await ProcessEngine.start(spawned, msgspec.msgpack.encode(recipe), on_progress)
+    except (OSError, MemoryError, RuntimeError) as error:  # no process, no memory, no thread
+        raise EngineDead(f"The engine process cannot be started: {said(error)}.") from error
+    try:
+        call_later = asyncio.get_running_loop().call_later
+        with giving_way(spawned.process.pid, call_later) if is_beside_others() else nullcontext():
+            return await ProcessEngine.start(spawned, msgspec.msgpack.encode(recipe), on_progress)
+    except BaseException:  # one that nobody looks after holds its memory for ever
+        spawned.kill()
+        raise
+
+
+def said(error: Exception) -> str:
+    """What an exception says, which for a lack of memory is nothing."""
+    return str(error) or ("out of memory" if isinstance(error, MemoryError) else repr(error))
 
 
 async def start_thread(recipe: EngineRecipe, on_progress: OnProgress) -> KillableEngine:

@@ -31,7 +31,7 @@ from thirdeye.model.state.kv_groups import kv_groups
 from thirdeye.model.transformer import Transformer
 from thirdeye.server import logs
 from thirdeye.server.engine.cache.kv_budget import plan_kv, plan_states
-from thirdeye.server.engine.core.engine_core import EngineCore
+from thirdeye.server.engine.core.engine_core import EngineCore, is_out_of_memory
 from thirdeye.server.engine.core.warmup import prompt_lengths, warm_up
 from thirdeye.server.engine.distributed.leader import end_process
 from thirdeye.server.engine.drafting.each_text import EachText
@@ -75,7 +75,7 @@ from thirdeye.server.load.tensor_parallel import (
 from thirdeye.server.text.tools.form import ANSWER_MARKUP, MARKUP, encode_with_tags
 from thirdeye.weights.checkpoint import Checkpoint, open_checkpoint
 from thirdeye.weights.errors import ModelError
-from thirdeye.weights.load import WeightSource, load_weights
+from thirdeye.weights.load import WeightSource, check_described, load_weights
 
 logger = logging.getLogger(__name__)
 
@@ -217,6 +217,7 @@ def load_model(
     max_adapters: int = 0,
 ) -> Transformer:
     """The checkpoint's weights in a transformer of its shape, for texts of up to `context`."""
+    check_described(checkpoint)
     model = empty_model(checkpoint.config, attention, where, context, max_adapters)
     loader = ModelLoader(model)
     load_weights(checkpoint, loader, partial(on_progress, "weights"))
@@ -328,6 +329,13 @@ def load(recipe: bytes, on_progress: OnProgress, on_end: OnEnd) -> tuple[EngineC
         return load_engine(told, on_progress, on_end)
     except (ValueError, OSError, ModelError) as error:
         raise EngineDead(str(error)) from error
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise EngineDead(
+            f"There is not enough memory for the model ({type(error).__name__}): lower "
+            "'--kv-memory' or '--max-model-len', or '--quantize' it."
+        ) from error
 
 
 def main() -> int:

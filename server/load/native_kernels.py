@@ -47,7 +47,12 @@ def native_library(kernels: KernelSettings, device: str) -> str:
     if isinstance(build, Build):
         sweep(build.library.parent, PREFIX)
     if not build.is_done:
-        threading.Thread(target=_compile, args=(build,), name="compiler", daemon=True).start()
+        compiler = threading.Thread(target=_compile, args=(build,), name="compiler", daemon=True)
+        try:
+            compiler.start()
+        except RuntimeError as error:  # the system gives no more threads
+            logger.warning("no native kernels: they cannot be compiled now: %s", error)
+            return ""
     return str(build.library)
 
 

@@ -8,10 +8,11 @@ from typing import Annotated, Any
 import typer
 from typer.models import ArgumentInfo, OptionInfo, ParameterInfo
 
+from thirdeye.clients.grouped_help import COMMON
 from thirdeye.server.settings.setting import ARGUMENTS, Setting
 from thirdeye.server.settings.settings import all_settings
 
-COMMON = "Common options"
+NUM_COMMON = 10
 PLACEHOLDERS = {int: "N", float: "X", str: "NAME", Path: "FILE"}
 ROWS = {row.name: row for row in all_settings()}
 
@@ -24,15 +25,22 @@ def takes_settings(command: Callable[..., Any]) -> Callable[..., Any]:
 def takes_rows(
     command: Callable[..., Any], rows: Iterable[Setting], *, arguments: Collection[str] = ()
 ) -> Callable[..., Any]:
-    """The same with these settings. `arguments` are the names of those without a flag."""
-    ordered = sorted(rows, key=lambda row: not row.rule.is_common)
+    """The same with these settings. `arguments` are the names of those without a flag. Of settings
+    that people meet first the first ten are shown before all others."""
+    rows = list(rows)
+    flags = [row for row in rows if row.rule.is_common and row.name not in arguments]
+    common = {row.name for row in flags[:NUM_COMMON]}
+    ordered = sorted(rows, key=lambda row: row.name not in common)
     parameters = [
         inspect.Parameter(
             row.name,
             inspect.Parameter.KEYWORD_ONLY,
             default=None,
             annotation=Annotated[
-                _type_of(row) | None, _argument_of(row) if row.name in arguments else _info_of(row)
+                _type_of(row) | None,
+                _argument_of(row)
+                if row.name in arguments
+                else _option_of(row, explain(row), COMMON if row.name in common else row.group),
             ],
         )
         for row in ordered
@@ -61,10 +69,6 @@ def explain(row: Setting, *, with_default: bool = True) -> str:
 def _argument_of(row: Setting) -> ParameterInfo:
     argument: ArgumentInfo = typer.Argument(help=explain(row), show_default=False)
     return argument
-
-
-def _info_of(row: Setting) -> ParameterInfo:
-    return _option_of(row, explain(row), COMMON if row.rule.is_common else row.group)
 
 
 def _option_of(row: Setting, text: str, group: str | None) -> OptionInfo:

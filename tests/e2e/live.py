@@ -48,9 +48,11 @@ class LiveServer:
         self.reader = Thread(target=self._read, daemon=True)
         self.reader.start()
         while not self.url:
-            if self.process.poll() is not None or time.monotonic() - started > timeout:
+            has_ended = self.process.poll() is not None
+            if has_ended or time.monotonic() - started > timeout:
                 self.kill()
-                raise RuntimeError("the server did not start:\n" + "".join(self.lines))
+                why = "" if has_ended else f"not within {timeout:g} s: "
+                raise RuntimeError(f"{why}the server did not start:\n" + "".join(self.lines))
             time.sleep(0.01)
         self.seconds_to_ready = time.monotonic() - started
         return self

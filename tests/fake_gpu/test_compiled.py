@@ -48,7 +48,6 @@ def test_decode_attention_loads_ahead(report: dict[str, dict[str, Any]], form: s
     kernel = report[f"attention, {form}"]
     assert kernel["buffers"] == [2]
     assert max(kernel["waits"]) >= 3
-    assert kernel["stack"] == 0
     assert programs(kernel) >= 3
 
 
@@ -62,25 +61,31 @@ def test_a_new_key_is_kept_before_keys_are_loaded(report: dict[str, dict[str, An
 
 def test_a_prompts_attention_has_two_programs(report: dict[str, dict[str, Any]]) -> None:
     """Which take turns: while one loads and sums up, the other multiplies, by warp groups. All
-    registers that two leave to each are in use and none is missing; of large heads, whose sums take
-    twice as many, what is spilled is not in the loop over keys."""
+    registers that two leave to each are in use; large heads, whose sums take twice as many, have
+    one program of as many threads."""
     chunk, wide = report[CHUNK], report[WIDE_CHUNK]
     assert chunk["buffers"] == [2]
     assert chunk["operations"]["HGMMA.64"] > 0
     assert programs(chunk) == 2
-    assert chunk["spilled_in_products"] == 0
-    assert wide["spilled_in_products"] == 0
-    assert wide["stack"] <= 16
     assert programs(wide, threads=2 * THREADS) == 1
 
 
+def test_no_loop_reads_what_is_spilled(report: dict[str, dict[str, Any]]) -> None:
+    """What has no register lies in memory: whatever that is, no round of a loop that multiplies
+    waits for it."""
+    in_loops = {name: kernel["spilled_in_products"] for name, kernel in report.items()}
+    assert in_loops[CHUNK] == in_loops[WIDE_CHUNK] == in_loops["fixed, wide"] == 0
+    assert [in_loops[f"attention, {form}"] for form in DECODE] == [0, 0, 0]
+    assert max(in_loops.values()) == 0  # -1: there is no such loop
+
+
 def test_nothing_is_spilled(report: dict[str, dict[str, Any]]) -> None:
-    """What has no register lies in memory, and is read from there in every round of a loop."""
+    """But for these two, beside their loops: sums that take more registers than there are."""
     assert {"choose_tokens_kernel", "begin_step_kernel", CHUNK} < set(report)
     spilled = {name for name, kernel in report.items() if kernel["stack"]}
-    assert spilled <= {"fixed, wide", WIDE_CHUNK}  # what is beside the loops, see these two
-    assert report["fixed, wide"]["spilled_in_products"] == 0
+    assert spilled <= {"fixed, wide", WIDE_CHUNK}
     assert report["fixed, wide"]["stack"] <= BYTES_OF_A_SUM
+    assert report[WIDE_CHUNK]["stack"] <= 16
 
 
 def few_rows(report: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:

@@ -6,13 +6,22 @@ HTTP = "tests/api/http"
 CACHES = (
     "tests/model/native/test_hostile_cache.py",
     "tests/model/native/test_seal.py",
+    "tests/model/native/test_prebuilt.py",
     "tests/model/loading/test_compiled_cache.py",
     "tests/weights/hub/test_hostile_records.py",
     "tests/weights/hub/test_verify_files.py",
     "tests/weights/test_pull.py",
 )
 DAMAGED = "tests/prove/test_damaged_files.py"
-HOSTILE_SERVERS = ("tests/clients/test_bounds.py", "tests/clients/loadtest/test_wire.py")
+HOSTILE_SERVERS = (
+    "tests/clients/test_bounds.py",
+    "tests/clients/resume/test_hostile_servers.py",
+    "tests/clients/loadtest/test_wire.py",
+)
+GUESSERS = (
+    "tests/architectures/mtp/test_hostile_heads.py",
+    "tests/server/load/test_hostile_drafts.py",
+)
 
 INPUT_ROWS = (
     Row(
@@ -129,11 +138,13 @@ INPUT_ROWS = (
         "one line that names the file, in 2 s and 200 MB",
         full=(
             DAMAGED,
+            *GUESSERS,
             "tests/weights/formats/test_safetensors.py",
             "tests/weights/formats/test_hostile_config.py",
         ),
         push=(
             "tests/weights/hostile",
+            *GUESSERS,
             "tests/weights/formats/test_safetensors.py",
             "tests/weights/formats/test_hostile_config.py",
         ),

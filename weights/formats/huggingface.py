@@ -164,7 +164,12 @@ class HuggingFaceCheckpoint:
             {name: weight.num_bytes for name, weight in self._all.items()},
             self._read_all,
         )
-        return head if head.is_there else None
+        if not head.is_there:
+            return None
+        for weight in map(self._all.__getitem__, head.tensor_sizes()):
+            if isinstance(weight, ShardEntry):
+                weight.check_dtype()
+        return head
 
     def suggested_sampling(self) -> SuggestedSampling:
         return of_huggingface(

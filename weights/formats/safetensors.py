@@ -74,9 +74,12 @@ class ShardEntry:
         """All of it, in its stored dtype, which must be one of `DTYPES`. Imports torch."""
         import torch  # noqa: PLC0415 (a checkpoint's description is read without torch)
 
+        dtype = getattr(torch, DTYPES[self.dtype][0])
+        if not self.num_bytes:
+            return torch.empty(self.shape, dtype=dtype)
         raw = np.empty(self.num_bytes, np.uint8)  # in huge pages, which numpy asks for
         self._read_into(raw.data, 0)
-        return torch.from_numpy(raw).view(getattr(torch, DTYPES[self.dtype][0])).reshape(self.shape)
+        return torch.from_numpy(raw).view(dtype).reshape(self.shape)
 
     def read_bytes(self, start: int, size: int) -> bytes:
         """Some of its bytes, as they lie; fewer at its end."""

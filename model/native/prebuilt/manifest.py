@@ -15,6 +15,7 @@ from pathlib import Path
 
 from thirdeye.model.native.build import SOURCES, Unavailable, files_of, fingerprint
 from thirdeye.model.native.levels import Level, level_named
+from thirdeye.model.native.seal import read_library
 
 FOLDER = Path(__file__).parent
 MANIFEST = "manifest.json"
@@ -67,7 +68,7 @@ def find_prebuilt(
 def read_manifest(folder: Path = FOLDER) -> list[Made]:
     """What the wheel has. Raises `Unavailable` where it has nothing, or none that can be read."""
     try:
-        made = [Made(**entry) for entry in json.loads((folder / MANIFEST).read_bytes())]
+        made = [Made(**entry) for entry in json.loads(read_library(folder / MANIFEST))]
     except FileNotFoundError as error:
         raise Unavailable("no library came with this installation") from error
     except (OSError, ValueError, TypeError) as error:
@@ -97,16 +98,32 @@ def why_refused(made: Made, folder: Path = FOLDER, sources: Path = SOURCES) -> s
 def why_damaged(library: Path) -> str:
     """What is wrong with the bytes of a library that lies beside a manifest; empty if nothing is.
     Raises `Unavailable` if the manifest cannot be read."""
+    return _look(library)[1]
+
+
+def read_vouched(library: Path) -> bytes:
+    """A library that lies beside a manifest, as the manifest has it. Raises `Unavailable`."""
+    content, reason = _look(library)
+    if reason:
+        raise Unavailable(f"the wheel's library is refused: {reason}")
+    return content
+
+
+def _look(library: Path) -> tuple[bytes, str]:
+    """The bytes, and what is wrong with them."""
     expected = next((m.sha256 for m in read_manifest(library.parent) if m.file == library.name), "")
     if not expected:
-        return f"{library} is not in the manifest"
+        return b"", f"{library} is not in the manifest"
     try:
-        found = hashlib.sha256(library.read_bytes()).hexdigest()
+        content = read_library(library)
     except OSError as error:
-        return f"{library} cannot be read: {error}"
+        return b"", f"{library} cannot be read: {error}"
+    found = hashlib.sha256(content).hexdigest()
     if found != expected:
-        return f"{library} is not what the manifest says (SHA-256 {found}); install the wheel again"
-    return ""
+        return b"", (
+            f"{library} is not what the manifest says (SHA-256 {found}); install the wheel again"
+        )
+    return content, ""
 
 
 def is_of_a_wheel(library: Path) -> bool:

@@ -113,6 +113,22 @@ class AnswerFields:
     ignored: Sequence[str] = ()  # fields that had no effect
 
 
+def check_room(
+    body: GenerationRequest,
+    encoded: Sequence[list[int]],
+    model: ServedModel,
+    max_tokens: int | None,
+    param: str,
+) -> list[list[int]]:
+    """The prompts, cut as asked. Raises `InvalidRequest` for one that leaves no room: before
+    anything dear is done for a request that cannot be answered."""
+    context = model.max_model_len
+    prompts = [truncate(ids, body.truncate_prompt_tokens, max_tokens, context) for ids in encoded]
+    reserve = 0 if max_tokens == 0 else 1 + len(body.answer_token_ids)
+    check_context(max(map(len, prompts)), context, param, reserve=reserve)
+    return prompts
+
+
 def plan_answer(
     body: GenerationRequest,
     own: AnswerFields,
@@ -122,13 +138,9 @@ def plan_answer(
 ) -> Generation:
     """The engine requests of an answer to prompts. Raises `InvalidRequest` if too large."""
     context = model.max_model_len
-    prompts = [
-        truncate(ids, body.truncate_prompt_tokens, own.max_tokens, context) for ids in encoded
-    ]
+    prompts = check_room(body, encoded, model, own.max_tokens, own.prompt_param)
     longest = max(map(len, prompts))
     begun = body.answer_token_ids
-    reserve = 0 if own.max_tokens == 0 else 1 + len(begun)
-    check_context(longest, context, own.prompt_param, reserve=reserve)
     limit = TokenLimit(own.max_tokens_param, own.max_tokens, longest, context)
     if own.is_default_limit:
         limit = replace(limit, asked=own.max_tokens or model.defaults.max_tokens)

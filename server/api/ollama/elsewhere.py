@@ -39,7 +39,7 @@ def ollama_refusals() -> APIRouter:
 def refusing(path: str, instead: str) -> Callable[[Request], Coroutine[None, None, Response]]:
     async def refuse_here(_: Request) -> Response:
         raise InvalidRequest(
-            f"'{path.partition('/{')[0]}' is not served here: this server has the one model that "
+            f"'{path.partition('/{')[0]}' is not served here: this server has the models that "
             f"it was started with. Instead, {instead}.",
             code="unsupported_operation",
         )

@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from thirdeye.server.api.field_rules.renamed_fields import renaming_fields
 from thirdeye.server.api.generation.choices import Generation
-from thirdeye.server.api.generation.plan import AnswerFields, plan_answer
+from thirdeye.server.api.generation.plan import AnswerFields, check_room, plan_answer
 from thirdeye.server.api.generation.request_rules import (
     check_common,
     constraint_of,
@@ -130,11 +130,14 @@ async def plan_chat(
     is_whole = body.allowed_token_ids is not None  # the thinking is made of them, too
     if is_whole and may_call:
         raise refuse("allowed_token_ids", "cannot go with 'tools': calls need other tokens.")
+    is_bounded = body.truncate_prompt_tokens is None
+    ids = await encode_chat(body, model, tools, thinking, is_bounded=is_bounded)
+    is_old_name = body.max_completion_tokens is None
+    max_tokens = body.max_tokens if is_old_name else body.max_completion_tokens
+    check_room(body, [ids], model, max_tokens, "messages")
     content = await grammars.of(*constraint_of(body), caller)
     form = model.template.for_tools.call_form if model.template else None
     grammar, left_out = await compile_tools(tools, content, grammars, caller, form)
-    is_bounded = body.truncate_prompt_tokens is None
-    ids = await encode_chat(body, model, tools, thinking, is_bounded=is_bounded)
     thoughts = thought_terms(
         thinking,
         ids,
@@ -147,11 +150,10 @@ async def plan_chat(
     if is_whole and thoughts.engine is not None:
         rule = "cannot go with a budget of thinking: that ends with tokens of its own."
         raise refuse("allowed_token_ids", rule)
-    is_old_name = body.max_completion_tokens is None
     own = AnswerFields(
         id_prefix=id_prefix,
         prompt_param="messages",
-        max_tokens=body.max_tokens if is_old_name else body.max_completion_tokens,
+        max_tokens=max_tokens,
         max_tokens_param="max_tokens" if is_old_name else "max_completion_tokens",
         is_default_limit=not {"max_tokens", "max_completion_tokens"} & body.model_fields_set,
         logprobs=(body.top_logprobs or 0) if body.logprobs else None,

@@ -5,7 +5,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from thirdeye.server.api.generation.choices import Generation
-from thirdeye.server.api.generation.plan import AnswerFields, plan_answer
+from thirdeye.server.api.generation.plan import AnswerFields, check_room, plan_answer
 from thirdeye.server.api.generation.request_rules import (
     check_common,
     check_prompt_ids,
@@ -71,7 +71,6 @@ async def plan_completion(
 ) -> Generation:
     """The engine requests of a completion request. Raises `InvalidRequest` if too large."""
     body = model.defaults.fill(body)
-    grammar = await grammars.of(*constraint_of(body), caller)
     encoded = [
         await encode_raw(
             prompt,
@@ -82,6 +81,8 @@ async def plan_completion(
         )
         for prompt in body.prompt
     ]
+    check_room(body, encoded, model, body.max_tokens, "prompt")
+    grammar = await grammars.of(*constraint_of(body), caller)
     own = AnswerFields(
         id_prefix="cmpl-",
         prompt_param="prompt",

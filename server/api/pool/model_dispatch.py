@@ -17,6 +17,7 @@ from thirdeye.server.api.http.gate import ENGINE_PATHS
 from thirdeye.server.api.http.json_body import read_body
 from thirdeye.server.api.http.request_scope import lifetime_of
 from thirdeye.server.api.ollama.answers import Shape, chat_answer, text_answer
+from thirdeye.server.api.ollama.elsewhere import INSTEAD
 from thirdeye.server.api.ollama.routes import answer_to_nothing
 from thirdeye.server.api.ollama.schema import OllamaAsked, OllamaChatRequest, OllamaGenerateRequest
 from thirdeye.server.api.pool.keep_alive import read_keep_alive
@@ -30,7 +31,7 @@ from thirdeye.server.errors import ResourceNotFound, ServiceUnavailable, come_ba
 from thirdeye.server.settings.api_keys import OPERATE
 
 LOOKING = frozenset({"/reset_prefix_cache"})  # though it is a POST
-OF_NO_MODEL = frozenset({"/version", "/api/version"})
+OF_NO_MODEL = ("/version", "/api/version", *(path.partition("{")[0] for path in INSTEAD))
 OF_OLLAMA = "/api/"
 ASK_NOTHING: dict[str, tuple[type[OllamaAsked], Shape]] = {
     "/api/chat": (OllamaChatRequest, chat_answer),
@@ -54,7 +55,7 @@ class ModelDispatch(BaseRoute):
         request = Request(scope, receive)
         default = self._pool.default.router
         is_known = any(route.matches(scope)[0] is Match.FULL for route in default.routes)
-        if not is_known or scope["path"] in OF_NO_MODEL:
+        if not is_known or scope["path"].startswith(OF_NO_MODEL):
             await default(scope, receive, send)
         elif scope["method"] == "GET" or scope["path"] in LOOKING:
             await self._look(request, send)
@@ -112,6 +113,7 @@ class ModelDispatch(BaseRoute):
         body = await self._context.bodies.read(request, schema)
         is_pinned = member.terms.is_pinned
         if not is_pinned:
+            lifetime_of(request).obeyed_params.add("keep_alive")
             self._pool.unload(member)
         answer = answer_to_nothing(
             body.model or member.name, shape, "load" if is_pinned else "unload"

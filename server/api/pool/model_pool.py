@@ -100,6 +100,9 @@ class ModelPool:
         """The same for an operator: one that failed is tried again. Raises `ServiceUnavailable`."""
         ticket, orders = self.residency.reload(member.name, self._now())
         await self._wait(ticket, orders, lambda release: release(), partial(self._release, member))
+        if ticket.outcome is TicketOutcome.FAILED:  # an operator is told what the log says
+            why = self.books(member).why_failed
+            raise self._failed(member, f": {why}" if why else ": the server's log says why.")
         self._check(member, ticket)
 
     def unload(self, member: PoolMember) -> None:
@@ -144,12 +147,8 @@ class ModelPool:
         if ticket.outcome is TicketOutcome.CLOSED:
             raise draining("The server is shutting down and takes no new requests.")
         if ticket.outcome is TicketOutcome.FAILED:
-            raise ServiceUnavailable(
-                f"The model '{member.name}' could not be loaded, or not be kept alive: the "
-                "server's log says why. An operator can try again with POST /models/load.",
-                code="engine_failed",
-                headers={"x-should-retry": "false"},
-            )
+            more = ": the server's log says why. An operator can try again with POST /models/load."
+            raise self._failed(member, more)
         rule = f"was not ready within {self.residency.max_wait:g} s"
         if ticket.outcome is TicketOutcome.QUEUE_FULL:
             rule = f"has {self.residency.max_waiting} requests that wait for it already"
@@ -157,6 +156,13 @@ class ModelPool:
             f"The model '{member.name}' {rule} ({self.progress(member)}). Please try again.",
             code="model_loading",
             headers=come_back_in(math.ceil(self.load_seconds[member.name])),
+        )
+
+    def _failed(self, member: PoolMember, more: str) -> ServiceUnavailable:
+        return ServiceUnavailable(
+            f"The model '{member.name}' could not be loaded, or not be kept alive{more}",
+            code="engine_failed",
+            headers={"x-should-retry": "false"},
         )
 
     # --- engines ---
@@ -172,7 +178,11 @@ class ModelPool:
             self.members[name].state.load()
             self._lives[name] = self._spawn(self._live(self.members[name]))
         self._arm()
-        self.on_change(self._now())
+        try:
+            self.on_change(self._now())
+        except Exception:  # who computes first is a comfort, and no request's concern
+            logger.exception("models do not give way to each other any more")
+            self.on_change = lambda _: None
 
     async def _live(self, member: PoolMember) -> None:
         """From its load until it is stopped, or dies for good."""
@@ -186,9 +196,18 @@ class ModelPool:
             await member.loadable.supervise()
         except EngineDead as error:
             self._fail(member, str(error))
-        except Exception:  # a bug: of the other models none is touched by it
-            logger.exception("%s: a bug", member.name)
-            self._fail(member, "a bug of the server")
+        except Exception as error:  # of the other models none is touched by it
+            logger.exception("%s: a bug, or no memory", member.name)
+            await self._end(member)
+            what = "no memory" if isinstance(error, MemoryError) else "a bug"
+            self._fail(member, f"{what} of the server: {type(error).__name__}")
+
+    async def _end(self, member: PoolMember) -> None:
+        """A failed model holds no memory: whatever of it was started ends."""
+        try:
+            await member.loadable.stop()
+        except Exception:
+            logger.exception("%s: its process could not be ended", member.name)
 
     def _fail(self, member: PoolMember, why: str) -> None:
         if self.books(member).phase is ModelPhase.LEAVING:

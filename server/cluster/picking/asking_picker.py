@@ -3,7 +3,8 @@
 What the picker counts is late: what ended since a replica's latest report still counts. On a busy
 machine a report may be ten seconds old, and then a handful of short requests looks like a full
 replica, and their prefixes would be computed twice. So a request moves on only by numbers that were
-asked for then. Whoever finds its own replica with room, nearly everybody, asks nothing.
+asked for then. Whoever finds its own replica with room, nearly everybody, asks nothing. An answer
+that takes longer than a request can wait still counts for those that come after it.
 """
 
 import asyncio
@@ -13,7 +14,9 @@ from typing import Final
 from thirdeye.server.cluster.picking.picker import Picker, Report
 
 Ask = Callable[[], Awaitable[Report]]  # raises if the replica cannot say it
-ASK_SECONDS: Final = 1.0  # a replica that takes longer is judged by what is known
+# A replica that takes longer is judged by what is known. A request waits so long once at most, and
+# where the machine is that busy it would wait as long for its first token.
+ASK_SECONDS: Final = 3.0
 
 
 class AskingPicker:
@@ -21,7 +24,8 @@ class AskingPicker:
         self._picker = picker
         self._asks: dict[str, Ask] = {}
         self._under_way: dict[str, asyncio.Task[None]] = {}  # one of a replica, for all who wait
-        self._mute: dict[str, Report] = {}  # who did not answer, and had last reported this
+        self._mute: dict[str, Report] = {}  # who has not answered, and had last reported this
+        self._late: dict[str, asyncio.Task[bool]] = {}  # questions to those; one of a replica
 
     def update(self, reports: Mapping[str, Report], asks: Mapping[str, Ask]) -> None:
         """These replicas are there, and no others; each with its latest report."""
@@ -30,11 +34,13 @@ class AskingPicker:
         self._mute = {
             name: said for name, said in self._mute.items() if reports.get(name, said) == said
         }
+        for name in self._late.keys() - reports.keys():
+            self._late.pop(name).cancel()
 
     async def pick(self, key: bytes | None, now: float) -> str | None:
         """As `Picker.pick`."""
         if key is not None:
-            asked = [name for name in self._picker.doubted(key) if name not in self._mute]
+            asked = [name for name in self._picker.doubted(key, now) if name not in self._mute]
             if asked:
                 await asyncio.wait([self._asking(name) for name in asked])
         return self._picker.pick(key, now)
@@ -50,9 +56,21 @@ class AskingPicker:
         ask, known = self._asks.get(name), self._picker.latest(name)
         if ask is None or known is None:
             return
+        if earlier := self._late.pop(name, None):
+            earlier.cancel()
+        question = asyncio.create_task(self._hear(name, ask))
+        done, _ = await asyncio.wait([question], timeout=ASK_SECONDS)
+        if not done:
+            self._late[name] = question
+        if not (done and question.result()):
+            self._mute[name] = known  # gone, or too busy: Ray will say, or its late answer
+
+    async def _hear(self, name: str, ask: Ask) -> bool:
+        """Whether it could say it."""
         try:
-            report = await asyncio.wait_for(ask(), ASK_SECONDS)
-        except Exception:  # it is gone, or too busy: Ray will say
-            self._mute[name] = known
-        else:
-            self._picker.take(name, report)
+            report = await ask()
+        except Exception:
+            return False
+        self._picker.take(name, report)
+        self._mute.pop(name, None)
+        return True

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from thirdeye.server.cluster.picking.replica_ring import ReplicaRing, pick_replica
 
 MOST_ASKED = 16  # replicas, before a request leaves its own
+LATE = 2.0  # seconds: a report that is older may tell of answers that have ended
 
 
 class Report(NamedTuple):
@@ -31,6 +32,11 @@ class _Load:
     @property
     def under_way(self) -> int:
         return self.report.under_way + len(self.sent)
+
+    def may_be_less(self, now: float) -> bool:
+        """Whether answers may have ended that still count."""
+        is_late = now > self.report.time + LATE
+        return bool(self.sent) or (is_late and self.report.under_way > 0)
 
     def take(self, report: Report) -> None:
         if report.time > self.report.time:
@@ -68,16 +74,17 @@ class Picker:
         load = self._loads.get(name)
         return None if load is None else load.report
 
-    def doubted(self, key: bytes) -> list[str]:
+    def doubted(self, key: bytes, now: float) -> list[str]:
         """Whose load must be known better before a request with this key goes elsewhere than to
-        its own replica: nobody's, if it does not. In the order in which the key asks them."""
+        its own replica at `now` (unix seconds): nobody's, if it does not. In the order in which the
+        key asks them."""
         if self._ring is None:
             return []
         order = list(islice(self._ring.from_key(key), MOST_ASKED))
         loads = self.loads()
         if pick_replica(self._ring, key, loads, idle_below=self._idle_below) == order[0]:
             return []
-        return [name for name in order if self._loads[name].sent]
+        return [name for name in order if self._loads[name].may_be_less(now)]
 
     def loads(self) -> dict[str, int]:
         """How many answers are thought to be under way at each."""

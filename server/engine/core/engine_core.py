@@ -268,7 +268,7 @@ class EngineCore:
         if isinstance(error, torch.AcceleratorError | EngineDead) or is_lost_device(error):
             raise error
         logger.error("a step of %d requests failed", len(plan.rows), exc_info=error)
-        if _is_out_of_memory(error):
+        if is_out_of_memory(error):
             return self._scheduler.fail(plan, OUT_OF_MEMORY, ErrorCode.OUT_OF_MEMORY)
         return self._scheduler.fail(plan, STEP_FAILED)
 
@@ -343,10 +343,10 @@ def is_unfinished(row: PlanRow) -> bool:
 def is_lost_device(error: Exception) -> bool:
     """triton says what the driver says as a plain RuntimeError: a context that has met an illegal
     address answers every later call so."""
-    return str(error).startswith(TRITON_ERROR) and not _is_out_of_memory(error)
+    return str(error).startswith(TRITON_ERROR) and not is_out_of_memory(error)
 
 
-def _is_out_of_memory(error: Exception) -> bool:
+def is_out_of_memory(error: Exception) -> bool:
     """torch's CPU allocator raises a plain RuntimeError, known only by its words."""
     is_memory = isinstance(error, MemoryError | torch.OutOfMemoryError)
     return is_memory or any(words in str(error) for words in MEMORY_WORDS)

@@ -222,7 +222,11 @@ class DraftModel:
             own.num_computed_tokens = row.end
             if row.end <= shadow.num_known:
                 self._publish(shadow, row)
-            if not row.is_sampled or found.error is not None:
+            if not row.is_sampled:
+                continue
+            if found.error is not None:  # it cost as much as a wrong one
+                shadow.rate.judge(0, 1)
+                self._account.judge(0, 1, self._num_texts)
                 continue
             if self._is_end(own.request, found.token_ids):
                 continue

@@ -194,7 +194,12 @@ class SupervisedEngine:
                 engine = await self._start()
             except EngineDead as error:
                 why = str(error)
-        await self._install(engine)
+        try:
+            await self._install(engine)
+        except BaseException:  # also a cancellation, of its close too: never leave one behind
+            engine.kill()
+            await engine.wait_dead()
+            raise
         logger.warning("the engine is back after %.1f s", self._load_seconds)
 
     def _count_death(self, why: str) -> None:
@@ -211,8 +216,12 @@ class SupervisedEngine:
 
     async def _install(self, engine: KillableEngine) -> None:
         """Let the new engine take over, unless it is another one than was promised."""
-        with contextlib.suppress(EngineDead):  # then it is replaced in its turn
-            await self._load_adapters(engine)
+        try:
+            with contextlib.suppress(EngineDead):  # then it is replaced in its turn
+                await self._load_adapters(engine)
+        except BaseException:  # a cancellation, say: nobody has it yet
+            await engine.close()
+            raise
         is_same = _without_memory(engine.info) == _without_memory(self._engine.info)
         if self._is_closed or not is_same:
             await engine.close()

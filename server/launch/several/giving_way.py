@@ -61,8 +61,9 @@ def may_take_back() -> bool:
             found.append(True)
 
     thread = threading.Thread(target=try_it)
-    thread.start()
-    thread.join()
+    with contextlib.suppress(RuntimeError):  # no thread can be started: then not, for now
+        thread.start()
+        thread.join()
     return bool(found)
 
 

@@ -21,6 +21,7 @@ from thirdeye.server.engine.sampling.sampler import Sampler
 from thirdeye.server.load.drafting.draft_checkpoint import open_draft
 from thirdeye.server.load.drafting.guesser import LoadModel, cache_config
 from thirdeye.weights.checkpoint import Checkpoint
+from thirdeye.weights.load import check_described
 from thirdeye.weights.tokenizers.same_vocabulary import difference
 
 
@@ -91,6 +92,7 @@ def find_draft(name: str, served: Checkpoint) -> Checkpoint:
             f"{what} has another vocabulary than {served.name}: {found}. Use a smaller model of "
             "the same family, or prompt lookup, without '--draft'."
         )
+    check_described(checkpoint)
     return checkpoint
 
 

@@ -16,7 +16,8 @@ from thirdeye.server.engine.interface.engine_config import BLOCK_SIZE, EngineCon
 from thirdeye.server.engine.sampling.sampler import Sampler
 from thirdeye.server.load.drafting.guesser import LoadModel, cache_config
 from thirdeye.weights.checkpoint import Checkpoint
-from thirdeye.weights.load import WeightSource
+from thirdeye.weights.errors import ModelFormatError
+from thirdeye.weights.load import WeightSource, check_described
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ class LoadedHead:
 
 
 def find_head(served: Checkpoint) -> WeightSource:
-    """Raises ValueError if the checkpoint has none."""
+    """Raises ValueError if the checkpoint has none, ModelFormatError if it is not whole."""
     source = served.guessing_head()
     if source is None:
         raise ValueError(
@@ -60,6 +61,10 @@ def find_head(served: Checkpoint) -> WeightSource:
             "(Qwen3-Next, Qwen3.5, GLM-4.5 and DeepSeek V3 have one, where their files kept it): "
             "use 'ngram'."
         )
+    try:
+        check_described(source)
+    except ModelFormatError as error:
+        raise error.and_say("It is of the head that guesses: '--speculation' mtp.") from None
     return source
 
 

@@ -307,3 +307,29 @@ def test_a_receipt_brings_its_grammar_back() -> None:
     assert receipt["parameters"]["grammar"] == grammar.regex("[a-z]+")
     assert verify(receipt)["verdict"] == "equal"
     assert receipt_of()["parameters"]["grammar"] == ""
+
+
+TOOL = {"type": "function", "function": {"name": "f", "strict": True, "parameters": SCHEMA}}
+DEAR: list[tuple[str, dict[str, Any]]] = [
+    (CHAT_URL, {"response_format": named()}),
+    (CHAT_URL, {"tools": [TOOL], "tool_choice": "required"}),
+    (CHAT_URL, {"structured_outputs": {"regex": "a+"}, "max_completion_tokens": 5}),
+    (TEXT_URL, {"structured_outputs": {"json": SCHEMA}}),
+]
+
+
+@pytest.mark.parametrize("num_bytes", [505, 600, 100_000])
+@pytest.mark.parametrize(("path", "fields"), DEAR, ids=str)
+def test_what_cannot_fit_is_refused_before_anything_is_compiled(
+    path: str, fields: dict[str, Any], num_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A schema may take 2 s of a processor, for a request that cannot be answered. The first of
+    these fits without the template's marks, and is short of one token with them."""
+    monkeypatch.setattr(Grammars, "compile", mock.Mock(side_effect=AssertionError("compiled")))
+    text = "x" * (512 if num_bytes < 512 and path == TEXT_URL else num_bytes)
+    asked = (
+        {"prompt": text} if path == TEXT_URL else {"messages": [{"role": "user", "content": text}]}
+    )
+    answer = ask(path, {"model": "tiny", **asked, **fields})
+    assert answer.status_code == 400
+    assert check_envelope(answer)["code"] == "context_length_exceeded"

@@ -264,9 +264,21 @@ def test_a_key_that_may_not_operate_moves_no_model_by_ollamas_words() -> None:
             assert pooled.phase("b") == "ready"
         gone = await client.post("/api/generate", json=nothing, headers=operator)
         assert gone.json()["done_reason"] == "unload"
+        assert "x-ignored-params" not in gone.headers
 
     keys = ("u use users-key", "o use,operate operators-key")
     talk(lambda: Pooled(api_keys=keys), test)
+
+
+def test_what_is_refused_whichever_model_is_named_loads_none() -> None:
+    async def test(pooled: Pooled, client: httpx.AsyncClient) -> None:
+        for path in ("/api/pull", "/api/push", "/api/create", "/api/copy", "/api/blobs/sha256:0"):
+            refused = await client.post(path, json={"model": "b"})
+            assert refused.status_code == 400
+            assert "the models that it was started with" in refused.json()["error"]
+        assert pooled.phase("b") == "absent"
+
+    talk(Pooled, test)
 
 
 def test_metrics_have_each_family_once_and_each_models_name() -> None:

@@ -106,6 +106,16 @@ def test_kuberays_pods_wait_for_the_longest_answer() -> None:
     assert asked["gcsFaultToleranceOptions"]["redisAddress"]
 
 
+def test_rays_autoscaler_has_what_it_asks_kubernetes_with() -> None:
+    """In the head's pod: ray 2.60 (`autoscaler/_private/kuberay/node_provider.py`) reads the
+    service account's token, and fails without. Nobody else has it."""
+    asked = service()["spec"]["rayClusterConfig"]
+    head, workers = asked["headGroupSpec"], asked["workerGroupSpecs"]
+    wanted = {True: asked["enableInTreeAutoscaling"], False: False}
+    for is_head, group in ((True, head), *((False, group) for group in workers)):
+        assert group["template"]["spec"]["automountServiceAccountToken"] is wanted[is_head]
+
+
 def test_a_replica_fits_its_pod_and_scaling_the_pods() -> None:
     (group,) = service()["spec"]["rayClusterConfig"]["workerGroupSpecs"]
     spec = spec_in("rayservice.yaml")

@@ -16,13 +16,14 @@ HOLD = "ip link set lo up && echo up && exec sleep infinity"
 class Namespace:
     def __init__(self) -> None:
         """Skips, loudly, where this machine makes none."""
-        if shutil.which("ip") is None or os.getuid() != 0:
-            pytest.skip("RAY SKIPPED: a network namespace wants root and iproute2")
+        if os.getuid() != 0 or None in map(shutil.which, ("ip", "ss", "unshare")):
+            pytest.skip("RAY SKIPPED: a network namespace wants root, iproute2 and util-linux")
         self._holder = subprocess.Popen(
             ["unshare", "--net", "sh", "-c", HOLD], stdout=subprocess.PIPE, text=True
         )
         assert self._holder.stdout is not None
         if self._holder.stdout.readline() != "up\n":
+            self._end()
             pytest.skip("RAY SKIPPED: no network namespace can be made here")
         self._there = os.open(f"/proc/{self._holder.pid}/ns/net", os.O_RDONLY)
 
@@ -42,6 +43,9 @@ class Namespace:
 
     def close(self) -> None:
         os.close(self._there)
+        self._end()
+
+    def _end(self) -> None:
         self._holder.kill()
         self._holder.wait()
         assert self._holder.stdout is not None

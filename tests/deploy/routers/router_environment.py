@@ -35,7 +35,8 @@ class RouterPackage:
         program = self.home / "bin" / self.program
         CACHE.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{self.home}.lock"):
-            if not (self.home / "installed").exists():
+            of_python = self.home / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}"
+            if not ((self.home / "installed").exists() and of_python.is_dir()):
                 self._install()
         assert program.exists()
         return program
@@ -77,15 +78,21 @@ RAY = RouterPackage("ray[serve]", f"{TRIED}.0", "ray")
 
 
 def main() -> int:
-    """Install those that are named by their distributions; 1 if one of them cannot be."""
+    """Install those that are named by their distributions; 1 if one of them cannot be, or does not
+    run here: of another processor, with a newer library of C, for a Python that has gone."""
     packages = {one.name.partition("[")[0]: one for one in (ENVOY, SMG, VLLM_ROUTER, RAY)}
     for name in sys.argv[1:]:
         try:
-            packages[name].installed()
-        except (pytest.skip.Exception, AssertionError, subprocess.TimeoutExpired) as why:
+            runs(packages[name].installed())
+        except (pytest.skip.Exception, AssertionError, OSError, subprocess.SubprocessError) as why:
             print(f"{name}: {why}", file=sys.stderr)
             return 1
     return 0
+
+
+def runs(program: Path) -> None:
+    """Raises OSError, `subprocess.SubprocessError` if it cannot even say its version."""
+    subprocess.run([str(program), "--version"], check=True, capture_output=True, timeout=INSTALLING)
 
 
 if __name__ == "__main__":

@@ -70,7 +70,7 @@ class RunningRouter:
         ends = time.monotonic() + STARTING
         while True:
             assert self._process.poll() is None, self.log()
-            assert time.monotonic() < ends, self.log()
+            assert time.monotonic() < ends, f"not within {STARTING:g} s: it serves\n{self.log()}"
             try:
                 if httpx.get(f"{self.url}/v1/models", timeout=5, verify=self.trust).is_success:
                     return

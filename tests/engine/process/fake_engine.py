@@ -9,11 +9,11 @@ purpose: `error_after`, `hang_after`, and the method `die`.
 """
 
 import asyncio
-import threading
 import time
 from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import aclosing
 from dataclasses import replace
+from typing import Protocol
 
 import msgspec
 
@@ -51,6 +51,13 @@ def fake_info(
     )
 
 
+class Gate(Protocol):
+    """`threading.Event`, `ToldSteps`."""
+
+    def is_set(self) -> bool:
+        """Whether an output may come; asked until it may, once for each."""
+
+
 class FakeEngine:
     """Replays `replay`: a list of ids for everybody, or a function of the request.
 
@@ -66,7 +73,7 @@ class FakeEngine:
         info: EngineInfo | None = None,
         eos_token_ids: Collection[int] = (),
         delay: float = 0.0,
-        gate: threading.Event | None = None,
+        gate: Gate | None = None,
         tokens_per_step: int = 1,
         num_cached_tokens: int = 0,
         error_after: int | None = None,

@@ -15,6 +15,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[3]))
 
+from tests.engine.process.told_steps import ToldSteps
 from tests.engine.toy import ToyCache, ToyModel, toy_config, toy_core, toy_info
 from thirdeye.model.batch import ForwardBatch
 from thirdeye.server.engine.core.engine_core import EngineCore
@@ -29,11 +30,13 @@ class Recipe(msgspec.Struct):
     step_seconds: float = 0.0
     die_after_steps: int | None = None
     step_file: str | None = None  # is there as soon as a step has begun
+    told_file: str | None = None  # see `ToldSteps`
 
 
 class SlowModel(ToyModel):
     def __init__(self, recipe: Recipe) -> None:
         self._recipe = recipe
+        self._told = ToldSteps(Path(recipe.told_file)) if recipe.told_file else None
         self._num_steps = 0
 
     def __call__(self, batch: ForwardBatch, kv_cache: ToyCache, /) -> torch.Tensor:
@@ -43,6 +46,8 @@ class SlowModel(ToyModel):
         if self._recipe.step_file is not None:
             Path(self._recipe.step_file).touch()
         time.sleep(self._recipe.step_seconds)
+        if self._told is not None:
+            self._told.wait()
         return super().__call__(batch, kv_cache)
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from tests.engine.process.fake_engine import FakeEngine
 from tests.engine.process.fake_worker import Recipe, SlowModel
+from tests.engine.process.told_steps import SLOW, ToldSteps
 from tests.engine.toy import (
     EOS,
     collect,
@@ -46,24 +47,22 @@ async def start_process(recipe: Recipe, **options: Any) -> ProcessEngine:
     return await ProcessEngine.start(spawn(WORKER), msgspec.msgpack.encode(recipe), **options)
 
 
-async def make_fake(step_seconds: float) -> Engine:
-    return FakeEngine(greedy_reference, eos_token_ids=[EOS], delay=step_seconds)
+async def make_fake(steps: ToldSteps) -> Engine:
+    return FakeEngine(greedy_reference, eos_token_ids=[EOS], gate=steps)
 
 
-async def make_thread(step_seconds: float) -> Engine:
+async def make_thread(steps: ToldSteps) -> Engine:
     config = toy_config()
-    core = toy_core(config, SlowModel(Recipe(step_seconds=step_seconds)))
+    core = toy_core(config, SlowModel(Recipe(told_file=str(steps.path))))
     return ThreadEngine(core, toy_info(config))
 
 
-async def make_process(step_seconds: float) -> Engine:
-    return await start_process(Recipe(step_seconds=step_seconds))
+async def make_process(steps: ToldSteps) -> Engine:
+    return await start_process(Recipe(told_file=str(steps.path)))
 
 
-Make = Callable[[float], Coroutine[Any, Any, Engine]]
+Make = Callable[[ToldSteps], Coroutine[Any, Any, Engine]]
 Run = Callable[[Callable[[Engine], Coroutine[Any, Any, None]]], None]
-
-STEP_SECONDS = 0.003
 
 
 @pytest.fixture(params=[make_fake, make_thread, make_process], scope="module")
@@ -72,13 +71,19 @@ def make(request: pytest.FixtureRequest) -> Make:
 
 
 @pytest.fixture(scope="module")
-def run(make: Make) -> Iterator[Run]:
+def steps(tmp_path_factory: pytest.TempPathFactory) -> ToldSteps:
+    """Of all engines here, which are asked one after the other."""
+    return ToldSteps(tmp_path_factory.mktemp("steps") / "told")
+
+
+@pytest.fixture(scope="module")
+def run(make: Make, steps: ToldSteps) -> Iterator[Run]:
     """Runs a test with the engine that all tests of a kind share: a process takes long to start.
 
     After each test the engine has nothing to do, and no task of the test is left.
     """
     with asyncio.Runner() as runner:
-        engine = runner.get_loop().run_until_complete(make(STEP_SECONDS))
+        engine = runner.get_loop().run_until_complete(make(steps))
         tasks = asyncio.all_tasks(runner.get_loop())
 
         async def test(main: Callable[[Engine], Coroutine[Any, Any, None]]) -> None:
@@ -127,13 +132,20 @@ def test_many_at_once_each_get_their_own(run: Run) -> None:
     run(main)
 
 
-def test_abort_gives_one_last_output(run: Run) -> None:
+def test_abort_gives_one_last_output(run: Run, steps: ToldSteps) -> None:
     async def main(engine: Engine) -> None:
         engine.abort("nobody")
         outputs: list[StepOutput] = []
-        async for output in engine.generate(long_request()):
-            outputs.append(output)
-            engine.abort("long")
+
+        async def answer() -> None:
+            async for output in engine.generate(long_request()):
+                outputs.append(output)
+                engine.abort("long")
+
+        with steps.held():
+            task = asyncio.create_task(answer())
+            await steps.until(task.done)
+        await task
         assert endings(outputs) == [FinishReason.ABORT]
         assert len(tokens_of(outputs)) < 100
         assert await collect(engine, make_request("next", max_tokens=2))
@@ -141,35 +153,48 @@ def test_abort_gives_one_last_output(run: Run) -> None:
     run(main)
 
 
-def test_leaving_early_frees_everything(run: Run) -> None:
-    """A client that goes away: nothing runs, no block is held."""
+def test_leaving_early_frees_everything(run: Run, steps: ToldSteps) -> None:
+    """A client that goes away: nothing runs, no block is held, and not because the answer was
+    complete."""
 
     async def main(engine: Engine) -> None:
-        stream = engine.generate(long_request())
-        await anext(stream)
-        assert engine.stats().num_requests_running == 1
-        await stream.aclose()  # type: ignore[attr-defined]  # all are generators
-        await until(lambda: engine.stats().num_requests_running == 0)
-        assert engine.stats().num_blocks_used == 0
+        def is_running() -> bool:
+            return engine.stats().num_requests_running == 1
 
-        task = asyncio.create_task(collect(engine, long_request()))
-        await until(lambda: engine.stats().num_requests_running == 1)
-        task.cancel()
-        await asyncio.wait([task])
-        await until(lambda: engine.stats().num_requests_running == 0)
-        assert engine.stats().num_blocks_used == 0
+        before = engine.stats().generation_tokens_total
+        with steps.held():
+            stream = engine.generate(long_request())
+            first = asyncio.ensure_future(anext(stream))
+            await steps.until(first.done)
+            assert is_running()
+            await stream.aclose()  # type: ignore[attr-defined]  # all are generators
+            await steps.until(lambda: not is_running())
+            assert engine.stats().num_blocks_used == 0
+            assert engine.stats().generation_tokens_total < before + 100
+
+            task = asyncio.create_task(collect(engine, long_request()))
+            await steps.until(is_running)
+            task.cancel()
+            await asyncio.wait([task])
+            await steps.until(lambda: not is_running())
+            assert engine.stats().num_blocks_used == 0
+            assert engine.stats().generation_tokens_total < before + 200
 
     run(main)
 
 
-def test_close_ends_running_requests_with_abort(make: Make) -> None:
+def test_close_ends_running_requests_with_abort(make: Make, tmp_path: Path) -> None:
     async def main() -> None:
-        engine = await make(0.01)
-        tasks = [
-            asyncio.create_task(collect(engine, long_request(str(i), i + 1))) for i in range(3)
-        ]
-        await until(lambda: engine.stats().num_requests_running == 3)
-        await engine.close()
+        steps = ToldSteps(tmp_path / "told")
+        engine = await make(steps)
+        with steps.held():
+            tasks = [
+                asyncio.create_task(collect(engine, long_request(str(i), i + 1))) for i in range(3)
+            ]
+            await steps.until(lambda: engine.stats().num_requests_running == 3)
+            closing = asyncio.create_task(engine.close())
+            await asyncio.sleep(0)  # the engine is told; one in a thread waits for its step
+        await closing
         for outputs in await asyncio.gather(*tasks):
             assert endings(outputs) == [FinishReason.ABORT]
             assert outputs[-1].finish_reason is FinishReason.ABORT
@@ -218,9 +243,9 @@ def test_watching_tells_of_each_step(run: Run) -> None:
     run(main)
 
 
-def test_watching_ends_with_the_engine(make: Make) -> None:
+def test_watching_ends_with_the_engine(make: Make, tmp_path: Path) -> None:
     async def main() -> None:
-        engine = await make(0.001)
+        engine = await make(ToldSteps(tmp_path / "told"))
 
         async def follow() -> list[StepRecord]:
             return [record async for record in engine.watch()]
@@ -228,7 +253,7 @@ def test_watching_ends_with_the_engine(make: Make) -> None:
         task = asyncio.create_task(follow())
         await collect(engine, make_request(max_tokens=3, ignore_eos=True))
         await engine.close()
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(SLOW):
             assert len(await task) == 3
         with pytest.raises(EngineDead):
             await follow()
@@ -282,7 +307,7 @@ def test_watching_tells_of_looks_inside(run: Run) -> None:
 
         task = asyncio.create_task(wait_for("watched"))
         await traces_of(engine, look("watched"))
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(SLOW):
             await task
 
     run(main)
@@ -298,11 +323,11 @@ def test_a_viewer_that_leaves_ends_the_work(run: Run) -> None:
     run(main)
 
 
-def test_close_ends_what_is_looked_into(make: Make) -> None:
+def test_close_ends_what_is_looked_into(make: Make, tmp_path: Path) -> None:
     """Every viewer gets a last trace, with the reason."""
 
     async def main() -> None:
-        engine = await make(0.01)
+        engine = await make(ToldSteps(tmp_path / "told"))
         stream = engine.inspect(look(num_layers=100_000))
         await anext(stream)
         task = asyncio.create_task(rest_of(stream))

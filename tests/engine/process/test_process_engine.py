@@ -15,6 +15,7 @@ import pytest
 from tests.api.support import eventually
 from tests.engine.process.fake_worker import Recipe
 from tests.engine.process.test_engines import WORKER, endings, long_request, start_process
+from tests.engine.process.told_steps import SLOW, ToldSteps
 from tests.engine.toy import collect, greedy_reference, make_request, tokens_of, until
 from thirdeye.server.engine.interface.types import EngineDead, FinishReason
 from thirdeye.server.engine.process.process_engine import ProcessEngine
@@ -36,28 +37,37 @@ def cpu_seconds(pid: int) -> float:
 
 
 @pytest.fixture(scope="module")
-def healthy() -> Iterator[tuple[asyncio.Runner, ProcessEngine]]:
+def steps(tmp_path_factory: pytest.TempPathFactory) -> ToldSteps:
+    """Of `healthy`."""
+    return ToldSteps(tmp_path_factory.mktemp("steps") / "told")
+
+
+@pytest.fixture(scope="module")
+def healthy(steps: ToldSteps) -> Iterator[tuple[asyncio.Runner, ProcessEngine]]:
     """For tests that leave it as it was, on the event loop of the server: uvloop insists on the
     right call for a Unix socket."""
     uvloop = pytest.importorskip("uvloop")
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        engine = runner.run(start_process(Recipe(step_seconds=0.01)))
+        engine = runner.run(start_process(Recipe(told_file=str(steps.path))))
         yield runner, engine
         runner.run(engine.close())
 
 
-def test_kill_ends_every_stream_with_an_error() -> None:
-    """kill -9 under 16 streams: each gets its one ERROR within 2 s, and no zombie is left."""
+def test_kill_ends_every_stream_with_an_error(tmp_path: Path) -> None:
+    """kill -9 in a step of 16 streams, which would never end: each gets its one ERROR, and no
+    zombie is left."""
 
     async def main() -> None:
-        engine = await start_process(Recipe(step_seconds=0.01))
-        tasks = [
-            asyncio.create_task(collect(engine, long_request(str(i), i + 1))) for i in range(16)
-        ]
-        await until(lambda: engine.stats().num_requests_running == 16)
-        os.kill(engine.pid, signal.SIGKILL)
-        async with asyncio.timeout(2):
-            answers = await asyncio.gather(*tasks)
+        steps = ToldSteps(tmp_path / "told")
+        engine = await start_process(Recipe(told_file=str(steps.path)))
+        with steps.held():
+            tasks = [
+                asyncio.create_task(collect(engine, long_request(str(i), i + 1))) for i in range(16)
+            ]
+            await steps.until(lambda: engine.stats().num_requests_running == 16)
+            os.kill(engine.pid, signal.SIGKILL)
+            async with asyncio.timeout(SLOW):
+                answers = await asyncio.gather(*tasks)
         for outputs in answers:
             assert endings(outputs) == [FinishReason.ERROR]
             assert "stopped" in (outputs[-1].error or "")
@@ -147,16 +157,18 @@ def test_streams_do_not_wait_for_the_step_that_is_closed_upon() -> None:
 
 
 def test_it_ignores_the_signals_of_the_terminal(
-    healthy: tuple[asyncio.Runner, ProcessEngine],
+    healthy: tuple[asyncio.Runner, ProcessEngine], steps: ToldSteps
 ) -> None:
     """Ctrl-C reaches the whole process group: running answers must survive to be drained."""
     runner, engine = healthy
 
     async def main() -> None:
         request = make_request(max_tokens=10)
-        task = asyncio.create_task(collect(engine, request))
-        os.kill(engine.pid, signal.SIGINT)
-        os.kill(engine.pid, signal.SIGTERM)
+        with steps.held():
+            task = asyncio.create_task(collect(engine, request))
+            await steps.until(lambda: engine.stats().num_requests_running == 1)
+            os.kill(engine.pid, signal.SIGINT)
+            os.kill(engine.pid, signal.SIGTERM)
         assert tokens_of(await task) == greedy_reference(request)
 
     runner.run(main())

@@ -11,6 +11,7 @@ import pytest
 from tests.engine.process.fake_worker import Recipe
 from tests.engine.process.test_engines import endings, long_request, start_process
 from tests.engine.process.test_process_engine import children, is_running
+from tests.engine.process.told_steps import SLOW
 from tests.engine.toy import collect, make_request, tokens_of, toy_config, toy_info, until
 from tests.oracles import virtual_time
 from thirdeye.server.engine.interface.adapters import AdapterReport, AdapterSource
@@ -26,7 +27,6 @@ from thirdeye.server.engine.process.messages import Command, Step
 from thirdeye.server.engine.process.supervised_engine import RestartPolicy, SupervisedEngine
 
 INFO = toy_info(toy_config())
-SLOW = 100.0  # seconds that a busy machine may take for what is a matter of three at rest
 
 
 class Puppet(EngineClient):
@@ -289,6 +289,40 @@ def test_closing_in_the_middle_of_a_restart_leaves_nothing() -> None:
         assert engine.restart_eta is None
 
     supervise(maker, scenario)
+
+
+class Closing(Puppet):
+    """It waits for its running step when it is closed, which does not end."""
+
+    async def close(self) -> None:
+        self.is_closed = True
+        await asyncio.Event().wait()
+
+
+def test_ending_the_supervisor_while_it_closes_an_engine_leaves_nothing() -> None:
+    began, loaded, made = asyncio.Event(), asyncio.Event(), [Puppet(), Closing()]
+    left = iter(made)
+
+    async def start() -> Puppet:
+        one = next(left)
+        if one is made[1]:
+            began.set()
+            await loaded.wait()
+        return one
+
+    async def main() -> None:
+        engine = await SupervisedEngine.start(start)
+        task = asyncio.create_task(engine.supervise())
+        made[0].kill()
+        await began.wait()
+        await engine.close()
+        loaded.set()
+        await until(lambda: made[1].is_closed)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        assert not made[1].is_alive
+
+    asyncio.run(main())
 
 
 def test_a_real_process_is_replaced_and_none_is_left(tmp_path: Path) -> None:

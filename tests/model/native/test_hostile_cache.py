@@ -8,16 +8,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.model.native.test_build import script, sources
-from thirdeye.model.native import build
+from thirdeye.model.native import build, seal
 from thirdeye.model.native.build import Build, Unavailable, plan_build
 from thirdeye.model.native.levels import levels_here
 from thirdeye.model.native.library import Library
-from thirdeye.model.native.seal import seal_in_place
+from thirdeye.model.native.seal import load_code, seal_in_place
 from thirdeye.model.work_folder import SWEEP_SECONDS, held
 
 __all__ = ["sources"]  # a fixture
@@ -175,3 +176,68 @@ def test_a_full_disk(planned: Build, monkeypatch: pytest.MonkeyPatch) -> None:
         assert list(planned.library.parent.iterdir()) == []
     planned.run()
     assert planned.is_done
+
+
+def test_another_library_under_its_name_is_made_again(planned: Build, sources: Path) -> None:
+    """Whole, sealed and ours, and for other sources or another processor."""
+    planned.run()
+    (sources / "answer.c").write_text("int answer(void) {return 43;}\nvoid run(void) {}\n")
+    other = plan_build(planned.library.parent, sources=sources)
+    other.run()
+    planned.library.write_bytes(other.library.read_bytes())
+    assert not planned.is_done
+    with pytest.raises(Unavailable, match="damaged"):
+        Library(planned.library)
+
+
+@pytest.mark.parametrize("change", ["cut", "zeros", "another", "gone"])
+def test_what_becomes_of_a_file_that_is_mapped_ends_nobody(planned: Build, change: str) -> None:
+    """Its code is called for the first time after that, by a process of its own: a page that a file
+    has no more is a SIGBUS, and other bytes are other code."""
+    planned.run()
+    code = f"""
+import pathlib
+from thirdeye.model.native.seal import load_code
+path = pathlib.Path({str(planned.library)!r})
+library = load_code(path.read_bytes(), path)
+size = path.stat().st_size
+if {change!r} == "gone":
+    path.unlink()
+else:
+    with path.open("r+b") as file:
+        file.write({{"cut": b"", "zeros": bytes(size), "another": b"x" * size}}[{change!r}])
+        file.truncate(0 if {change!r} == "cut" else size)
+print(library.answer())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "42\n"), done.stderr
+
+
+def test_a_file_that_changes_after_it_was_verified_is_not_what_is_loaded(planned: Build) -> None:
+    planned.run()
+    content = planned.library.read_bytes()
+    planned.library.write_bytes(b"x" * len(content))
+    assert load_code(content, planned.library).answer() == 42
+
+
+def test_no_copy_in_memory_where_there_is_none(
+    planned: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sandbox forbids it, or another system has it not: the file itself is loaded."""
+
+    def forbidden(*_: object) -> int:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(seal, "_LOADED", {})
+    monkeypatch.setattr(os, "memfd_create", forbidden)
+    planned.run()
+    assert load_code(planned.library.read_bytes(), planned.library).answer() == 42
+
+
+def test_the_compiler_needs_no_other_folder(planned: Build, tmp_path: Path) -> None:
+    """Its own files go beside the library: a sandbox may let it write nowhere else."""
+    said = tmp_path / "said"
+    slow = script(tmp_path / "cc", f'echo "$TMPDIR" > {said}; exit 1')
+    with pytest.raises(Unavailable, match="failed"):
+        replace(planned, compiler=slow).run()
+    assert Path(said.read_text().strip()).parent == planned.library.parent

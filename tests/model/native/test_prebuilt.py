@@ -2,6 +2,7 @@
 
 import ctypes
 import hashlib
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -138,3 +139,20 @@ def test_versions_are_compared_as_numbers() -> None:
     assert not is_older("2.36", "2.2.5")
     assert is_older("", "2.0"), "another libc"
     assert not glibc_here() or glibc_here()[0].isdigit()
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("kind", ["pipe", "endless", "huge"])
+@pytest.mark.parametrize("which", ["library", "manifest"])
+def test_what_has_no_end_is_refused(wheel: Path, sources: Path, kind: str, which: str) -> None:
+    path = wheel / (MANIFEST if which == "manifest" else f"kernels-{HERE[0].name}.so")
+    path.unlink()
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "endless":
+        path.symlink_to("/dev/zero")
+    else:
+        with path.open("wb") as file:
+            file.truncate(1 << 40)
+    with pytest.raises(Unavailable, match="cannot be read"):
+        find_prebuilt(HERE[:1], wheel, sources)

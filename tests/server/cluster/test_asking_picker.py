@@ -8,7 +8,7 @@ import pytest
 
 from tests.oracles import virtual_time
 from thirdeye.server.cluster.picking.affinity_key import affinity_key
-from thirdeye.server.cluster.picking.asking_picker import AskingPicker
+from thirdeye.server.cluster.picking.asking_picker import ASK_SECONDS, Ask, AskingPicker
 from thirdeye.server.cluster.picking.picker import Picker, Report
 
 NAMES = ["a", "b"]
@@ -84,6 +84,97 @@ def test_all_who_wait_share_one_question() -> None:
         return picked
 
     assert len(set(virtual_time.run(main()))) == 1
+
+
+def test_what_a_late_report_tells_of_may_have_ended() -> None:
+    """Nothing was sent since, and it is ten seconds old."""
+
+    async def main() -> None:
+        replicas = Replicas()
+        home = await replicas.pick(b"mine")
+        replicas.running = {home: 20}
+        replicas.running |= {name: 0 for name in NAMES if name != home}
+        replicas.now += 1
+        replicas.report()
+        replicas.running[home] = 0
+        replicas.now += 10
+        assert await replicas.pick(b"mine") == home
+        assert replicas.num_asked == 1  # the other is known to have nothing to do
+
+    virtual_time.run(main())
+
+
+class BusyMachine:
+    """Replicas that answer all within a third of a second, and say so late: who is asked after
+    `answers_after` seconds, and of itself every ten, of what was ten seconds before."""
+
+    def __init__(self, number: int, answers_after: float) -> None:
+        self.running = {f"replica {i}": 0 for i in range(number)}
+        self.picker = AskingPicker(Picker(idle_below=8))
+        self._answers_after = answers_after
+        self.picker.update(self._reports(), self._asks())
+
+    def _reports(self) -> dict[str, Report]:
+        now = asyncio.get_running_loop().time()
+        return {name: Report(running, now) for name, running in self.running.items()}
+
+    def _asks(self) -> dict[str, Ask]:
+        return {name: partial(self._ask, name) for name in self.running}
+
+    async def _ask(self, name: str) -> Report:
+        await asyncio.sleep(self._answers_after)
+        return self._reports()[name]
+
+    async def report(self) -> None:
+        while True:
+            reports = self._reports()
+            await asyncio.sleep(10)
+            self.picker.update(reports, self._asks())
+
+    async def client(self, sessions: list[int], went: dict[int, list[str]]) -> None:
+        for session in sessions:
+            now = asyncio.get_running_loop().time()
+            picked = await self.picker.pick(key_of(session), now)
+            assert picked is not None
+            went[session].append(picked)
+            self.running[picked] += 1
+            await asyncio.sleep(0.3)
+            self.running[picked] -= 1
+
+
+@pytest.mark.parametrize("num_clients", [1, 4])
+@pytest.mark.parametrize(("number", "num_sessions"), [(2, 1), (4, 40)])
+@pytest.mark.parametrize("answers_after", [0.01, 2.5])
+def test_on_a_busy_machine_sessions_stay_where_they_are(
+    num_clients: int, number: int, num_sessions: int, answers_after: float
+) -> None:
+    """A few under way at once, and no replica has more to do than it can."""
+    went: dict[int, list[str]] = {session: [] for session in range(num_sessions)}
+
+    async def main() -> None:
+        machine = BusyMachine(number, answers_after)
+        reporting = asyncio.create_task(machine.report())
+        turns = list(range(num_sessions)) * (400 // num_sessions)
+        await asyncio.gather(
+            *(machine.client(turns[i::num_clients], went) for i in range(num_clients))
+        )
+        reporting.cancel()
+
+    virtual_time.run(main())
+    assert all(len(set(names)) == 1 for names in went.values())
+
+
+def test_an_answer_that_comes_too_late_counts_for_those_that_come_after_it() -> None:
+    async def main() -> None:
+        machine = BusyMachine(2, answers_after=2 * ASK_SECONDS)
+        went: dict[int, list[str]] = {0: []}
+        while len(set(went[0])) < 2:
+            await machine.client([0], went)
+        await asyncio.sleep(ASK_SECONDS)  # then the answer has come
+        await machine.client([0] * 8, went)
+        assert set(went[0][-8:]) == {went[0][0]}
+
+    virtual_time.run(main())
 
 
 def failing() -> None:

@@ -10,6 +10,7 @@ import pytest
 from pydantic import ValidationError
 from typer.main import get_command
 
+from thirdeye.clients.grouped_help import ARGUMENTS, COMMON
 from thirdeye.server.launch.cli import app, given
 from thirdeye.server.launch.commands.offline import show_doctor, show_models
 from thirdeye.server.launch.commands.pull_command import pull_model
@@ -51,13 +52,51 @@ def commands(group: Any, name: str = "thirdeye") -> Iterator[tuple[str, Any]]:
         yield from commands(command, full) if hasattr(command, "commands") else [(full, command)]
 
 
-@pytest.mark.parametrize(("name", "command"), [*commands(get_command(app))])
+COMMANDS = [pytest.param(*one, id=one[0]) for one in commands(get_command(app))]
+FIRST = 10  # options that people use first: no command shows more before it groups them
+
+
+def sections(command: Any) -> dict[str, list[str]]:
+    """What --help shows: the flags below each title, in order."""
+    found: dict[str, list[str]] = {}
+    for line in command.get_help(
+        command.make_context("thirdeye", [], resilient_parsing=True)
+    ).splitlines():
+        if line.endswith(":") and not line.startswith(" "):
+            found[line[:-1]] = rows = []
+        elif found and line.startswith("  -"):
+            rows.append(line.split()[0])
+    return found
+
+
+@pytest.mark.parametrize(("name", "command"), COMMANDS)
 def test_every_option_is_explained_and_many_are_in_groups(name: str, command: Any):
+    """Behind those that people use first, at the top."""
     assert all(parameter.help for parameter in command.params), name
+    shown = sections(command)
     options = [one for one in command.params if one.param_type_name == "option"]
-    named = {one.name: one.rich_help_panel for one in options}
-    groups = set(named.values())
-    assert len(options) < 12 or (None not in groups and len(groups) > 1), name
+    assert sum(map(len, shown.values())) == len(options) + 1, "one is --help"
+    if len(options) > FIRST:
+        titles = [title for title in shown if title != ARGUMENTS]
+        assert titles[0] == COMMON
+        assert titles[-1] == "Other options", "--help, and nothing else"
+        assert len(titles) > 3
+        assert 5 <= len(shown[COMMON]) <= FIRST
+        assert len(shown["Other options"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "groups"),
+    [
+        ("chat", {"The server": 3, "The answer": 3, "Other options": 2}),
+        ("pull", {"A model of the hub": 2, "Other options": 2}),
+        ("serve", {COMMON: 10}),
+    ],
+)
+def test_groups_of_a_command(name: str, groups: dict[str, int]):
+    command = get_command(app).commands[name]  # type: ignore[attr-defined] (a group of commands)
+    shown = sections(command)
+    assert groups.items() <= {title: len(flags) for title, flags in shown.items()}.items()
 
 
 def test_every_flag_is_a_setting_and_every_setting_a_flag():

@@ -8,6 +8,7 @@ thousand files nearly all that are described are described alike, and the layout
 import contextlib
 import io
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -62,6 +63,14 @@ def try_file(path: Path) -> Trial:
         refusals += step(path) if step is not _load or not refusals else []
         longest = max(longest, time.process_time() - began)
     return Trial(tuple(refusals), longest, _resident("VmHWM") - before)
+
+
+def check_cost(work: Callable[[], object]) -> None:
+    """Within the same limits."""
+    before, began = _forget_peak(), time.process_time()
+    work()
+    assert time.process_time() - began < MAX_SECONDS
+    assert _resident("VmHWM") - before < MAX_BYTES
 
 
 def check(path: Path, trial: Trial) -> None:
