@@ -16,13 +16,31 @@ class FastPath:
 
     name: str
     reason: str = ""
-    num_missed: int = 0  # steps that it is made for, and that went without
+    num_missed: int = 0  # steps that it is made for, and that went without, or in parts
+    is_in_parts: bool = False  # it is taken, but for what the reason names
+
+    @property
+    def is_taken(self) -> bool:
+        return not self.reason or self.is_in_parts
+
+    @property
+    def missed(self) -> str:
+        """What steps go without."""
+        return f"whole {self.name}" if self.is_in_parts else self.name
 
     def refuse(self, reason: str) -> None:
         """It is not taken from now on. The first reason stays."""
+        if self.is_taken:
+            self._say(reason, is_in_parts=False)
+
+    def interrupt(self, reason: str) -> None:
+        """It is taken from now on, but for this. The first reason stays."""
         if not self.reason:
-            self.reason = reason
-            logger.warning("steps go without the %s, which is faster: %s", self.name, reason)
+            self._say(reason, is_in_parts=True)
+
+    def _say(self, reason: str, *, is_in_parts: bool) -> None:
+        self.reason, self.is_in_parts = reason, is_in_parts
+        logger.warning("steps go without the %s, which is faster: %s", self.missed, reason)
 
     def __str__(self) -> str:
-        return f"{self.name}: {self.reason}"
+        return f"{self.missed}: {self.reason}"

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from thirdeye.model.native.tape import Unrecordable
+from thirdeye.model.native.tapes.torch_call import Unrecordable
 
 PLAIN: set[type] = {int, float, bool, str, type(None), torch.dtype}  # enumerations, as they come
 SERIES = (tuple, list)  # these, and no class derived from them

@@ -1,10 +1,11 @@
 """The blocks of a transformer, replayed from tape where a step is small enough for that to pay.
 
-A tape (`model/native/tape.py`) is for one shape of step: so many tokens, so many tiles of queries,
-tables so wide. The second step of a shape is recorded, for many shapes come but once, and from then
-on a step of it copies its inputs into the tape's and replays. Steps of many tokens are not worth
-it. A model with a part that only torch computes is found out at the first recording: the operation
-is named (`model/fast_path.py`), and its steps run as they are.
+A tape (`model/native/tapes/tape.py`) is for one shape of step: so many tokens, so many tiles of
+queries, tables so wide. The second step of a shape is recorded, for many shapes come but once, and
+from then on a step of it copies its inputs into the tape's and replays. Steps of many tokens are
+not worth it. An operation that only torch does is found out at the first recording and named
+(`model/fast_path.py`): it stays torch's, between two segments of the tape. If it cannot be noted
+for that (`model/native/tapes/torch_call.py`), the model's steps run as they are.
 """
 
 from collections.abc import Callable
@@ -19,7 +20,8 @@ from thirdeye.model.attention.protocol import AttentionBackend
 from thirdeye.model.batch import ForwardBatch, GroupBlocks
 from thirdeye.model.fast_path import FastPath
 from thirdeye.model.native.library import Library
-from thirdeye.model.native.tape import Tape, Unrecordable
+from thirdeye.model.native.tapes.tape import Tape
+from thirdeye.model.native.tapes.torch_call import Unrecordable
 from thirdeye.model.parts.rope import Rotation
 from thirdeye.model.placement import Placement
 from thirdeye.model.state.kv_cache import KVCache
@@ -91,7 +93,7 @@ class TapedBlocks:
         plans: Plans,
     ) -> Tensor:
         """x [T, hidden_size] -> [T, hidden_size]."""
-        if len(x) <= MAX_TOKENS and not self._tape.reason:
+        if len(x) <= MAX_TOKENS and self._tape.is_taken:
             others = tuple([group.slot_mapping for group in batch.other_groups])
             own = (batch.slot_mapping, batch.adapter_slots, batch.layer_inputs, others)
             inputs: _Inputs = (x, own, rotations, plans)
@@ -103,8 +105,9 @@ class TapedBlocks:
                 self._recordings.clear()
             else:
                 if recording is not None:
+                    self._tape.num_missed += bool(recording.done_by_torch)
                     return recording.replay(tensors)
-        if self._tape.reason:
+        if not self._tape.is_taken:
             self._tape.num_missed += len(x) <= MAX_TOKENS
         stream: Tensor = self._blocks(x, batch, rotations, kv_cache, plans)
         return stream
@@ -125,6 +128,8 @@ class TapedBlocks:
             recording = self._recordings.pop(key) or _Recording(
                 self._library, self._blocks, inputs, kv_cache, self._memory
             )
+            if recording.done_by_torch:
+                self._tape.interrupt(", ".join(recording.done_by_torch))
         elif len(self._recordings) >= MAX_TAPES:
             del self._recordings[next(iter(self._recordings))]  # what was longest not asked for
         self._recordings[key] = recording  # as the newest
@@ -153,6 +158,7 @@ class _Recording:
         x, of_batch, rotations, plans = own
         batch = _batch_of(*of_batch)
         self._tape = Tape(library, lambda: blocks(x, batch, rotations, kv_cache, plans), memory)
+        self.done_by_torch = self._tape.done_by_torch
 
     def replay(self, tensors: list[Tensor]) -> Tensor:
         for place, tensor in zip(self._places, tensors, strict=True):

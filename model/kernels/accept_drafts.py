@@ -19,7 +19,10 @@ from thirdeye.model.kernels.dependent_launch import begin, launch_options
 MOST_DRAFTS = 64  # of one slot: as many as the setting takes
 
 
-@triton.jit(do_not_specialize=("num_rows", "stride_table", "scrap"))
+@triton.jit(
+    do_not_specialize=("num_rows", "stride_table", "scrap"),
+    do_not_specialize_on_alignment=("offsets", "drafts"),  # it differs by the sizes of a server
+)
 def accept_kernel(
     table, chosen, slots, offsets, drafts, num_rows, stride_table, scrap, MOST: tl.constexpr,
     DEPENDENT: tl.constexpr,

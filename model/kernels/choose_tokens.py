@@ -157,7 +157,7 @@ def draw(
     return tl.minimum(tl.min(tl.where(is_past, columns, size), 0), last)
 
 
-@triton.jit(do_not_specialize=BY_BATCH)
+@triton.jit(do_not_specialize=BY_BATCH, do_not_specialize_on_alignment=("offsets",))
 def choose_tokens_kernel(
     output, limits, table, slots, logits, offsets, size, scrap, stride_table,
     ADVANCE: tl.constexpr, VERIFY: tl.constexpr, PIECE: tl.constexpr, PIECES: tl.constexpr,

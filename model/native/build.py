@@ -28,7 +28,7 @@ from thirdeye.model.work_folder import is_ours, sweep, work_folder
 SOURCES = Path(__file__).parent / "csrc"
 COMPILERS = ("cc", "gcc", "clang")
 PREFIX = "build-"  # of a compilation's folder
-COMPILE_SECONDS = 600.0  # ten on a free core; a busy machine may take its time
+COMPILE_SECONDS = 600.0  # some 20 of processor time; a busy machine may take its own
 
 FLAGS = (
     "-std=gnu11",

@@ -34,6 +34,7 @@ UNTOLD = {
     ("answer_token_ids", "invalid_value"),  # too many, or one that ends an answer
     ("allowed_token_ids", "invalid_value"),  # beside a budget of thinking
     ("messages.prefix", "invalid_value"),  # beside add_generation_prompt
+    ("messages.partial", "invalid_value"),  # the same under another name
     ("tools", "invalid_value"),  # without messages
     ("tool_choice", "invalid_value"),  # without tools, or of another name
     ("parallel_tool_calls", "invalid_value"),  # without tools

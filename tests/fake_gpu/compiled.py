@@ -7,6 +7,7 @@ One line of JSON.
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor
 from tests.fake_gpu import driver
 from tests.fake_gpu.engine import MULTIPROCESSORS, pretending
 from tests.fake_gpu.machine_code import facts
+from tests.fake_gpu.sums.attention_sums import sums
 from tests.gpu.attention import AttentionCase, attend_by, decode_case
 from tests.model.tiny import LLAMA
 from thirdeye.model.attention.triton import Projected, TritonAttention
@@ -22,6 +24,7 @@ from thirdeye.model.config import Activation, Norm, RopeConfig
 from thirdeye.model.declare.block import QKNormPart
 from thirdeye.model.declare.parts import NormPart
 from thirdeye.model.few_rows.around import ALONE, Around
+from thirdeye.model.kernels.accept_drafts import accept_drafts
 from thirdeye.model.kernels.begin_step import begin_step
 from thirdeye.model.kernels.choose_tokens import choose_tokens
 from thirdeye.model.kernels.gated_mul import gated_mul
@@ -49,7 +52,7 @@ ATTENTION = "paged_attention_kernel"
 OF_A_LAYER = ("merge_splits_kernel", "rope_kv_kernel", "rms_norm_kernel", "gated_mul_kernel")
 OF_PRODUCTS = ("reduce_kernel", "expand_kernel", "quantize_rows_kernel")
 OF_STATES = ("causal_conv_kernel", "delta_rule_kernel", "selective_scan_kernel")
-OF_A_STEPS_ENDS = ("begin_step_kernel",)
+OF_A_STEPS_ENDS = ("begin_step_kernel", "accept_kernel")
 
 
 def main() -> None:
@@ -64,6 +67,7 @@ def main() -> None:
         for name, case in attention_cases():
             attend_by(TritonAttention(num_multiprocessors=MULTIPROCESSORS), case)
             notes.compiled[f"attention, {name}"] = notes.compiled.pop(ATTENTION)
+        lanes = in_lanes(notes)
         for name, multiprocessors in (("several programs", MULTIPROCESSORS), ("one program", 1)):
             keep_and_attend(multiprocessors)
             notes.compiled[f"attention, kept by {name}"] = notes.compiled.pop(ATTENTION)
@@ -76,7 +80,8 @@ def main() -> None:
         table = torch.zeros(5, 48, dtype=torch.int32)
         words = torch.zeros(4, dtype=torch.int32)
         begin_step(words, table, 16, 16, offsets=words, drafts=words)
-        choose_tokens(torch.zeros(4, 128256), table, torch.arange(4), advance=True)
+        chosen = choose_tokens(torch.zeros(4, 128256), table, torch.arange(4), advance=True)
+        accept_drafts(chosen, table, torch.arange(4), words, words)
         gated_mul(torch.zeros(2, 4096, dtype=BF16), Activation.SILU)
         rms_norm(torch.zeros(2, 4096, dtype=BF16), torch.zeros(4096, dtype=BF16), 1e-5)
         keep_states()
@@ -97,6 +102,10 @@ def main() -> None:
         ):
             notes.compiled[f"fixed, {name}"] = fixed_tile(notes, num_rows, num_lanes)
     report = {name: facts(machine_code) for name, machine_code in notes.compiled.items()}
+    for name, machine_code in notes.compiled.items():
+        if name.startswith(("attention", "merge")):
+            report[name]["sums"] = sums(machine_code.asm["ptx"])
+    report["attention, decode"]["lanes"] = lanes
     print(json.dumps(report))
 
 
@@ -105,6 +114,25 @@ def attention_cases() -> Iterator[tuple[str, AttentionCase]]:
     yield "decode", decode_case(1, 600, 32, 8, 128, BF16, CPU)
     yield "chunk", decode_case(1, 600, 32, 8, 128, BF16, CPU, num_queries=64)
     yield "chunk of 512", decode_case(1, 600, 8, 2, 512, BF16, CPU, num_queries=64)
+
+
+def in_lanes(notes: driver.Notes) -> list[int]:
+    """A token of a long text by more and more programs, whose numbers are given back, and a chunk,
+    where bits shall not depend on how a token came to be computed."""
+    case = decode_case(1, 600, 32, 8, 128, BF16, CPU)
+    long = replace(case.batch, block_table=torch.zeros(1, 33 * 256 // 16, dtype=torch.int32))
+    numbers, forms = [], len(notes.forms)
+    for multiprocessors in (1, 8, 20, MULTIPROCESSORS):  # 8 programs have a lane each, and more
+        backend = TritonAttention(num_multiprocessors=multiprocessors, is_deterministic=True)
+        attend_by(backend, replace(case, batch=long))
+        numbers.append(next(grid[2] for name, grid in notes.grids[::-1] if name == ATTENTION))
+        if multiprocessors == 1:
+            notes.compiled["attention, one lane"] = notes.compiled.pop(ATTENTION)
+    assert {form.kernel for form in notes.forms[forms + 1 :]} <= {"merge_splits_kernel"}
+    backend = TritonAttention(num_multiprocessors=MULTIPROCESSORS, is_deterministic=True)
+    attend_by(backend, decode_case(1, 600, 32, 8, 128, BF16, CPU, num_queries=64))
+    notes.compiled["attention, a chunk in the same cut"] = notes.compiled.pop(ATTENTION)
+    return numbers
 
 
 def keep_and_attend(multiprocessors: int) -> None:

@@ -33,6 +33,7 @@ class Notes:
 
     forms: list[Form] = field(default_factory=list)
     launches: list[str] = field(default_factory=list)  # names of kernels
+    grids: list[tuple[str, tuple[int, ...]]] = field(default_factory=list)  # of each launch
     on_launch: Any = None  # called with a name and the arguments
     on_compiled: Any = None  # called with a source and what is said of its machine code
     kernels: set[Any] = field(default_factory=set)
@@ -88,6 +89,7 @@ class NotedKernel:
 
     def run(self, *arguments: Any) -> None:
         self._notes.launches.append(self._name)
+        self._notes.grids.append((self._name, arguments[:3]))
         if self._notes.on_launch is not None:
             self._notes.on_launch(self._name, arguments[9:])  # behind grid, stream and hooks
 

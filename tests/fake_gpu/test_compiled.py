@@ -24,6 +24,12 @@ def test_a_vectors_scale_is_of_an_exact_division(report: dict[str, dict[str, Any
     assert report["rope_kv_kernel"]["divisions"] == ["div.rn.f32"]
 
 
+KINDS_OF_A_TILE = {
+    "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32",  # weighted values, onto those before
+    "fma.rn.f32",  # the total, onto that before
+    "add.f32",  # of a thread's and its neighbours' weights
+    "stored",  # weights in 16 bits
+}
 DECODE = ("decode", "kept by one program", "kept by several programs")
 CHUNK, WIDE_CHUNK = "attention, chunk", "attention, chunk of 512"
 
@@ -135,6 +141,22 @@ def test_both_tiles_sum_in_one_order(report: dict[str, dict[str, Any]]) -> None:
         assert kernel["products"] == steps, name  # 16 numbers are 32 bytes
         assert kernel["operations"]["LDGSTS.E.BYPASS.128"] > 0
     assert report["fixed, low"]["operations"]["HGMMA.64"] == BLOCK_K // 16
+
+
+def test_lanes_and_chunks_sum_in_one_order(report: dict[str, dict[str, Any]]) -> None:
+    """A sequence's keys by one program or by 2, 5 or 33, or in a chunk's tile: the same products in
+    the same order, rounded at the same places, of which the number of programs is no part; and
+    shares are merged by the same instructions, in registers and from memory."""
+    lanes, one = report["attention, decode"], report["attention, one lane"]["sums"]
+    assert lanes["lanes"] == [1, 2, 5, 33]
+    assert lanes["sums"]["tile"] == one["tile"]
+    chunk = report["attention, a chunk in the same cut"]["sums"]
+    assert {value.partition(" ")[0] for value in chunk["tile"]} == KINDS_OF_A_TILE
+    assert set(chunk["tile"]) <= set(one["tile"]), "rows that a single token leaves empty have more"
+    merge = report["merge_splits_kernel"]["sums"]
+    assert [value.partition(" ")[0] for value in merge["merges"]] == ["fma.rn.f32"]
+    assert merge["merges"] == one["merges"] == chunk["merges"]
+    assert merge["divisions"] == one["divisions"] == chunk["divisions"] == ["div.full.f32"]
 
 
 def test_a_cache_can_be_filled_in_advance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

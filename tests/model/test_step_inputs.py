@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from thirdeye.model.native.tape import Unrecordable
+from thirdeye.model.native.tapes.torch_call import Unrecordable
 from thirdeye.model.step_inputs import copy_inputs, flatten
 
 

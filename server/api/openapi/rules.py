@@ -69,10 +69,13 @@ _MUST_CALL: Schema = {  # Anthropic's choices that want a tool
 _HAS_TRUNCATION: Schema = {"enum": [True, "END", "START"]}
 _CALLS = when("tool_choice", _MUST_CALL, _TOOLS)
 _CONTINUES = never(continue_final_message=_TRUE, add_generation_prompt=_TRUE)
-_TEXT = [  # a prompt or messages
-    {"oneOf": [_has("prompt", _TEXT_GIVEN), _has("messages", _GIVEN)]},
-    when("messages", _GIVEN, _CONTINUES),
-]
+_GOES_ON = when("messages", _GIVEN, _CONTINUES)
+
+
+def _text(given: Schema) -> list[Schema]:
+    """A prompt, if it is `given`, or messages."""
+    return [{"oneOf": [_has("prompt", given), _has("messages", _GIVEN)]}, _GOES_ON]
+
 
 # Request schema -> what all of it must obey.
 RULES: dict[str, list[Schema]] = {
@@ -96,8 +99,8 @@ RULES: dict[str, list[Schema]] = {
     ],
     "MessagesRequest": [_CALLS],
     "CountTokensRequest": [_CALLS],
-    "InspectRequest": _TEXT,
-    "TokenizeRequest": _TEXT,
+    "InspectRequest": _text(_GIVEN),
+    "TokenizeRequest": _text(_TEXT_GIVEN),
     "EmbeddingRequest": [
         never(truncate=_HAS_TRUNCATION, truncate_prompt_tokens=_GIVEN),
     ],

@@ -60,14 +60,22 @@ def read_json_object(value: object, path: str = "") -> Constraint | None:
 
 
 def read_regex(value: object, path: str = "") -> Constraint | None:
-    pattern = string(value, path)
+    pattern = _bounded(value, path, MAX_REGEX_BYTES)
     return Constraint(Kind.REGEX, pattern, path) if pattern else None
 
 
 def read_grammar(value: object, path: str = "") -> Constraint | None:
     """Lark's notation or GBNF's."""
-    text = string(value, path)
+    text = _bounded(value, path, MAX_GRAMMAR_BYTES)
     return Constraint(Kind.LARK, text, path) if text.strip() else None
+
+
+def _bounded(value: object, path: str, limit: int) -> str:
+    """Read where it stands: some routes take it and compile nothing."""
+    text = string(value, path)
+    if (size := len(text.encode(errors="replace"))) > limit:
+        fail("invalid_schema", f"must be at most {limit} bytes long, got {size}.", path)
+    return text
 
 
 def read_choice(value: object, path: str = "") -> Constraint | None:

@@ -21,10 +21,11 @@ from thirdeye.server.api.requests.generation_fields import (
 )
 from thirdeye.server.api.requests.strict_model import Limit, Strict
 from thirdeye.server.api.requests.tagged_unions import kinds
-from thirdeye.server.api.requests.tool_fields import FunctionName
 from thirdeye.server.api.responses.items import Input
 from thirdeye.server.api.responses.offered_tools import Tool
 from thirdeye.server.api.responses.tool_choices import ToolChoice
+
+_FORMAT_NAME = "^[a-zA-Z0-9_-]{0,64}$"  # an empty one is none
 
 
 class PlainFormat(Strict):
@@ -37,7 +38,7 @@ class JsonObjectFormat(Strict):
 
 class JsonSchemaFormat(Strict):
     type: Literal["json_schema"]
-    name: FunctionName
+    name: Annotated[str, Field(json_schema_extra={"pattern": _FORMAT_NAME})]  # chat reads it
     schema_: dict[str, Any] = Field(alias="schema")
     description: str | None = None
     strict: bool | None = None

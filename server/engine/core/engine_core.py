@@ -282,7 +282,9 @@ class EngineCore:
         self._recorder.inspected(request, time.perf_counter() - started)
 
     def stats(self) -> EngineStats:
-        missed = [MissedPath(p.name, p.reason, p.num_missed) for p in self._fast_paths if p.reason]
+        missed = [
+            MissedPath(p.missed, p.reason, p.num_missed) for p in self._fast_paths if p.reason
+        ]
         totals = self._recorder.totals()
         stats = msgspec.structs.replace(self._scheduler.stats(), **totals, missed_paths=missed)
         if self._adapters is None or not self._adapters.num_loaded:

@@ -194,7 +194,12 @@ class SupervisedEngine:
                 engine = await self._start()
             except EngineDead as error:
                 why = str(error)
-        await self._install(engine)
+        try:
+            await self._install(engine)
+        except BaseException:  # also a cancellation, of its close too: never leave one behind
+            engine.kill()
+            await engine.wait_dead()
+            raise
         logger.warning("the engine is back after %.1f s", self._load_seconds)
 
     def _count_death(self, why: str) -> None:

@@ -99,6 +99,27 @@ def test_the_document_refuses_what_the_server_refuses(path: str, change: dict[st
     assert is_valid(name, body) == (ask(path, body).status_code == 200)
 
 
+def named(name: str) -> dict[str, Any]:
+    return {"text": {"format": {"type": "json_schema", "name": name, "schema": {}}}}
+
+
+LONG = {"guided_grammar": "x" * (64 * 1024 + 1)}
+OF_OTHER_ROUTES = {
+    "a grammar that nobody compiles": ("/v1/chat/completions/render", "ChatRequest", CHAT | LONG),
+    "an empty text to look into": ("/v1/inspect", "InspectRequest", {"prompt": ""}),
+    "a text to look into": ("/v1/inspect", "InspectRequest", {"prompt": "x"}),
+    "a name of a form": ("/v1/responses", "ResponsesRequest", {"input": "x"} | named("a-b")),
+    "an empty name": ("/v1/responses", "ResponsesRequest", {"input": "x"} | named("")),
+    "a name with a dot": ("/v1/responses", "ResponsesRequest", {"input": "x"} | named("a.b")),
+}
+
+
+@pytest.mark.parametrize("case", OF_OTHER_ROUTES)
+def test_the_document_and_the_server_of_other_routes(case: str) -> None:
+    path, name, body = OF_OTHER_ROUTES[case]
+    assert is_valid(name, body) == (ask(path, body).status_code == 200)
+
+
 def test_without_a_model_the_document_is_any_models() -> None:
     """It is asked for while the model is loading, too."""
     chat = create_app(ServerState()).openapi()["components"]["schemas"]["ChatRequest"]

@@ -29,7 +29,7 @@ from tests.bench.server.light import with_wire
 from tests.e2e.live import LiveServer
 from thirdeye.clients.loadtest.driver.wire import Wire
 from thirdeye.model.native.library import Library
-from thirdeye.model.native.tape import Entry, Tape, TapeArgs
+from thirdeye.model.native.tapes.tape import Entry, Tape, TapeArgs, TapeSegment
 from thirdeye.server.engine.core.engine_core import EngineCore
 from thirdeye.server.engine.interface.types import Request, SamplingParams
 from thirdeye.weights.resolve import resolve_model
@@ -108,10 +108,11 @@ def in_parts(tape: Tape, library: Library, clock: Clock) -> Figures:
     """Microseconds of a replay's operations of each kind by themselves, and of all."""
     addresses = {library.operation(name): kind for kind in KINDS for name in KINDS[kind]}
     of_kind = defaultdict(list)
-    for call in tape._calls:
+    in_c = [call for part in tape.parts if isinstance(part, TapeSegment) for call in part.calls]
+    for call in in_c:
         of_kind[addresses.get(call[0], "small operations")].append(call)
     found = {f"{kind}, number": float(len(calls)) for kind, calls in of_kind.items()}
-    for kind, calls in [*of_kind.items(), ("whole", tape._calls)]:
+    for kind, calls in [*of_kind.items(), ("whole", in_c)]:
         entries = (Entry * len(calls))(
             *(Entry(op, ctypes.addressof(args), small) for op, args, small in calls)
         )

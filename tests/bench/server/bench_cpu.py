@@ -7,11 +7,12 @@
                            it serves another file, their quickest format for instance
     --peer NAME=URL        any server that speaks OpenAI's API and runs already
     --ours NAME=ARGUMENTS  once more ourselves, with these for `thirdeye serve` ("--isa avx2")
+    --no-guesses           leave out our second server, see below
     --logits NAME=FILE     what that peer says of the text that quality is measured on, written by
                            `tests/bench/server/peer_logits.py`
 
-We guess nothing here, so that each token is computed; `--ours 'with guesses=--speculation ngram'`
-shows apart what guesses are worth.
+The first of ours guesses nothing, so that each token is computed; what guesses by lookup are worth
+is shown apart, by a second one in a column of its own.
 All servers are up; rounds alternate between them, so that whatever else the machine does troubles
 all alike; medians, and the ratio of each of ours to the better of the peers, figure by figure.
 Quality is beside speed: the Kullback-Leibler divergence from fp32 of the file, as `thirdeye eval
@@ -43,6 +44,7 @@ from thirdeye.weights.checkpoint import open_checkpoint
 from thirdeye.weights.resolve import resolve_model
 
 LONG_PROMPT = 512  # tokens, about
+GUESSES = "thirdeye with guesses"
 KL, TOP1 = "mean KL to fp32", "top-1 as fp32, %"
 LESS_IS_BETTER = ("first token", "start", "resident", KL)
 
@@ -141,13 +143,16 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--peer", type=Spec.parse, action="append", default=[])
     parser.add_argument("--ours", type=Spec.parse, action="append", default=[])
     parser.add_argument("--logits", type=Spec.parse, action="append", default=[])
-    parser.add_argument("--serve-arg", action="append", default=[], help="for the first of ours")
+    parser.add_argument(
+        "--serve-arg", action="append", default=[], help="for the first two of ours"
+    )
+    parser.add_argument("--no-guesses", action="store_true")
     parser.add_argument("--concurrency", type=int, nargs="+", default=[1, 8, 32])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--max-tokens", type=int, default=128)
     parser.add_argument("--no-quality", action="store_true")
     parsed = parser.parse_args(arguments)
-    names = ["thirdeye", *(spec.name for spec in (*parsed.ours, *parsed.peer))]
+    names = [spec.name for spec in (*specs_of_ours(parsed), *parsed.peer)]
     if len(set(names)) < len(names):
         parser.error(f"each server needs a name of its own, got {', '.join(names)}")
     if unknown := {spec.name for spec in parsed.logits} - {spec.name for spec in parsed.peer}:
@@ -155,11 +160,18 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     return parsed
 
 
+def specs_of_ours(args: argparse.Namespace) -> list[Spec]:
+    """Ours without guesses, with them unless they are not wanted, and as often as asked for."""
+    plain = shlex.join(args.serve_arg)
+    guessing = [] if args.no_guesses else [Spec(GUESSES, f"{plain} --speculation ngram".strip())]
+    return [Spec("thirdeye", plain), *guessing, *args.ours]
+
+
 def main() -> None:
     args = parse()
     gguf = args.gguf or resolve_model(None)
     slots, threads = max(args.concurrency), len(os.sched_getaffinity(0))
-    specs = [Spec("thirdeye", shlex.join(args.serve_arg)), *args.ours]
+    specs = specs_of_ours(args)
     with ExitStack() as stack:
         peers = [stack.enter_context(ours(spec, gguf)) for spec in specs]
         peers += [stack.enter_context(started(spec, gguf, slots, threads)) for spec in args.peer]

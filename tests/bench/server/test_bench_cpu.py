@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.bench.server.bench_cpu import KL, parse, ratio, table, without_nan
+from tests.bench.server.bench_cpu import KL, parse, ratio, specs_of_ours, table, without_nan
 from tests.bench.server.peers import Spec, llama_command, model_of, said, started
 
 
@@ -25,6 +25,23 @@ def test_peers_can_be_repeated(capsys: pytest.CaptureFixture[str]) -> None:
         with pytest.raises(SystemExit):
             parse(wrong)
     assert "a name of its own" in capsys.readouterr().err
+
+
+def test_guesses_are_shown_apart() -> None:
+    """Ours twice, all else alike: each in a column, with a ratio of its own."""
+    args = parse(["--serve-arg=--isa", "--serve-arg=avx2", "--ours", "v=--threads 1"])
+    assert specs_of_ours(args) == [
+        Spec("thirdeye", "--isa avx2"),
+        Spec("thirdeye with guesses", "--isa avx2 --speculation ngram"),
+        Spec("v", "--threads 1"),
+    ]
+    plain, guessing = specs_of_ours(parse([]))
+    assert (plain.what, guessing.what) == ("", "--speculation ngram")
+    assert specs_of_ours(parse(["--no-guesses"])) == [plain]
+    tokens = {plain.name: 20.0, guessing.name: 30.0, "a": 10.0}
+    figures = {name: {"output tok/s, 1": value} for name, value in tokens.items()}
+    last = table(figures, [plain.name, guessing.name]).splitlines()[-1]
+    assert last == "| output tok/s, 1 | 20.00 | 30.00 | 10.00 | 2.00 | 3.00 |"
 
 
 def test_a_peer_is_a_command_on_our_file_or_on_its_own() -> None:

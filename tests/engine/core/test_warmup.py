@@ -54,5 +54,7 @@ def test_what_cannot_be_recorded_is_known_afterwards(native: Library):
         while core.has_work:
             core.step()
         missed = core.stats().missed_paths
-        assert [(m.path, m.reason) for m in missed] == [("tape", "aten.relu.default")] * is_odd
-        assert not is_odd or missed[0].num_steps == before + 4
+        assert [(m.path, m.reason) for m in missed] == [
+            ("whole tape", "aten.relu.default")
+        ] * is_odd
+        assert not is_odd or before < missed[0].num_steps <= before + 4  # some shapes are new

@@ -291,6 +291,40 @@ def test_closing_in_the_middle_of_a_restart_leaves_nothing() -> None:
     supervise(maker, scenario)
 
 
+class Closing(Puppet):
+    """It waits for its running step when it is closed, which does not end."""
+
+    async def close(self) -> None:
+        self.is_closed = True
+        await asyncio.Event().wait()
+
+
+def test_ending_the_supervisor_while_it_closes_an_engine_leaves_nothing() -> None:
+    began, loaded, made = asyncio.Event(), asyncio.Event(), [Puppet(), Closing()]
+    left = iter(made)
+
+    async def start() -> Puppet:
+        one = next(left)
+        if one is made[1]:
+            began.set()
+            await loaded.wait()
+        return one
+
+    async def main() -> None:
+        engine = await SupervisedEngine.start(start)
+        task = asyncio.create_task(engine.supervise())
+        made[0].kill()
+        await began.wait()
+        await engine.close()
+        loaded.set()
+        await until(lambda: made[1].is_closed)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        assert not made[1].is_alive
+
+    asyncio.run(main())
+
+
 def test_a_real_process_is_replaced_and_none_is_left(tmp_path: Path) -> None:
     """Twice killed, twice back; a third that is still loading when it is all over goes too."""
     before = children()

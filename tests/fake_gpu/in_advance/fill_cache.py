@@ -37,10 +37,10 @@ def main(names: Sequence[str]) -> None:
         launchers.keep_utilities()
         notes.on_compiled = launchers.keep_launcher
     unasserted.install()
-    from tests.fake_gpu.in_advance.timed_parts import timed_parts
+    from tests.fake_gpu.in_advance.timed_parts import asked_parts
     from tests.gpu.checks.all_checks import checks
 
-    known: dict[str, Callable[[], None]] = dict(timed_parts())
+    known: dict[str, Callable[[], None]] = dict(asked_parts())
     known |= {name: partial(check, CPU) for name, check in checks()}
     with torch.inference_mode(), pretending(), patch.object(torch.testing, "assert_close"):
         asked = {}

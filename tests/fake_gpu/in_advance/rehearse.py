@@ -23,7 +23,7 @@ from triton.runtime import driver as triton_drivers
 from tests.fake_gpu import driver
 from tests.fake_gpu.engine import pretending
 from tests.fake_gpu.in_advance.launchers import LOADS
-from tests.fake_gpu.in_advance.timed_parts import timed_parts
+from tests.fake_gpu.in_advance.timed_parts import asked_parts
 
 HOPPER = {"max_shared_mem": 232448, "multiprocessor_count": 132, "max_num_regs": 65536}
 
@@ -58,7 +58,7 @@ def main(names: Sequence[str]) -> int:
     build_in_c = build._build
     knobs.compilation.listener = note
     launcher = SimpleNamespace(launch=lambda *_: None)
-    known = dict(timed_parts())
+    known = dict(asked_parts())
     with (
         patch.object(build, LOADS, lambda *_: launcher),
         patch.object(build, "_build", in_c),

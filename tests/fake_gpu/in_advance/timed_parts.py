@@ -26,6 +26,7 @@ from thirdeye.model.transformer import Transformer
 from thirdeye.server.bench import engine as bench_engine
 from thirdeye.server.bench import measure as bench_measure
 from thirdeye.server.bench.engine import EngineBench, checked
+from thirdeye.server.bench.model_shapes import LLAMA3_8B
 from thirdeye.server.bench.report import Plan
 from thirdeye.server.bench.workloads import read_shape
 from thirdeye.server.engine.run_ahead.cuda_stream import ReadyResult, Work
@@ -33,6 +34,7 @@ from thirdeye.server.load import overlap
 
 META = torch.device("meta")
 BF16 = torch.bfloat16
+LONGEST = 8192  # tokens of a text, as Llama 3 has them
 
 
 class MetaStream:
@@ -70,6 +72,12 @@ def timed_parts() -> Iterator[tuple[str, Callable[[], None]]]:
     yield "products", multiply
 
 
+def asked_parts() -> Iterator[tuple[str, Callable[[], None]]]:
+    """All that is compiled in advance beside what checks ask for."""
+    yield from timed_parts()
+    yield "guesses", guess
+
+
 def run_plan(plan: Plan) -> None:
     plan = replace(plan, bandwidth=1e12)
     with benches(replace(read_shape(plan.shape), num_hidden_layers=1)):
@@ -87,6 +95,18 @@ def serve() -> None:
             core.add(bench.request(i, [0] * prompt, answer))
         while core.has_work:
             checked(core)
+
+
+def guess() -> None:
+    """Guesses from the text by an 8B model, which no part is timed with yet: what a server asks for
+    beside the others."""
+    with benches(replace(LLAMA3_8B, num_hidden_layers=1)), torch.inference_mode():
+        bench = MetaBench(Plan("", [], [], 1, 0, "cuda", "auto", "auto", bandwidth=1e12))
+        core = bench.engine(8, 8 * LONGEST, LONGEST, num_draft_tokens=15)
+        core.add(bench.request(0, [0] * 9, 40))
+        while core.has_work:
+            checked(core)
+        assert core.stats().spec_decode_num_draft_tokens_total > 0
 
 
 def attend() -> None:

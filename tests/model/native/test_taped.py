@@ -2,11 +2,12 @@
 
 import logging
 import random
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tests.model.steps import Row, make_batch
 from tests.model.tiny import GPT2, LLAMA, change, make_cache, random_model
@@ -18,7 +19,8 @@ from thirdeye.model.config import Activation, AttentionSpec, ModelConfig, Norm, 
 from thirdeye.model.fast_path import FastPath
 from thirdeye.model.native.library import Library
 from thirdeye.model.native.paged_attention import Tiles
-from thirdeye.model.native.tape import Tape
+from thirdeye.model.native.tapes.tape import Tape, TapeSegment
+from thirdeye.model.native.tapes.torch_call import TorchCall
 from thirdeye.model.placement import Placement
 from thirdeye.model.state.kv_cache import KVCache
 from thirdeye.model.taped import TapedBlocks
@@ -78,12 +80,16 @@ def cache(config: ModelConfig) -> KVCache:
     return made
 
 
-def test_tapes_lie_in_the_memory_of_the_largest(native: Library) -> None:
-    """However many there are: an output that each kept made a server grow for an hour."""
+@pytest.mark.parametrize("is_odd", [False, True])
+def test_tapes_lie_in_the_memory_of_the_largest(native: Library, is_odd: bool) -> None:
+    """However many there are, what torch does between their segments included: an output that each
+    kept made a server grow for an hour."""
     torch.set_num_threads(1)
 
     def num_bytes(sizes: range) -> int:
         ours, _ = models(native, WIDE)
+        if is_odd:
+            in_every_layer(ours)
         kv_cache = cache(WIDE)
         for size in sizes:
             step = make_batch([Row([1] * size, 0, range(BLOCKS_EACH))], BLOCK_SIZE, "all")
@@ -114,6 +120,110 @@ def test_any_steps(native: Library, config: ModelConfig, quantize: str, threads:
     for layer in range(config.num_hidden_layers):
         pairs = zip(our_cache.layer(layer), plain_cache.layer(layer), strict=True)
         assert all(torch.equal(a, b) for a, b in pairs)
+
+
+class OddNorm(nn.Module):
+    """Of which there is no kernel."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x - x.median(-1, keepdim=True).values) / (x.std(-1, keepdim=True) + 1e-3)
+
+    def add(self, x: Tensor, delta: Tensor) -> tuple[Tensor, Tensor]:
+        x = x + delta
+        return x, self(x)
+
+
+def hook(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
+    return output.relu()
+
+
+def at_the_start(model: Transformer) -> None:
+    first = model.blocks[0]
+    first.register_forward_pre_hook(lambda block, inputs: (inputs[0].relu(), *inputs[1:]))
+
+
+def in_the_middle(model: Transformer) -> None:
+    model.blocks[1].mlp.register_forward_hook(hook)
+
+
+def at_the_end(model: Transformer) -> None:
+    model.blocks[-1].register_forward_hook(hook)
+
+
+def in_every_layer(model: Transformer) -> None:
+    for block in model.blocks:
+        block.mlp._gate = lambda both: both.chunk(2, -1)[0].relu() * both.chunk(2, -1)[1]
+
+
+def odd_norms(model: Transformer) -> None:
+    for block in model.blocks:
+        block.mlp_norm = OddNorm()
+
+
+RELU = "aten.relu.default"
+ODD_MODELS = {  # what is done to a model -> the operations that only torch has
+    at_the_start: RELU,
+    in_the_middle: RELU,
+    at_the_end: RELU,
+    in_every_layer: "aten.relu.default, aten.mul.Tensor",
+    odd_norms: "aten.median.dim, aten.sub.Tensor, aten.std.correction, aten.add.Tensor, "
+    "aten.div.Tensor",
+}
+
+
+@pytest.mark.parametrize("change_model", ODD_MODELS)
+def test_an_unknown_operation_ends_a_segment(
+    native: Library,
+    caplog: pytest.LogCaptureFixture,
+    change_model: Callable[[Transformer], None],
+) -> None:
+    """All else is on tape, with the same bits; it is named once, and the steps are counted."""
+    torch.set_num_threads(1)
+    config = change(WIDE, num_hidden_layers=3)
+    ours, plain = models(native, config)
+    for model in (ours, plain):
+        change_model(model)
+    rng = random.Random(0)
+    our_cache, plain_cache = cache(config), cache(config)
+    with caplog.at_level(logging.WARNING):
+        for _ in range(40):
+            step = random_step(rng)
+            assert torch.equal(ours(step, our_cache), plain(step, plain_cache))
+    for layer in range(config.num_hidden_layers):
+        pairs = zip(our_cache.layer(layer), plain_cache.layer(layer), strict=True)
+        assert all(torch.equal(a, b) for a, b in pairs)
+    names = ODD_MODELS[change_model]
+    assert [record.message for record in caplog.records] == [
+        f"steps go without the whole tape, which is faster: {names}"
+    ]
+    assert str(ours.tape) == f"whole tape: {names}"
+    assert 3 < num_recorded(ours) < ours.tape.num_missed < 40, "a shape's first step is looked at"
+    assert isinstance(ours._through_blocks, TapedBlocks)
+    for recording in filter(None, ours._through_blocks._recordings.values()):
+        parts = recording._tape.parts
+        assert sum(isinstance(part, TapeSegment) for part in parts) in range(1, 7)
+        in_c = sum(len(part.calls) for part in parts if isinstance(part, TapeSegment))
+        assert in_c > sum(isinstance(part, TorchCall) for part in parts)
+
+
+def test_a_chunk_of_a_prompt_beside_decoded_tokens_is_on_tape(
+    native: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """32 sequences that decode, and 32 tokens of a prompt that is cut anywhere."""
+    torch.set_num_threads(1)
+    ours, plain = models(native, WIDE)
+    replays: list[Tape] = []
+    replay = Tape.replay
+    monkeypatch.setattr(Tape, "replay", lambda tape: replays.append(tape) or replay(tape))
+    our_cache, plain_cache = (make_cache(WIDE, 33 * 4, BLOCK_SIZE) for _ in range(2))
+    for turn in range(4):
+        decoded = [Row([turn + i], 10 + turn, range(4 * i, 4 * i + 4)) for i in range(32)]
+        chunk = Row([3 * turn + i for i in range(32)], 17 + turn, range(128, 132))
+        step = make_batch([*decoded, chunk], BLOCK_SIZE)
+        assert torch.equal(ours(step, our_cache), plain(step, plain_cache))
+        assert len(replays) == turn, "each but the first"
+    assert ours.tape.is_taken
+    assert not ours.tape.reason
 
 
 @pytest.mark.parametrize("quantize", ["int8", "none"])
@@ -191,13 +301,14 @@ def test_what_cannot_be_recorded_is_named_once(
     (model, plain), kv_cache = models(native, WIDE), cache(WIDE)
     for each in (model, plain):
         mlp = each.blocks[1].mlp
-        mlp.register_forward_hook(lambda module, inputs, output: output.relu())
+        mlp.register_forward_hook(lambda module, inputs, output: output * output.max().item())
     with caplog.at_level(logging.WARNING):
         for _ in range(4):
             assert torch.equal(logits(model, kv_cache), logits(plain, cache(WIDE)))
-    assert str(model.tape) == "tape: aten.relu.default"
+    name = "aten._local_scalar_dense.default"
+    assert str(model.tape) == f"tape: {name}"
     assert [record.message for record in caplog.records] == [
-        "steps go without the tape, which is faster: aten.relu.default"
+        f"steps go without the tape, which is faster: {name}"
     ]
     assert model.tape.num_missed == 3, "the first is only looked at"
     long = make_batch([Row([1] * (taped.MAX_TOKENS + 1), 0, range(BLOCKS_EACH))], BLOCK_SIZE)

@@ -89,3 +89,16 @@ def test_a_day_is_the_same_again() -> None:
 def test_a_quiet_day() -> None:
     """Without this, a trial in which nobody is ever answered would pass."""
     assert live_through(BadDay(ASKS, (EngineLife(load_seconds=0.0),))) == {"answered": 4}
+
+
+def test_a_server_that_ends_while_it_closes_a_new_engine() -> None:
+    """It was loaded while the server was closed, and its close was cut: a process was left."""
+    visitors = (
+        Visitor(at=0.0, num_tokens=1, is_stream=False),
+        Visitor(at=7.25, num_tokens=1, is_stream=False, leaves_after=0.0, seconds_a_read=0.3),
+    )
+    crash, lean = (
+        EngineLife(load_seconds=0.0, crash_at=6.5),
+        EngineLife(load_seconds=0.0, load_fault="spawn"),
+    )
+    assert live_through(BadDay(visitors, (crash, lean)))

@@ -33,7 +33,7 @@ from thirdeye.model.native.products.stored_linear import FORMATS
 from thirdeye.model.native.rms_norm import RMSNormKernels, WideNormKernel
 from thirdeye.model.native.rope_kv import RopeKVKernel
 from thirdeye.model.native.sample import SampleKernel
-from thirdeye.model.native.tape import Tape
+from thirdeye.model.native.tapes.tape import Tape
 from thirdeye.model.state.choose_kv import make_kv_cache
 from thirdeye.model.state.kv_cache import KVCache
 from thirdeye.model.state.kv_int8 import Int8Vectors, parts_of, round_to_int8
