@@ -19,7 +19,7 @@ COMMAND = (
     sys.executable,
     "-P",
     "-m",
-    "thirdeye.server.launch.cli",
+    "thirdeye.server.cli",
 )  # what the script `thirdeye` runs
 
 

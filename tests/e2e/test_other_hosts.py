@@ -29,7 +29,7 @@ class OtherHost:
 
     def __init__(self, *args: str, within: tuple[str, ...] = ()) -> None:
         self.output = ""
-        argv = [*within, sys.executable, "-P", "-m", "thirdeye.server.launch.cli", "rank", *args]
+        argv = [*within, sys.executable, "-P", "-m", "thirdeye.server.cli", "rank", *args]
         self.process = subprocess.Popen(
             argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )

@@ -85,7 +85,7 @@ def test_a_script_beside_modules_of_our_rooms_names(environment: Path, folder: P
     for name in ("server", "clients", "model", "weights"):
         (folder / f"{name}.py").write_text("raise SystemExit('not this one')\n")
     (folder / "script.py").write_text(
-        "from thirdeye import Client\nimport thirdeye.server.launch.cli as cli\n"
+        "from thirdeye import Client\nimport thirdeye.server.cli as cli\n"
         "print(Client.__module__, cli.__file__)\n"
     )
     python = environment / "bin/python"

@@ -18,7 +18,7 @@ def change_protocol() -> None:
 
 def command() -> None:
     from thirdeye.server.cluster import cluster_up
-    from thirdeye.server.launch.cli import main
+    from thirdeye.server.cli import main
 
     variables = cluster_up.ray_variables
 

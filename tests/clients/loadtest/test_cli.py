@@ -102,7 +102,7 @@ def test_a_file_that_is_no_result(tmp_path: Path, text: str, message: str) -> No
 
 
 def test_it_is_a_command_of_the_program() -> None:
-    command = [sys.executable, "-m", "thirdeye.server.launch.cli", "bench", "serve", "--help"]
+    command = [sys.executable, "-m", "thirdeye.server.cli", "bench", "serve", "--help"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=60)
     assert "Send load to a server" in done.stdout
 

@@ -72,7 +72,7 @@ class Cluster:
             self.output += line
 
     def _command(self, verb: str, *options: str) -> list[str]:
-        program = [str(self.python), "-P", "-m", "thirdeye.server.launch.cli", "cluster"]
+        program = [str(self.python), "-P", "-m", "thirdeye.server.cli", "cluster"]
         return [*program, verb, "--state-dir", str(self.folder), *options]
 
     def run(self, verb: str, *options: str) -> subprocess.CompletedProcess[str]:

@@ -65,7 +65,7 @@ def test_the_load_tester(tiny_server):
     command = [
         sys.executable,
         "-m",
-        "thirdeye.server.launch.cli",
+        "thirdeye.server.cli",
         "bench",
         "serve",
         tiny_server.url,
@@ -97,7 +97,7 @@ def test_complete_reads_a_pipe(tiny_server, client):
     """`thirdeye complete` takes its prompt from standard input and prints the text alone."""
     greedy = ["--temperature", "0", "--frequency-penalty", "0"]
     options = ["--raw", "--max-tokens", "12", *greedy]
-    command = [sys.executable, "-m", "thirdeye.server.launch.cli", "complete", *options]
+    command = [sys.executable, "-m", "thirdeye.server.cli", "complete", *options]
     done = run(tiny_server, *command, stdin="Greasy fried noodles\n")
     assert (done.returncode, done.stderr) == (0, "")
     expected = client.complete("Greasy fried noodles", max_tokens=12, temperature=0)
@@ -106,7 +106,7 @@ def test_complete_reads_a_pipe(tiny_server, client):
 
 def test_chat_in_a_pipe(tiny_server):
     """`thirdeye chat` takes a line, answers it, and leaves at the end of the input."""
-    command = [sys.executable, "-m", "thirdeye.server.launch.cli", "chat", "--model", "tiny"]
+    command = [sys.executable, "-m", "thirdeye.server.cli", "chat", "--model", "tiny"]
     done = run(tiny_server, *command, stdin="/system Be brief.\nhello\n")
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()

@@ -41,9 +41,7 @@ def matches(shown: str, real: str) -> bool:
 def test_a_command_prints_what_is_shown(default_server, command, output):
     program, *args = shlex.split(command.replace(SHOWN_URL, default_server.url))
     argv = (
-        [sys.executable, "-m", "thirdeye.server.launch.cli"]
-        if program == "thirdeye"
-        else [program, "-s"]
+        [sys.executable, "-m", "thirdeye.server.cli"] if program == "thirdeye" else [program, "-s"]
     )
     environment = {"PATH": "/usr/bin:/bin", "OPENAI_BASE_URL": f"{default_server.url}/v1"}
     done = subprocess.run(

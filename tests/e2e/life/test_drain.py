@@ -190,7 +190,7 @@ def test_a_terminals_ctrl_c(tiny):
 def test_a_signal_to_all_while_the_model_loads(tiny, number, seconds):
     """At any moment of the start: the server leaves with 0, quickly and quietly."""
     with subprocess.Popen(
-        [sys.executable, "-m", "thirdeye.server.launch.cli", "serve", tiny, "--port", "0"],
+        [sys.executable, "-m", "thirdeye.server.cli", "serve", tiny, "--port", "0"],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

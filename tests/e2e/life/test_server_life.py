@@ -138,7 +138,7 @@ def test_port_in_use_names_the_way_out(tmp_path):
         command = [
             sys.executable,
             "-m",
-            "thirdeye.server.launch.cli",
+            "thirdeye.server.cli",
             "serve",
             str(tmp_path),
             "--port",
@@ -180,7 +180,7 @@ def test_bad_settings_are_explained(tmp_path, args, words):
     if "TINY" in args:
         tiny_llama(tmp_path)
     args = [str(tmp_path) if arg == "TINY" else arg for arg in args]
-    command = [sys.executable, "-m", "thirdeye.server.launch.cli", "serve", "--port", "0", *args]
+    command = [sys.executable, "-m", "thirdeye.server.cli", "serve", "--port", "0", *args]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert result.returncode not in (0, -signal.SIGKILL)
     assert "Traceback" not in result.stderr

@@ -109,7 +109,7 @@ def distribution(name):
     return real(name)
 metadata.distribution = distribution
 import sys
-from thirdeye.server.launch.cli import main
+from thirdeye.server.cli import main
 sys.argv = ["thirdeye", "--version"]
 import thirdeye.server.launch.commands.offline, thirdeye.server.launch.opened_model
 sys.exit(main())

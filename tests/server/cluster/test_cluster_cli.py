@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from thirdeye.server.cluster import ray_package
 from thirdeye.server.cluster.ray_package import TRIED, RayMissing, check_ray
 from thirdeye.server.cluster.state_folder import RunningCluster, StateFolder
-from thirdeye.server.launch.cli import app
+from thirdeye.server.cli import app
 
 ROOT = Path(__file__).resolve().parents[3]
 BLOCKED = "import signal; signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM]); "
@@ -118,6 +118,6 @@ def test_help_shows_the_clusters_options_and_the_replicas() -> None:
 
 
 def test_the_command_imports_no_ray() -> None:
-    code = "import thirdeye.server.launch.cli, sys; print([m for m in sys.modules if m == 'ray'])"
+    code = "import thirdeye.server.cli, sys; print([m for m in sys.modules if m == 'ray'])"
     done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True)
     assert done.stdout.strip() == "[]"

@@ -14,7 +14,7 @@ from tests.weights import tiny
 from thirdeye.model.native.library import Library
 from thirdeye.server.eval import quality
 from thirdeye.server.eval.quality import TEXT, Quality, Reader, judge, note
-from thirdeye.server.launch.cli import app
+from thirdeye.server.cli import app
 from thirdeye.weights.checkpoint import Checkpoint, open_checkpoint
 
 

@@ -55,7 +55,7 @@ def test_a_server_and_its_ranks_run_nothing_of_the_folder(here: Path, ranks: int
 
 def thirdeye(here: Path, *args: str, **env: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
-        [sys.executable, "-P", "-m", "thirdeye.server.launch.cli", *args],
+        [sys.executable, "-P", "-m", "thirdeye.server.cli", *args],
         cwd=here,
         env={**os.environ, **env},  # noqa: TID251 (a child wants a whole one)
         capture_output=True,

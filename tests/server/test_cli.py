@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from typer.main import get_command
 
 from thirdeye.clients.grouped_help import ARGUMENTS, COMMON
-from thirdeye.server.launch.cli import app, given
+from thirdeye.server.cli import app, given
 from thirdeye.server.launch.commands.offline import show_doctor, show_models
 from thirdeye.server.launch.commands.pull_command import pull_model
 from thirdeye.server.launch.opened_model import read_template
@@ -24,7 +24,7 @@ HEAVY = ("torch", "fastapi", "pydantic", "uvicorn", "tiktoken", "numpy", "jinja2
 
 
 def thirdeye(*args: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "thirdeye.server.launch.cli", *args]
+    command = [sys.executable, "-m", "thirdeye.server.cli", *args]
     return subprocess.run(
         command, capture_output=True, stdin=subprocess.DEVNULL, text=True, timeout=240
     )
@@ -33,7 +33,7 @@ def thirdeye(*args: str) -> subprocess.CompletedProcess[str]:
 def test_help_imports_nothing_heavy():
     """--help has half a second: what costs more stays inside the commands."""
     code = (
-        "import sys, thirdeye.server.launch.cli; "
+        "import sys, thirdeye.server.cli; "
         f"sys.exit(str([m for m in {HEAVY} if m in sys.modules] or ''))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
