@@ -17,8 +17,8 @@ def change_protocol() -> None:
 
 
 def command() -> None:
-    from thirdeye.server.cluster import cluster_up
     from thirdeye.server.cli import main
+    from thirdeye.server.cluster import cluster_up
 
     variables = cluster_up.ray_variables
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from thirdeye.server.cli import app
 from thirdeye.server.cluster import ray_package
 from thirdeye.server.cluster.ray_package import TRIED, RayMissing, check_ray
 from thirdeye.server.cluster.state_folder import RunningCluster, StateFolder
-from thirdeye.server.cli import app
 
 ROOT = Path(__file__).resolve().parents[3]
 BLOCKED = "import signal; signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM]); "

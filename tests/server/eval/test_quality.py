@@ -12,9 +12,9 @@ from tests.bench.server import peer_logits
 from tests.bench.server.peer_logits import judge_logits, read_logits, windows
 from tests.weights import tiny
 from thirdeye.model.native.library import Library
+from thirdeye.server.cli import app
 from thirdeye.server.eval import quality
 from thirdeye.server.eval.quality import TEXT, Quality, Reader, judge, note
-from thirdeye.server.cli import app
 from thirdeye.weights.checkpoint import Checkpoint, open_checkpoint
 
 
