@@ -26,6 +26,7 @@ from thirdeye.server.engine.interface.engine_config import (
     default_batched_tokens,
 )
 from thirdeye.server.engine.run_ahead.device_loop import LoopSizes
+from thirdeye.server.load.drafting.guesser import Guesser
 from thirdeye.server.load.drafting.text_guesses import choose_text_guesses, most_decode_rows
 from thirdeye.server.load.engine_recipe import EngineRecipe
 from thirdeye.server.load.overlap import SCRAP_BLOCKS, build_launcher, num_state_rows, runs_ahead
@@ -38,13 +39,14 @@ def find_kv_budget(
     kv_dtype: torch.dtype,
     device: torch.device,
     rank_group: RankGroup = ONE_RANK,
+    guesser: Guesser | None = None,
 ) -> tuple[int, str]:
     """Bytes for keys and values, of each rank the same, and where the memory goes, in words if it
     was measured. Raises ValueError if what was asked for does not fit.
     """
     if device.type != "cuda":
         return rank_group.min_kv_budget(rank_kv_budget(recipe, model.config, device, kv_dtype)), ""
-    usage = try_step(recipe, model, kv_dtype, device, CudaMemory(device), rank_group)
+    usage = try_step(recipe, model, kv_dtype, device, CudaMemory(device), rank_group, guesser)
     size = recipe.placement.tensor_parallel
     return usage.kv, f"of each of {size} GPUs {usage}" if size > 1 else str(usage)
 
@@ -61,9 +63,10 @@ def try_step(
     device: torch.device,
     memory: DeviceMemory,
     rank_group: RankGroup = ONE_RANK,
+    guesser: Guesser | None = None,
 ) -> MemoryUsage:
     """A trial with the served model, on all ranks at once: what the one with the least has left
-    is what each of them gets."""
+    is what each of them gets. Beside it is what guesses; its own steps are smaller than its."""
     asked = recipe.cache.kv_memory_bytes
     num_tokens = recipe.scheduling.max_num_batched_tokens
     if num_tokens is None:
@@ -84,7 +87,7 @@ def try_step(
         num_draft_tokens=guesses,
         max_tokens_with_drafts=recipe.speculation.max_tokens_with_drafts,
     )
-    make_core = partial(_make_core, recipe, model, kv_dtype, device, rank_group)
+    make_core = partial(_make_core, recipe, model, kv_dtype, device, rank_group, guesser)
     usage = profile_memory(make_core, sizes, memory, granted_share(recipe))
     shared = shared_bytes(recipe, model, most_rows)
     usage = replace(usage, captured=usage.captured + shared, step=usage.step + shared)
@@ -124,6 +127,7 @@ def _make_core(
     kv_dtype: torch.dtype,
     device: torch.device,
     rank_group: RankGroup,
+    guesser: Guesser | None,
     config: EngineConfig,
 ) -> TriedEngine:
     """An engine as it will be served, but that its graphs are captured later."""
@@ -149,4 +153,13 @@ def _make_core(
     launcher = build_launcher(
         model, cache, config, device, longest, rank_group, recipe.placement.rank_timeout
     )
-    return TriedEngine(EngineCore(config, runner, launcher=launcher), size, launcher.prepare)
+    core = EngineCore(config, runner, launcher=launcher)
+    if guesser is None:
+        return TriedEngine(core, size, launcher.prepare)
+    beside = guesser.tried(config, longest)
+
+    def capture() -> None:
+        launcher.prepare()
+        beside.capture()
+
+    return TriedEngine(core, size + beside.cache, capture)

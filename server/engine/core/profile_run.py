@@ -30,7 +30,6 @@ STEP_TOO_LARGE = (
 )
 
 
-
 class TriedEngine(NamedTuple):
     """What is tried. All that it takes beside its caches, it keeps."""
 
