@@ -61,7 +61,7 @@ def as_on_a_gpu() -> ExitStack:
     chosen = "thirdeye.model.attention.choose_attention"
     stack.enter_context(patch(f"{chosen}._best", lambda *_: "triton"))
 
-    def triton(device: torch.device, is_deterministic: bool) -> TritonAttention:  # noqa: ARG001
+    def triton(device: torch.device, is_deterministic: bool) -> TritonAttention:
         return TritonAttention(
             num_multiprocessors=MULTIPROCESSORS, is_deterministic=is_deterministic
         )

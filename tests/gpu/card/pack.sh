@@ -11,7 +11,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../../.."
 into=$(realpath -m "${1:-.gpu}")
 python=${PYTHON:-python3.12}
-torch=${TORCH:-2.11.0} numpy=${NUMPY:-2.5.5} # of the machine with the card; triton is torch's
+torch=${TORCH:-2.11.0} numpy=${NUMPY:-2.5.2} # of the machine with the card; triton is torch's
 venv=${VENV:-$into/venv}
 packages=(msgspec pydantic pydantic-core pydantic-settings annotated-types typing-inspection
     python-dotenv llguidance tokenizers fastapi starlette annotated-doc uvicorn httptools
