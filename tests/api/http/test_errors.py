@@ -2,18 +2,18 @@
 
 import asyncio
 import json
-from functools import cache
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.api.support import CHAT, client_of, fake_engine, ready_state
+from tests.api.support import CHAT, app_over, client_of, fake_engine, ready_state
+from tests.engine.process.fake_engine import FakeEngine
 from thirdeye.server.api.http.api_config import ApiConfig
 from thirdeye.server.api.state.server_state import ServerState
 from thirdeye.server.engine.interface.types import Request, SamplingParams
 from thirdeye.server.errors import MAX_MESSAGE
-from thirdeye.server.launch.asgi_app import App, create_app
+from thirdeye.server.launch.asgi_app import create_app
 
 CHAT_URL, TEXT_URL = "/v1/chat/completions", "/v1/completions"
 
@@ -153,19 +153,15 @@ TEXT_ROWS: list[tuple[Any, ...]] = [
 ]  # fmt: skip
 
 
-@cache
-def shared() -> tuple[ServerState, App]:
-    """What is made for each test takes longer than the test."""
-    state = ready_state(fake_engine())
-    return state, create_app(state)
-
-
 def ask(
-    path: str, body: Any, *, state: ServerState | None = None, config: ApiConfig | None = None,
-    method: str = "POST", **options: Any,
+    path: str, body: Any, *, engine: FakeEngine | None = None, state: ServerState | None = None,
+    config: ApiConfig | None = None, method: str = "POST", **options: Any,
 ) -> httpx.Response:  # fmt: skip
     """One request in process: to an app of its own if it says of which state or by what config."""
-    app = shared()[1] if state is config is None else create_app(state or shared()[0], config)
+    if state is config is None:
+        app, _ = app_over(engine or fake_engine())
+    else:
+        app = create_app(state or ready_state(fake_engine()), config)
 
     async def main() -> httpx.Response:
         async with client_of(app) as client:
@@ -201,8 +197,7 @@ def test_each_bad_input_is_refused_by_name(
     """Status, param and code are the contract's; the engine never sees the request."""
     _, change, status, param, code, says = row
     engine = fake_engine()
-    shared()[0].engine = engine
-    answer = ask(path, good | change)
+    answer = ask(path, good | change, engine=engine)
     error = check_envelope(answer)
     assert (answer.status_code, error["code"]) == (status, code)
     assert param is None or error["param"] == param
