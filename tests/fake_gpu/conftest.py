@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.fake_gpu.child import Child
+from tests.fake_gpu.children.child import Child
 
 
 @pytest.fixture(scope="session")

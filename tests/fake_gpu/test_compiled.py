@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.fake_gpu.child import Child
+from tests.fake_gpu.children.child import Child
 from thirdeye.model.kernels.products.fixed_matmul import BLOCK_K
 
 REGISTERS_OF_A_MULTIPROCESSOR, SHARED_OF_A_MULTIPROCESSOR = 65536, 227 << 10

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.fake_gpu.child import Child
+from tests.fake_gpu.children.child import Child
 from tests.fake_gpu.forms import FORMS
 from tests.versions import COMPILES, is_skipped
 from thirdeye.server.engine.interface.engine_config import EngineConfig

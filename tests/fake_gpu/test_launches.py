@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.fake_gpu.child import Child
+from tests.fake_gpu.children.child import Child
 
 MOST = {  # launches, megabytes beside weights, keys and values
     "8B, batch 1": (196, 42),

@@ -1,6 +1,6 @@
 """Sums over ranks are captured like kernels, if all ranks capture the same in the same order."""
 
-from tests.fake_gpu.child import Child
+from tests.fake_gpu.children.child import Child
 from tests.fake_gpu.ranks import SIZES
 from thirdeye.server.engine.run_ahead.cuda_graphs import make_buckets
 

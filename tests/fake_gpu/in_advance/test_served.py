@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.fake_gpu.child import Child
+from tests.fake_gpu.children.child import Child
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,6 @@
-"""One process that has imported what the modules of this folder do, and forks for each of them.
+"""A process that has imported what modules of `tests.fake_gpu` do, and forks for each of them.
 
-    TRITON_INTERPRET=0 python -m tests.fake_gpu.forking
+    TRITON_INTERPRET=0 python -m tests.fake_gpu.children.forking
 
 A line of JSON in: a module, its arguments, its environment. A line out: how it ended, what it said.
 """

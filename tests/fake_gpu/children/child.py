@@ -1,4 +1,4 @@
-"""Runs a module of this folder where triton's interpreter, which the suite has on, is off."""
+"""Runs a module of `tests.fake_gpu` where triton's interpreter, which the suite has on, is off."""
 
 import json
 import os
@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
-FORKING = "tests.fake_gpu.forking"
+ROOT = Path(__file__).resolve().parents[3]
+FORKING = "tests.fake_gpu.children.forking"
 
 
 class Child:
