@@ -22,6 +22,7 @@ from thirdeye.server.api.pool.model_terms import DoesNotFit
 from thirdeye.server.api.state.generation_defaults import GenerationDefaults, shown
 from thirdeye.server.api.state.server_state import ServedModel
 from thirdeye.server.engine.interface.types import EngineDead, EngineInfo
+from thirdeye.server.engine.process.footprint import trim_heap, unmap_used_code
 from thirdeye.server.garbage_collection import freeze_heap
 from thirdeye.server.interpreter_lock import share_often
 from thirdeye.server.launch.adapter_checks import check_adapters
@@ -199,6 +200,8 @@ async def load(replica: Replica, url: str, started: float) -> None:
         curl_line(url, opened.names[0], has_chat=has_chat, has_key=has_key),
     ]
     say("\n".join(lines))  # in one write: who reads the first finds the others too
+    trim_heap()
+    unmap_used_code()
     await replica.supervise()
 
 
