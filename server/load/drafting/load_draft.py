@@ -21,6 +21,7 @@ from thirdeye.server.engine.sampling.sampler import Sampler
 from thirdeye.server.load.drafting.draft_checkpoint import open_draft
 from thirdeye.server.load.drafting.guesser import LoadModel, cache_config
 from thirdeye.weights.checkpoint import Checkpoint
+from thirdeye.weights.errors import ModelFormatError
 from thirdeye.weights.load import check_described
 from thirdeye.weights.tokenizers.same_vocabulary import difference
 
@@ -92,7 +93,11 @@ def find_draft(name: str, served: Checkpoint) -> Checkpoint:
             f"{what} has another vocabulary than {served.name}: {found}. Use a smaller model of "
             "the same family, or prompt lookup, without '--draft'."
         )
-    check_described(checkpoint)
+    try:
+        check_described(checkpoint)
+    except ModelFormatError as error:
+        way_out = "use a checkpoint that is whole, or prompt lookup, without '--draft'."
+        raise error.and_say(f"It is of {what}: {way_out}") from None
     return checkpoint
 
 
