@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from tests.server.launch.test_spawner import WAITS
+from tests.server.launch.engine_process.test_spawner import WAITS
 from tests.tiny import tiny_llama
 from thirdeye.server.engine.process.process_engine import ProcessEngine, tell_ahead
 from thirdeye.server.engine.process.spawn import Spawned, spawn
