@@ -119,16 +119,21 @@ def load_engine(
     )
     rank_group.wait_loaded()
     is_ahead = is_run_ahead(recipe, model, device)
+    fast_paths = [model.tape]
     guesser: Guesser | None = None
     if chosen is not None:
-        chosen.check_steps(is_ahead=is_ahead)
+        if is_ahead and chosen.why_not_ahead:
+            recipe, is_ahead = chosen.without_steps_ahead(recipe), False
+            ahead = FastPath("step ahead")
+            ahead.refuse(chosen.why_not_ahead)
+            fast_paths.append(ahead)
         guesser = chosen.load(
             model,
             where,
             kv_dtype,
             lambda it, there: load_model(it, recipe.kernels.attention, there, on_progress),
         )
-    budget, memory = find_kv_budget(recipe, model, kv_dtype, device, rank_group)
+    budget, memory = find_kv_budget(recipe, model, kv_dtype, device, rank_group, guesser)
     if device.type == "cuda" and recipe.max_adapters and recipe.cache.kv_memory is None:
         budget -= recipe.max_adapter_bytes  # of what is left beside the weights
     draft_budget = guesser.share_of(budget, own) if guesser else 0
@@ -169,7 +174,6 @@ def load_engine(
     warm_up(runner, config, prompt_lengths(device, config.max_num_batched_tokens))
     model.tape.num_missed = 0  # the steps of the warm-up are nobody's
     numerics = describe_numerics(model, where, kv_dtype) + (", graphs" if is_ahead else "")
-    fast_paths = [model.tape]
     if refused := choose_text_guesses(recipe, own, is_ahead=is_ahead).refused:
         guesses = FastPath("guesses")
         guesses.refuse(refused)
