@@ -43,6 +43,12 @@ def test_nor_where_guesses_are_verified(reports: dict[str, dict[str, Any]]) -> N
     assert reports["bf16"]["drafted"] == 0
 
 
+@pytest.mark.parametrize("form", ["bf16", "guesses", "few rows", "delta net"])
+def test_all_graphs_were_in_the_trial(reports: dict[str, dict[str, Any]], form: str) -> None:
+    """Which finds out how much memory they leave to keys and values."""
+    assert reports[form]["graphs_tried"] == reports[form]["graphs"]
+
+
 @pytest.fixture(scope="module")
 def reports(child: Child) -> dict[str, dict[str, Any]]:
     test = f"{COMPILES}::test_none_however_a_model_is_kept"
