@@ -69,7 +69,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 # Files of few tests that take long: at the end one worker would be left alone with one.
-FIRST = ("contract", "install", "e2e", "model/native")
+FIRST = ("contract", "install", "e2e", "model/native", "fake_gpu")
 FIRST += ("browser", "architectures", "server", "engine", "model")
 
 

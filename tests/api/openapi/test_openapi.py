@@ -115,6 +115,11 @@ def named(name: str) -> dict[str, Any]:
 LONG = {"guided_grammar": "x" * (64 * 1024 + 1)}
 OF_OTHER_ROUTES = {
     "a grammar that nobody compiles": ("/v1/chat/completions/render", "ChatRequest", CHAT | LONG),
+    "an empty choice that nobody compiles": (
+        "/v1/chat/completions/render",
+        "ChatRequest",
+        CHAT | {"guided_choice": ["a", ""]},
+    ),
     "an empty text to look into": ("/v1/inspect", "InspectRequest", {"prompt": ""}),
     "a text to look into": ("/v1/inspect", "InspectRequest", {"prompt": "x"}),
     "a name of a form": ("/v1/responses", "ResponsesRequest", {"input": "x"} | named("a-b")),
