@@ -147,14 +147,18 @@ async def start_process(
     spawn: Callable[[], Spawned],
     is_beside_others: Callable[[], bool],
 ) -> KillableEngine:
+    told = msgspec.msgpack.encode(recipe)
     try:
         spawned = spawn()
+        if spawned.recipe not in (None, told):  # it was told ahead of something that has changed
+            spawned.kill()
+            spawned = spawn()
     except (OSError, MemoryError, RuntimeError) as error:  # no process, no memory, no thread
         raise EngineDead(f"The engine process cannot be started: {said(error)}.") from error
     try:
         call_later = asyncio.get_running_loop().call_later
         with giving_way(spawned.process.pid, call_later) if is_beside_others() else nullcontext():
-            return await ProcessEngine.start(spawned, msgspec.msgpack.encode(recipe), on_progress)
+            return await ProcessEngine.start(spawned, told, on_progress)
     except BaseException:  # one that nobody looks after holds its memory for ever
         spawned.kill()
         raise
