@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from tests.fake_gpu import child
+from tests.fake_gpu.children.child import Child
 from tests.fake_gpu.launches import BATCHES, MODELS
 from thirdeye.model.state.kv_cache import kv_bytes_per_block
 from thirdeye.server.bench.workloads import weight_bytes_per_step
@@ -78,5 +78,7 @@ def predictions(counted: dict[str, dict[str, Any]]) -> Iterator[Prediction]:
 
 
 if __name__ == "__main__":
+    child = Child()
     for prediction in predictions(child.run("tests.fake_gpu.launches")):
         print(prediction.row())
+    child.close()

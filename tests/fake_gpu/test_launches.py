@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.fake_gpu import child
+from tests.fake_gpu.children.child import Child
 from tests.fake_gpu.predictions import predictions
 
 MOST = {  # launches, megabytes beside weights, keys and values
@@ -31,7 +31,7 @@ OUTSIDE_OF_LAYERS = {"guesses": 5, "batch": 4}
 
 
 @pytest.fixture(scope="module")
-def counted() -> dict[str, dict[str, Any]]:
+def counted(child: Child) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = child.run("tests.fake_gpu.launches")
     return found
 

@@ -24,6 +24,7 @@ from thirdeye.server.load.drafting.draft_checkpoint import open_draft
 from thirdeye.server.load.drafting.guesser import LoadModel, TriedGuesser, cache_config
 from thirdeye.server.load.overlap import SCRAP_BLOCKS, choose_stream
 from thirdeye.weights.checkpoint import Checkpoint
+from thirdeye.weights.errors import ModelFormatError
 from thirdeye.weights.load import check_described
 from thirdeye.weights.tokenizers.same_vocabulary import difference
 
@@ -141,7 +142,11 @@ def find_draft(name: str, served: Checkpoint) -> Checkpoint:
             f"{what} has another vocabulary than {served.name}: {found}. Use a smaller model of "
             "the same family, or prompt lookup, without '--draft'."
         )
-    check_described(checkpoint)
+    try:
+        check_described(checkpoint)
+    except ModelFormatError as error:
+        way_out = "use a checkpoint that is whole, or prompt lookup, without '--draft'."
+        raise error.and_say(f"It is of {what}: {way_out}") from None
     return checkpoint
 
 

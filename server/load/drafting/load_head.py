@@ -67,7 +67,9 @@ def find_head(served: Checkpoint) -> WeightSource:
     try:
         check_described(source)
     except ModelFormatError as error:
-        raise error.and_say("It is of the head that guesses: '--speculation' mtp.") from None
+        raise error.and_say(
+            "It is of the head that guesses, '--speculation' mtp: use 'ngram'."
+        ) from None
     return source
 
 

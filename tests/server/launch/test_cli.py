@@ -19,6 +19,7 @@ from thirdeye.server.launch.server_run import explain
 from thirdeye.server.settings.read_settings import read_settings
 from thirdeye.server.settings.settings import all_settings
 from thirdeye.server.text.templates.chat_template import ChatTemplateError
+from thirdeye.weights.catalog import SMOLLM2
 
 HEAVY = ("torch", "fastapi", "pydantic", "uvicorn", "tiktoken", "numpy", "jinja2", "httpx")
 
@@ -196,6 +197,21 @@ def test_doctor_says_what_a_bug_report_needs():
 @pytest.mark.parametrize("command", ["list", "models"])
 def test_list_shows_the_catalog(command: str):
     assert "smollm2" in thirdeye(command).stdout
+
+
+def test_a_damaged_catalog_model_is_called_so(tmp_path, monkeypatch):
+    """`serve`, `list` and `doctor`: not as if it were not there."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    path = tmp_path / "thirdeye" / "models" / SMOLLM2.file_name
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"GGUF")
+    served = thirdeye("serve", "--port", "0")
+    repairs = f"'thirdeye pull {SMOLLM2.name}' repairs it."
+    assert served.returncode == 1
+    assert f"{path} is damaged: it has 4 bytes, the model '{SMOLLM2.name}' has" in served.stderr
+    assert repairs in served.stderr
+    assert f"damaged: thirdeye pull {SMOLLM2.name}" in thirdeye("list").stdout
+    assert "damaged" in thirdeye("doctor").stdout
 
 
 def test_names_steer_no_terminal(tmp_path, monkeypatch):
