@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.fake_gpu.children.child import Child
-from tests.fake_gpu.predictions import predictions
+from tests.fake_gpu.in_advance.predictions import predictions
 
 MOST = {  # launches, megabytes beside weights, keys and values
     "8B, batch 1": (196, 42),

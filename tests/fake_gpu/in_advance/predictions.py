@@ -1,6 +1,6 @@
 """What a decode step should take, from its launches as they are counted: the rows of docs/gpu.md.
 
-    TRITON_INTERPRET=0 python -m tests.fake_gpu.predictions
+    TRITON_INTERPRET=0 python -m tests.fake_gpu.in_advance.predictions
 
     B / (0.92 b) + 0.9 us g + 1.2 us s + 1.2 us p + 8 us l
 
