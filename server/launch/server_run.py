@@ -22,9 +22,11 @@ from thirdeye.server.api.pool.model_terms import DoesNotFit
 from thirdeye.server.api.state.generation_defaults import GenerationDefaults, shown
 from thirdeye.server.api.state.server_state import ServedModel
 from thirdeye.server.engine.interface.types import EngineDead, EngineInfo
+from thirdeye.server.engine.process.footprint import trim_heap, unmap_used_code
 from thirdeye.server.garbage_collection import freeze_heap
 from thirdeye.server.interpreter_lock import share_often
 from thirdeye.server.launch.adapter_checks import check_adapters
+from thirdeye.server.launch.ahead import OpenedAhead
 from thirdeye.server.launch.commands.pull_command import pull_from_catalog, pull_from_hub
 from thirdeye.server.launch.console import LoadingProgress, fail, say
 from thirdeye.server.launch.open_door import open_door_line
@@ -53,14 +55,16 @@ from thirdeye.weights.resolve import as_hub_name, damage_of, find_catalog_model
 MIB = 1 << 20
 
 
-def run_command(options: dict[str, Any], spawner: EngineSpawner, started: float) -> int:
+def run_command(
+    options: dict[str, Any], spawner: EngineSpawner, started: float, ahead: OpenedAhead | None
+) -> int:
     """The exit status, once the server has ended. `started` is the monotonic time it began at."""
     try:
-        settings = read_settings(options)
+        settings = ahead.settings if ahead else read_settings(options)
         logs.configure(settings.processes.log_level, settings.processes.log_format)
         if settings.processes.engine == "thread":
             spawner.cancel()
-        server = prepare(settings, options, spawner)
+        server = prepare(settings, options, spawner, ahead)
         if server is None:
             return 1
         sock = bind(settings.network.host, settings.network.port)
@@ -75,9 +79,15 @@ def run_command(options: dict[str, Any], spawner: EngineSpawner, started: float)
 
 
 def prepare(
-    settings: Settings, options: dict[str, Any], spawner: EngineSpawner
+    settings: Settings,
+    options: dict[str, Any],
+    spawner: EngineSpawner,
+    ahead: OpenedAhead | None = None,
 ) -> Replica | PoolServer | None:
     """What is to be served, of one model or of several; None if there is nothing, as was said."""
+    if ahead is not None:
+        check_adapters(settings, ahead.opened)
+        return Replica(settings, ahead.opened, spawner)
     specs = read_specs(settings.checkpoint.model, settings.pool)
     if not (settings.pool.models or settings.pool.more_models):
         if specs and specs[0].name:
@@ -192,6 +202,8 @@ async def load(replica: Replica, url: str, started: float) -> None:
         curl_line(url, opened.names[0], has_chat=has_chat, has_key=has_key),
     ]
     say("\n".join(lines))  # in one write: who reads the first finds the others too
+    trim_heap()
+    unmap_used_code()
     await replica.supervise()
 
 

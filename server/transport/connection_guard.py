@@ -75,6 +75,12 @@ class GuardedProtocol(AnsweringProtocol):
     def data_received(self, data: bytes) -> None:
         if self.transport.is_closing():
             return
+        is_between = self._part is RequestPart.IDLE and self._active == 0
+        if is_between and self.refuse_again(data):
+            self._disarm()
+            if self.transport.is_closing():
+                self._expect_reading(True)
+            return
         before, self._num_begun = self._part, 0
         super().data_received(data)
         if self._part is RequestPart.BODY:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.fake_gpu import child
+from tests.fake_gpu.children.child import Child
 
 MOST = {  # launches, megabytes beside weights, keys and values
     "8B, batch 1": (196, 42),
@@ -28,7 +28,7 @@ OUTSIDE_OF_LAYERS = {"guesses": 5, "batch": 4}
 
 
 @pytest.fixture(scope="module")
-def counted() -> dict[str, dict[str, Any]]:
+def counted(child: Child) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = child.run("tests.fake_gpu.launches")
     return found
 

@@ -340,6 +340,7 @@ PLANTED = [
     rarely_seen(let_go_a_position_too_early),
     rarely_seen(keep_the_last_owners_biases),
 ]
+FOUND_BY = {read_where_the_next_step_writes: 1}  # seeds, see tests/engine/planted.py
 
 
 @pytest.mark.parametrize("plant", PLANTED, ids=name_of)
@@ -348,7 +349,7 @@ def test_finds_a_planted_bug(
 ) -> None:
     """A test of the test."""
     plant(monkeypatch)
-    assert_finds_the_bug(AheadMachine, max_examples=500, num_steps=15)
+    assert_finds_the_bug(AheadMachine, max_examples=500, num_steps=15, found_by=FOUND_BY.get(plant))
 
 
 def mixed(seed: int, count: int, **sampling: object) -> list[Request]:

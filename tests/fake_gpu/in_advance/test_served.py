@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
-from tests.fake_gpu import child
+from tests.fake_gpu.children.child import Child
 
 
 @pytest.fixture(scope="module")
-def served() -> dict[str, Any]:
+def served(child: Child) -> dict[str, Any]:
     found: dict[str, Any] = child.run("tests.fake_gpu.in_advance.served")
     return found
 

@@ -1,15 +1,19 @@
 """How an operator names several models, and what each is said to take before it is loaded."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.tiny import tiny_llama
 from thirdeye.server.api.http.api_config import ApiConfig
 from thirdeye.server.api.pool.model_terms import DoesNotFit
+from thirdeye.server.api.state.server_state import Phase, ServerState
 from thirdeye.server.engine.process.spawn import Spawned
 from thirdeye.server.launch.opened_model import open_model
+from thirdeye.server.launch.several import open_models as subject
 from thirdeye.server.launch.several.memory_needs import (
     PROCESS_BYTES,
     free_memory,
@@ -181,3 +185,27 @@ def test_a_containers_limit_counts(tmp_path: Path) -> None:
     for limit, free in (("max", 4_096_000), ("3000", 2000), ("500", 0)):
         (group / "memory.max").write_text(limit + "\n")
         assert free_memory(meminfo, proc, tmp_path) == free
+
+
+class NoEngine:
+    """What a model's engine is made with."""
+
+    def __init__(self, made: list["NoEngine"], *args: Any, is_beside_others: Any) -> None:
+        self.state: ServerState = args[2]
+        self.is_beside_others = is_beside_others
+        made.append(self)
+
+
+@pytest.mark.parametrize("may", [True, False])
+def test_who_may_not_come_back_gives_no_way(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch, may: bool
+) -> None:
+    """Whether it may is tried once, and neither at a load nor at an end."""
+    monkeypatch.setattr(subject, "may_take_back", lambda: may)
+    engines: list[NoEngine] = []
+    monkeypatch.setattr(subject, "ModelEngine", partial(NoEngine, engines))
+    flags = {"memory": 8, "kv_memory": 0.25}
+    models = opened([f"a={checkpoint}", f"b={checkpoint}"], kv_memory=0.25)
+    make_pool(models, read_settings(flags), ApiConfig(), no_process)
+    engines[0].state.phase = Phase.READY
+    assert [one.is_beside_others() for one in engines] == [False, may]
