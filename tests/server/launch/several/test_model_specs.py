@@ -175,11 +175,16 @@ def test_a_draft_model_takes_what_its_own_form_takes(checkpoint: Path) -> None:
 def test_a_containers_limit_counts(tmp_path: Path) -> None:
     meminfo = tmp_path / "meminfo"
     meminfo.write_text("MemTotal: 9 kB\nMemAvailable:    4000 kB\n")
-    assert free_memory(meminfo, tmp_path) == 4_096_000
-    (tmp_path / "memory.current").write_text("1000\n")
+    proc, group = tmp_path / "proc", tmp_path / "sys/fs/cgroup"
+    assert free_memory(meminfo, proc, tmp_path) == 4_096_000
+    proc.mkdir()
+    group.mkdir(parents=True)
+    (proc / "cgroup").write_text("0::/\n")
+    (proc / "mountinfo").write_text("31 23 0:28 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n")
+    (group / "memory.current").write_text("1000\n")
     for limit, free in (("max", 4_096_000), ("3000", 2000), ("500", 0)):
-        (tmp_path / "memory.max").write_text(limit + "\n")
-        assert free_memory(meminfo, tmp_path) == free
+        (group / "memory.max").write_text(limit + "\n")
+        assert free_memory(meminfo, proc, tmp_path) == free
 
 
 class NoEngine:
