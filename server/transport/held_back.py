@@ -29,7 +29,10 @@ class HeldBack:
     def hold(self, transport: asyncio.Transport) -> None:
         if _OPTION is None or (sock := transport.get_extra_info("socket")) is None:
             return
-        sock.setsockopt(_LEVEL, _OPTION, MANY)
+        try:
+            sock.setsockopt(_LEVEL, _OPTION, MANY)
+        except OSError:  # a system that says it is Linux, and has no such option
+            return
         if not self._held:
             asyncio.get_running_loop().call_later(self._seconds, self.release)
         self._held.append(transport)

@@ -3,7 +3,7 @@
 import asyncio
 import socket
 from collections.abc import Awaitable, Callable
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
@@ -124,6 +124,18 @@ def test_what_is_large_is_read() -> None:
         await one.read(MANY)
 
     run(work)
+
+
+def test_a_system_without_the_option_holds_nothing_back() -> None:
+    class Socket:
+        def setsockopt(self, *_: int) -> None:
+            raise OSError
+
+    class Transport(asyncio.Transport):
+        def get_extra_info(self, name: str, default: Any = None) -> Any:
+            return Socket() if name == "socket" else default
+
+    HeldBack(LONG).hold(Transport())  # no timer either: there is no loop
 
 
 def test_its_end_is_seen() -> None:
