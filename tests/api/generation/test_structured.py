@@ -153,7 +153,7 @@ BAD: list[tuple[dict[str, Any], str, str, str]] = [
     (outputs(json=3), f"{BAD_OUTPUTS}.json", "invalid_type", "must be an object, got integer."),
     (outputs(regex="(?=a)b"), f"{BAD_OUTPUTS}.regex", "invalid_schema", "must have no look"),
     (outputs(regex="a" * 4097), f"{BAD_OUTPUTS}.regex", "invalid_schema", "at most 4096 bytes"),
-    (outputs(choice=["a", ""]), f"{BAD_OUTPUTS}.choice", "invalid_schema", "no empty one"),
+    (outputs(choice=["a", ""]), f"{BAD_OUTPUTS}.choice[1]", "invalid_schema", "no empty string"),
     (outputs(choice=["a", 1]), f"{BAD_OUTPUTS}.choice[1]", "invalid_type", "a string, got integer"),
     (
         outputs(grammar="start: missing"),
