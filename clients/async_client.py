@@ -114,10 +114,10 @@ class AsyncClient(BaseClient[httpx.AsyncClient]):
     ) -> "tuple[StreamReader[A], AsyncGenerator[Chunk, None]]":
         """Raises ValueError for an answer that cannot be resumed and is to be."""
         if not resume:
-            reader = StreamReader(call.answer_type)
+            reader = self._reader(call)
             return reader, _read(self._open, call, reader)
         splice = Splice(call)
-        reader = StreamReader(call.answer_type, new_part=splice.new_part)
+        reader = self._reader(call, splice.new_part)
         rounds = Rounds(len(self.targets), self._wait)
         return reader, _read_on(self._open_once, splice, reader, rounds)
 

@@ -13,11 +13,15 @@ from thirdeye.clients.bounds.answer_body import (
     MAX_REFUSAL_SECONDS,
     Body,
 )
+from thirdeye.clients.bounds.empty_events import MAX_EMPTY_SECONDS, EmptyEvents
 from thirdeye.clients.core import HttpRequest, Reply, StreamCall
 from thirdeye.clients.errors import ConnectionFailed, StreamBroken, ThirdeyeError, Timeout
 from thirdeye.clients.retry import RetryPolicy
+from thirdeye.clients.stream import NewPart, StreamReader
 from thirdeye.clients.target import Target
+from thirdeye.clients.types import Answer
 
+A = TypeVar("A", bound=Answer)
 H = TypeVar("H", httpx.Client, httpx.AsyncClient)
 
 CONNECT_TIMEOUT = 5.0  # seconds
@@ -34,6 +38,7 @@ class BaseClient(ABC, Generic[H]):
         model: str | None = None,
         timeout: float | None = 600.0,
         stream_timeout: float | None = 600.0,
+        token_timeout: float | None = MAX_EMPTY_SECONDS,
         max_retries: int = 2,
         max_answer_bytes: int = MAX_ANSWER_BYTES,
     ) -> None:
@@ -46,6 +51,7 @@ class BaseClient(ABC, Generic[H]):
         self._retry = RetryPolicy(max_retries)
         self._timeout = timeout
         self._stream_timeout = stream_timeout
+        self._token_timeout = token_timeout
         self._max_answer_bytes = max_answer_bytes
         self._http: H = self._connect(
             headers={"Accept-Encoding": "identity", **self.target.headers},
@@ -67,6 +73,10 @@ class BaseClient(ABC, Generic[H]):
 
     def _body(self, response: httpx.Response) -> Body:
         return Body(response.headers, self._max_answer_bytes, self._timeout)
+
+    def _reader(self, call: StreamCall[A], new_part: NewPart | None = None) -> StreamReader[A]:
+        empty = EmptyEvents(seconds=self._token_timeout)
+        return StreamReader(call.answer_type, new_part=new_part, empty=empty)
 
     def _wait(self, error: ThirdeyeError, attempt: int) -> float:
         """Seconds until the next try; raises `error` where there is to be none."""

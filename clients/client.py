@@ -59,8 +59,9 @@ class Client(BaseClient[httpx.Client]):
     the key from `api_key`, else from OPENAI_API_KEY. Without a `model` the server's first one is
     asked. `timeout` is how many seconds the server may be silent in a call, and how many the answer
     may take from its first byte to its last; `stream_timeout` how many it may be silent in a
-    stream, where a ping counts (thirdeye sends one every 15 s); None is for ever. An answer of more
-    than `max_answer_bytes` is not read on. Failures are exceptions of `thirdeye.clients.errors`.
+    stream, where a ping counts (thirdeye sends one every 15 s), and `token_timeout` how long such a
+    stream may bring no token; None is for ever. An answer of more than `max_answer_bytes` is not
+    read on. Failures are exceptions of `thirdeye.clients.errors`.
     One client may be shared by threads.
     """
 
@@ -132,10 +133,10 @@ class Client(BaseClient[httpx.Client]):
     ) -> "tuple[StreamReader[A], Generator[Chunk, None, None]]":
         """Raises ValueError for an answer that cannot be resumed and is to be."""
         if not resume:
-            reader = StreamReader(call.answer_type)
+            reader = self._reader(call)
             return reader, _read(self._open, call, reader)
         splice = Splice(call)
-        reader = StreamReader(call.answer_type, new_part=splice.new_part)
+        reader = self._reader(call, splice.new_part)
         rounds = Rounds(len(self.targets), self._wait)
         return reader, _read_on(self._open_once, splice, reader, rounds)
 

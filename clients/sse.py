@@ -40,6 +40,7 @@ class EventParser:
         self._num_bytes = 0  # of the unfinished event
         self._skip_lf = False  # the last line ended in CR: an LF right behind it is the same end
         self._is_first_line = True
+        self.num_empty = 0  # lines so far that are no data: comments, blank ones, other fields
 
     def feed(self, chunk: bytes) -> Iterator[Event]:
         """The events that `chunk` completes. Consume it whole before the next call."""
@@ -81,6 +82,7 @@ class EventParser:
     def _take_field(self, line: bytes) -> None:
         field, _, value = line.decode("utf-8", errors="replace").partition(":")
         value = value.removeprefix(" ")
+        self.num_empty += field != "data"
         if field == "data":
             self._data.append(value)
         elif field == "event":
@@ -91,5 +93,6 @@ class EventParser:
     def _dispatch(self) -> Iterator[Event]:
         data, name = self._data, self._name
         self._data, self._name, self._num_bytes = [], "", 0
+        self.num_empty += not data
         if data:
             yield Event("\n".join(data), name or "message")

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Generic, TypeVar
 
 from thirdeye.clients.bounds.answer_body import MAX_STREAM_BYTES
+from thirdeye.clients.bounds.empty_events import EmptyEvents, brings_token
 from thirdeye.clients.errors import StreamBroken, error_from
 from thirdeye.clients.sse import Event, EventParser
 from thirdeye.clients.types import Answer, Chunk, Usage
@@ -17,6 +18,7 @@ from thirdeye.clients.types import Answer, Chunk, Usage
 DONE = "[DONE]"
 
 A = TypeVar("A", bound=Answer)
+NewPart = Callable[[dict[str, Any]], dict[str, Any] | None]
 
 
 class StreamReader(Generic[A]):
@@ -26,12 +28,15 @@ class StreamReader(Generic[A]):
         self,
         answer_type: type[A],
         max_bytes: int = MAX_STREAM_BYTES,
-        new_part: Callable[[dict[str, Any]], dict[str, Any] | None] | None = None,
+        new_part: NewPart | None = None,
+        empty: EmptyEvents | None = None,
     ) -> None:
-        """`new_part` is what to read of an event, None: nothing; without it all is."""
+        """`new_part` is what to read of an event, None: nothing; without it all is. `empty` bounds
+        what brings no token."""
         self._new_part = new_part
         self._answer_type = answer_type
         self._parser = EventParser()
+        self._empty = empty or EmptyEvents()
         self._bytes_left = max_bytes  # pings too: an honest server's fill it in ten years
         self._texts: list[str] = []  # of choice 0
         self._last = Chunk()
@@ -43,26 +48,33 @@ class StreamReader(Generic[A]):
         """The chunks that `data` completes. Consume it whole before the next call.
 
         Raises APIError for an error event, StreamBroken for an event that is not JSON and for a
-        stream without end.
+        stream without end, Timeout for one that brings no token.
         """
         self._bytes_left -= len(data)
         if self._bytes_left < 0:
             raise StreamBroken("The stream is longer than any answer: it was not read on.")
+        num_empty = self._parser.num_empty
         for event in self._parser.feed(data):
             if event.data.strip() == DONE:
                 self.done = True
             if self.done:
                 return
-            raw: dict[str, Any] | None = _parse(event)
-            if self._new_part is not None and raw is not None:
-                raw = self._new_part(raw)
+            parsed = _parse(event)
+            if brings_token(parsed):
+                self._empty.token()
+                num_empty = self._parser.num_empty
+            else:
+                self._empty.add(1)
+            raw = parsed if self._new_part is None else self._new_part(parsed)
             for chunk in Chunk.read(raw) if raw is not None else ():
                 self._gather(chunk)
                 yield chunk
+        self._empty.add(self._parser.num_empty - num_empty)
 
     def restart(self) -> None:
         """Another stream follows, of the same answer: half an event of this one is forgotten."""
         self._parser = EventParser()
+        self._empty.token()
 
     def finish(self) -> None:
         """The bytes have ended. Raises StreamBroken unless `[DONE]` has been seen."""

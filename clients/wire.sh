@@ -22,6 +22,8 @@ esac
 carriage_return=$(printf '\r')
 max_blocks=${max_blocks:-131072} # of at most 512 bytes, of an answer: no more is read
 max_silence=600 # seconds; a ping counts
+max_empty=${max_empty:-100000} # lines, and seconds, of a stream without a token: pings, blank ones
+max_wait=${max_wait:-3600}
 # In UTF-8: DEL, C1, line separators and directions (U+2028 to 202E), isolates (U+2066 to 206F).
 delete=$(printf '\177') c2=$(printf '\302') e2=$(printf '\342')
 steering=$(printf 's/\177//g;s/\302[\200-\237]//g;s/\342\200[\250-\256]//g;s/\342\201[\246-\257]//g')
@@ -182,25 +184,56 @@ print_byte() {
 
 # Text to fd 1, the same text as JSON to fd 3. Fails unless the stream was whole and without error.
 read_stream() {
-    is_done='' failure='' status=000 other='' raw=''
+    is_done='' failure='' status=000 other='' raw='' left=''
+    num_empty=0
     while IFS= read -r line || [ -n "$line" ]; do
         line=${line%"$carriage_return"}
         case $line in
             data:*'[DONE]') is_done=yes ;;
             data:*'"error":{'* | data:*'"error": {'*) failure=$line ;;
-            data:*) if find_text "$1" "$line"; then print_text; fi ;;
+            data:*)
+                if find_text "$1" "$line"; then see_token && print_text; fi
+                if find_text reasoning_content "$line"; then see_token; fi
+                ;;
             'status: '*) status=${line#status: } ;;
             '' | :* | event:* | id:* | retry:*) ;; # pings, and fields that this API does not need
             *) other=$other$line ;;
         esac
+        if [ "$num_empty" -lt 0 ]; then
+            num_empty=0
+        elif is_too_long; then
+            break
+        fi
     done
     [ -z "$raw" ] || printf '\n'
     printf '%s' "$raw" >&3
     check_end
 }
 
+# Whether $rest has a text in it: a token came.
+see_token() {
+    case $rest in
+        \"*) ;;
+        *) num_empty=-1 ;;
+    esac
+}
+
+# Sets $left to why, where a stream goes on without a token. The clock is asked once in a while.
+is_too_long() {
+    [ "$num_empty" -gt 0 ] || since=$(date +%s)
+    num_empty=$((num_empty + 1))
+    if [ "$num_empty" -gt "$max_empty" ]; then
+        left="sent $max_empty lines without a token"
+    elif [ "$num_empty" -lt 1000 ] && [ "$(($(date +%s) - since))" -gt "$max_wait" ]; then
+        left="brought no token for $max_wait s"
+    fi
+    [ -n "$left" ]
+}
+
 check_end() {
-    if [ -n "$failure" ]; then
+    if [ -n "$left" ]; then
+        printf 'The stream %s: it was left.\n' "$left" >&2
+    elif [ -n "$failure" ]; then
         complain "$failure" 'in mid-stream'
     elif [ "$status" != 200 ]; then
         complain "$other" "$status"

@@ -31,6 +31,15 @@ class EarlyAnswer(NamedTuple):
     headers: list[tuple[bytes, bytes]]
     body: bytes
     end: Callable[[int], None]  # to be told its status once it is written; 0: nobody was there
+    repeat: "Repeat | None" = None  # for whoever comes with the very same head
+
+
+class Repeat(Protocol):
+    status: int
+
+    def __call__(self) -> bytes | None:
+        """What a request with this head hears now: all behind the status line and what the
+        transport adds. It is counted as written. None: this is no longer certain, ask anew."""
 
 
 class RefuseEarly(Protocol):

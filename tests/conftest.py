@@ -1,4 +1,8 @@
-"""What every room's tests share: the default model, and clean ground before and after each test."""
+"""What every room's tests share: the default model, and clean ground before and after each test.
+
+Torch is imported where tests are collected, and not here: whoever only hands them out to the
+workers of `--numprocesses` reads this file as well.
+"""
 
 import gc
 import logging
@@ -6,7 +10,7 @@ import os
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 # Before torch is: three workers on two cores must not spin while they wait for the others' threads.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # noqa: TID251  # the OpenMP library's own
@@ -16,33 +20,35 @@ if not Path("/dev/nvidiactl").exists():
     os.environ.setdefault("TRITON_INTERPRET", "1")  # noqa: TID251  # triton's own switch
 
 import pytest
-import torch
 from hypothesis import HealthCheck, settings
 
 from tests.certificates import read_once
 from tests.draws import NIGHT, PUSH, is_night, mark_properties
 from tests.oracles.wire import Wire, reading_along
 from tests.versions import TOO_OLD, TooOld
-from thirdeye.model.native.build import Unavailable
-from thirdeye.model.native.library import Library
-from thirdeye.server.load.native_kernels import plan_native
-from thirdeye.weights.errors import ModelNotFound
-from thirdeye.weights.resolve import resolve_model
+
+if TYPE_CHECKING:
+    from thirdeye.model.native.build import Unavailable
+    from thirdeye.model.native.library import Library
 
 ROOT = Path(__file__).parent
 
-if find_spec("triton"):
-    from tests.oracles.interpreter import (
-        interpreted_builtins,
-        interpreted_dot,
-        interpreted_index,
-        interpreted_types,
-    )
 
-    interpreted_builtins.install()
-    interpreted_dot.install()
-    interpreted_index.install()
-    interpreted_types.install()
+def install_interpreter() -> None:
+    """What triton's interpreter is mended by, before any test file imports a kernel."""
+    if find_spec("triton"):
+        from tests.oracles.interpreter import (
+            interpreted_builtins,
+            interpreted_dot,
+            interpreted_index,
+            interpreted_types,
+        )
+
+        interpreted_builtins.install()
+        interpreted_dot.install()
+        interpreted_index.install()
+        interpreted_types.install()
+
 
 # `pytest --hypothesis-profile=prove`: what a night can afford, and a push cannot.
 settings.register_profile(
@@ -63,18 +69,20 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 # Files of few tests that take long: at the end one worker would be left alone with one.
-FIRST = ("contract", "install", "e2e", "model/native")
+FIRST = ("contract", "install", "e2e", "model/native", "fake_gpu")
 FIRST += ("browser", "architectures", "server", "engine", "model")
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_collection() -> Iterator[None]:
+def pytest_collection(session: pytest.Session) -> Iterator[None]:
     """Nobody looks for garbage in what is imported and collected: it stays, and is large.
 
     That was a third of the time of collecting, and half a second whenever a test asks for it. And
     they look seldom: an application is full of cycles, and tests make thousands.
     """
     gc.disable()
+    if not session.config.pluginmanager.has_plugin("dsession"):  # it hands tests out, no more
+        install_interpreter()
     try:
         return (yield)
     finally:
@@ -134,6 +142,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 @pytest.fixture(scope="session")
 def default_model() -> Path:
     """The embedded default model's file; without it these tests skip, loudly."""
+    from thirdeye.weights.errors import ModelNotFound
+    from thirdeye.weights.resolve import resolve_model
+
     try:
         return resolve_model(None)
     except ModelNotFound as error:
@@ -141,8 +152,11 @@ def default_model() -> Path:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def kernels() -> Path | Unavailable:
+def kernels() -> "Path | Unavailable":
     """The compiled kernels, before the first test: no server finds them later than another does."""
+    from thirdeye.model.native.build import Unavailable
+    from thirdeye.server.load.native_kernels import plan_native
+
     try:
         build = plan_native()
         build.run()
@@ -152,22 +166,26 @@ def kernels() -> Path | Unavailable:
 
 
 @pytest.fixture(scope="session")
-def native(kernels: Path | Unavailable) -> Library:
+def native(kernels: "Path | Unavailable", served_native: "Library | None") -> "Library":
     """The kernels, loaded; without a compiler or the instructions these tests skip, loudly."""
-    if isinstance(kernels, Unavailable):
+    if served_native is None:
         pytest.skip(f"NATIVE TESTS SKIPPED: {kernels}")
-    return Library(kernels)
+    return served_native
 
 
 @pytest.fixture(scope="session")
-def served_native(kernels: Path | Unavailable) -> Library | None:
+def served_native(kernels: "Path | Unavailable") -> "Library | None":
     """What a server on this machine computes with."""
-    return None if isinstance(kernels, Unavailable) else Library(kernels)
+    from thirdeye.model.native.library import Library
+
+    return Library(kernels) if isinstance(kernels, Path) else None
 
 
 @pytest.fixture(autouse=True)
 def plain_torch():
     """No test leaves a default dtype or a thread count behind."""
+    import torch
+
     dtype, threads = torch.get_default_dtype(), torch.get_num_threads()
     yield
     torch.set_default_dtype(dtype)

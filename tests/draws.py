@@ -5,7 +5,8 @@ A test that draws by `draws(push, full)` is in both: `-m prove` finds it as well
 hypothesis' own 100 at night.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from itertools import combinations, product
 from typing import Any, TypeVar
 
 import pytest
@@ -34,6 +35,25 @@ def also_at_night(test: Test) -> Test:
     """A test of every push that `make prove` runs too, with more in it."""
     marked: Test = pytest.mark.prove(test) if is_night() else test
     return marked
+
+
+def pairwise(*axes: Iterable[Any]) -> list[tuple[Any, ...]]:
+    """Rows for `parametrize`: all combinations at night; at a push so many that any two values of
+    two axes meet. Most faults are of one value or of two; the test wants `also_at_night`."""
+    rows = list(product(*axes))
+    if is_night():
+        return rows
+    left = set().union(*map(_pairs, rows))
+    chosen = []
+    while left:
+        best = max(rows, key=lambda row: len(left & _pairs(row)))  # the first of these
+        chosen.append(best)
+        left -= _pairs(best)
+    return chosen
+
+
+def _pairs(row: tuple[Any, ...]) -> set[tuple[Any, ...]]:
+    return {(i, row[i], k, row[k]) for i, k in combinations(range(len(row)), 2)}
 
 
 def mark_properties(items: list[pytest.Item]) -> None:

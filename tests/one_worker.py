@@ -14,6 +14,7 @@ SHARERS = (
         "tests/e2e/test_tour_figures.py",
     ),
     ("tests/browser/",),  # one Chromium
+    ("tests/fake_gpu/",),  # the process without triton's interpreter
     ("tests/architectures/",),  # transformers' tiny models, and their files
     (  # the kernels on every level of instructions
         "tests/model/native/levels/test_levels.py",

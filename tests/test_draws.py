@@ -1,6 +1,7 @@
 """A push draws few examples and a night all of them; what shares a server is listed by its name."""
 
 from collections.abc import Iterator
+from itertools import combinations, product
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.draws import NIGHT, PUSH, also_at_night, draws, mark_properties
+from tests.draws import NIGHT, PUSH, also_at_night, draws, mark_properties, pairwise
 
 ROOT = Path(__file__).parents[1]
 
@@ -70,6 +71,14 @@ def test_a_loop_of_more_at_night(profile: str) -> None:
     def test() -> None: ...
 
     assert is_proof(test) == (profile == NIGHT)
+
+
+def test_any_two_values_meet(profile: str) -> None:
+    axes = ("abcd", [False, True], ["x", "y", "z"])
+    rows = pairwise(*axes)
+    assert len(rows) == len(set(rows)) == (24 if profile == NIGHT else 12)
+    for i, k in combinations(range(3), 2):
+        assert {(row[i], row[k]) for row in rows} == set(product(axes[i], axes[k]))
 
 
 def test_files_that_share_run_on_one_worker() -> None:

@@ -13,6 +13,7 @@ from thirdeye.model.config import ModelConfig
 from thirdeye.model.declare.stored import StoredTensor
 from thirdeye.weights.architectures.common.guessing_head import GuessingHead
 from thirdeye.weights.architectures.common.name_table import TensorTarget
+from thirdeye.weights.architectures.common.stored_shape import TensorShape
 from thirdeye.weights.errors import ModelFormatError
 from thirdeye.weights.formats.gguf import format as gguf
 from thirdeye.weights.formats.gguf.gguf_checkpoint import GGUFCheckpoint
@@ -69,6 +70,9 @@ class Checkpoint(Protocol):
 
     def tensor_sizes(self) -> dict[str, int]:
         """The names that `tensors` yields, with their stored sizes in bytes."""
+
+    def tensor_shapes(self) -> dict[str, TensorShape]:
+        """Of the same names, as their description has them."""
 
     def guessing_head(self) -> GuessingHead | None:
         """What guesses one more token behind the model, if there is one that is read."""

@@ -9,12 +9,12 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from thirdeye.weights.catalog import CATALOG
+from thirdeye.weights.catalog import CATALOG, CatalogModel
 from thirdeye.weights.errors import ModelNotFound
 from thirdeye.weights.formats.gguf.file_names import part_of, quantization_of, without_part
 from thirdeye.weights.hub.hub_store import paths_of, stored_hub_models
 from thirdeye.weights.paths import hub_directory, models_directory
-from thirdeye.weights.resolve import find_catalog_model
+from thirdeye.weights.resolve import damage_of, find_catalog_model
 from thirdeye.weights.suggest import close_names, did_you_mean
 
 WEIGHTS = ("*.safetensors", "*.gguf")
@@ -22,28 +22,28 @@ WEIGHTS = ("*.safetensors", "*.gguf")
 
 @dataclass(frozen=True, slots=True)
 class ModelEntry:
-    """A line of `thirdeye list`. `path` is None for a catalog model that is not here; `format` is
-    what the name says, for the file itself is not read."""
+    """A line of `thirdeye list`. `path` is None for a catalog model that is not here, or whose file
+    is of another size; `format` is what the name says, for the file itself is not read."""
 
     name: str
     format: str
     size_bytes: int
     path: Path | None
+    is_damaged: bool = False
 
 
 def list_models() -> list[ModelEntry]:
     """The catalog, then what else is in the models folder, then what was fetched from the hub, by
     us and by others. Raises OSError for a folder that cannot be looked into."""
-    entries = [
-        ModelEntry(
-            model.name,
-            _gguf_format(Path(model.file_name)),
-            model.member_size,
-            find_catalog_model(model),
-        )
-        for model in CATALOG.values()
-    ]
+    entries = [_of_catalog(model) for model in CATALOG.values()]
     return entries + _in_models_folder() + _from_hub() + _hub_snapshots()
+
+
+def _of_catalog(model: CatalogModel) -> ModelEntry:
+    path = find_catalog_model(model)
+    is_damaged = path is None and bool(damage_of(model))
+    kind = _gguf_format(Path(model.file_name))
+    return ModelEntry(model.name, kind, model.member_size, path, is_damaged)
 
 
 def files_to_remove(name: str) -> list[Path]:

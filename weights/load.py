@@ -15,6 +15,12 @@ from thirdeye.model.config import ModelConfig
 from thirdeye.model.declare.stored import StoredTensor
 from thirdeye.model.declare.transformer import parameters
 from thirdeye.weights.architectures.common.name_table import TensorTarget
+from thirdeye.weights.architectures.common.stored_shape import (
+    Sizes,
+    TensorShape,
+    misfit,
+    stored_shape,
+)
 from thirdeye.weights.errors import ModelFormatError
 
 if TYPE_CHECKING:
@@ -37,6 +43,8 @@ class WeightSource(Protocol):
 
     def tensor_sizes(self) -> dict[str, int]: ...
 
+    def tensor_shapes(self) -> dict[str, TensorShape]: ...
+
     def tensors(self) -> "Iterator[tuple[str, Tensor | StoredTensor]]": ...
 
     def targets(self, name: str) -> list[TensorTarget] | None: ...
@@ -57,9 +65,10 @@ class WeightSink(Protocol):
 
 def check_described(checkpoint: WeightSource) -> None:
     """Before anything of the model's size is made, and any data read: what its config describes is
-    what its tensors can be. Raises `ModelFormatError` if a tensor is unknown, missing, there twice
-    or much smaller than its place."""
+    what its tensors can be. Raises `ModelFormatError` if a tensor is unknown, missing, there twice,
+    much smaller than its place or of another shape."""
     declared, sizes = parameters(checkpoint.config), checkpoint.tensor_sizes()
+    shapes = checkpoint.tensor_shapes()
     pairs = ((name, part) for name, one in declared.items() for part in one.parts or (None,))
     missing: set[tuple[str, str | None]] = set(pairs)
     expected = frozenset(missing)
@@ -73,6 +82,8 @@ def check_described(checkpoint: WeightSource) -> None:
             if math.prod(shape) > MOST_IN_BYTE * num_bytes + FEW:
                 rule = f"has {num_bytes:,} bytes, and its config describes {list(shape)} numbers."
                 raise ModelFormatError(checkpoint.path, rule, field=name)
+            if wanted := misfit(target, shape, shapes[name]):
+                raise _wrong_shape(checkpoint, name, wanted, shapes[name].sizes)
 
 
 def _check_first(
@@ -153,30 +164,21 @@ def _in_place(
         target = replace(target, is_transposed=False)  # blocks are of rows [out, in]
     if target.is_either_way and tuple(tensor.shape[-2:]) != wanted:
         target = replace(target, is_transposed=True)
-    stored = tuple(reversed(wanted)) if target.is_transposed else wanted
-    stored = stored[1:] if target.is_row else (stored[0] + target.first_row, *stored[1:])
-    if target.is_depthwise:
-        stored = (stored[0], 1, stored[1])
-    if target.num_stored_rows:
-        stored = (target.num_stored_rows, *stored[1:])
-    if target.num_pieces:
-        stored = (target.num_pieces, stored[0] // target.num_pieces)
-    if target.num_heads:
-        one = (stored[0] // target.num_heads, *stored[1:])
-        stored = (target.num_heads, *(reversed(one) if target.is_across else one))
-    if target.expert is not None:
-        stored = (target.num_experts, *stored)
+    stored = stored_shape(target, wanted)
     if not isinstance(tensor, StoredTensor) and tensor.dim() == 0:
         tensor = tensor.view(1)  # one number, which some files keep as a vector
     if target.num_pieces and isinstance(tensor, StoredTensor):
         raise ModelFormatError(checkpoint.path, "is a vector, which is not quantized.", field=name)
     if tuple(tensor.shape) != stored:
-        raise ModelFormatError(
-            checkpoint.path,
-            f"must have the shape {list(stored)}, got {list(tensor.shape)}.",
-            field=name,
-        )
+        raise _wrong_shape(checkpoint, name, stored, tuple(tensor.shape))
     return target.apply(tensor)
+
+
+def _wrong_shape(
+    checkpoint: WeightSource, name: str, wanted: Sizes, got: Sizes
+) -> ModelFormatError:
+    rule = f"must have the shape {list(wanted)}, got {list(got)}."
+    return ModelFormatError(checkpoint.path, rule, field=name)
 
 
 def _tip(missing: list[str]) -> str:

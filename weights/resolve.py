@@ -5,6 +5,7 @@ What exists on disk wins; only then is `org/name` taken as a hub id. Nothing is 
 """
 
 import importlib.metadata
+import os
 from pathlib import Path
 
 from thirdeye.weights.catalog import CATALOG, DEFAULT, CatalogModel
@@ -80,6 +81,22 @@ def find_catalog_model(model: CatalogModel) -> Path | None:
     return None
 
 
+def damage_of(model: CatalogModel) -> str:
+    """Of a catalog model that `find_catalog_model` does not find: what lies in its place in the
+    cache, and what repairs that; empty if nothing does."""
+    path = models_directory() / model.file_name
+    command = f"'thirdeye pull {model.name}'"
+    if not os.path.lexists(path):
+        return ""
+    if path.is_dir():
+        return f"{path} is damaged: it is no file. Move the folder away, and run {command}."
+    size = _size_of(path)
+    problem = "it is no file"
+    if size is not None:
+        problem = f"it has {size:,} bytes, the model {model.name!r} has {model.member_size:,}"
+    return f"{path} is damaged: {problem}. {command} repairs it."
+
+
 def _size_of(path: Path) -> int | None:
     """None of what is no file, or lies where we may not look: whoever writes there is told why."""
     try:
@@ -91,6 +108,8 @@ def _size_of(path: Path) -> int | None:
 def _catalog_path(model: CatalogModel) -> Path:
     path = find_catalog_model(model)
     if path is None:
+        if damage := damage_of(model):
+            raise ModelNotFound(damage)
         raise ModelNotFound(
             f"the model '{model.name}' is not on this machine. Run 'thirdeye pull {model.name}' "
             f"({model.member_size / 1e6:.0f} MB), or name a model directory or .gguf file."

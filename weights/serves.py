@@ -3,11 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from thirdeye.model.declare.transformer import parameters
 from thirdeye.weights.checkpoint import Checkpoint, open_checkpoint
 from thirdeye.weights.errors import ModelError
 from thirdeye.weights.formats.suggested_sampling import SuggestedSampling
-from thirdeye.weights.load import check_names
+from thirdeye.weights.load import check_described
 from thirdeye.weights.tokenizers.tokenizer import Tokenizer
 
 
@@ -46,9 +45,6 @@ def describe(path: Path, never_from_text: tuple[str, ...] = ()) -> Description:
 
 
 def check_tensors(checkpoint: Checkpoint) -> None:
-    """Each tensor has a place, and each parameter a tensor. Raises `ModelFormatError`."""
-    declared = parameters(checkpoint.config)
-    expected = {
-        (name, part) for name, parameter in declared.items() for part in parameter.parts or (None,)
-    }
-    check_names(checkpoint, checkpoint.tensor_sizes(), frozenset(expected))
+    """Each tensor has a place and its shape, and each parameter a tensor. Raises
+    `ModelFormatError`."""
+    check_described(checkpoint)

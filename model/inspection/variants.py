@@ -16,6 +16,7 @@ from thirdeye.model.inspection.block_run import BlockRun
 from thirdeye.model.inspection.edits import Edit, Put, TextEdits
 from thirdeye.model.inspection.latent.made_heads import MadeCache
 from thirdeye.model.inspection.probe import OneLayerCache, start_of_stream
+from thirdeye.model.inspection.seeded import seeded
 from thirdeye.model.inspection.text_rows import TextRows
 from thirdeye.model.transformer import Transformer
 
@@ -98,7 +99,7 @@ def noisy(model: Transformer, input_ids: Tensor, num_runs: int) -> list[Edits]:
     x = model.embed_text(input_ids)
     found: list[Edits] = []
     for seed in range(num_runs):
-        generator = torch.Generator().manual_seed(seed)
+        generator = seeded(seed)
         noise = torch.randn(x.shape, generator=generator).to(x.device)
         found.append((Edit("embed", Put((x.float() * (1 + 1e-6 * noise)).to(x.dtype))),))
     return found

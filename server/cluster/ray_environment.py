@@ -48,6 +48,10 @@ def ray_variables(
         "RAY_SERVE_HAPROXY_HEALTH_CHECK_INTER": "5s",
         "RAY_SERVE_HAPROXY_HEALTH_CHECK_FASTINTER": "2s",
         "RAY_SERVE_HAPROXY_HEALTH_CHECK_FALL": "3",
+        # Nor is a start that takes long: Ray would kill its proxy after 5 s, and begin again.
+        "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "300",
+        "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "60",
+        "RAY_SERVE_HAPROXY_STARTUP_TIMEOUT_S": "120",
         "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
         "RAY_SERVE_HAPROXY_NBTHREAD": "1",
         "RAY_SERVE_HAPROXY_STATS_PORT": str(ports[0]),

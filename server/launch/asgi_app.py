@@ -221,7 +221,7 @@ def assemble(
         tracer=tracer,
     )
     gate = Gate(context.config, state.keys, check_room)
-    app.refuse_early = EarlyRefusals(gate, lifetimes, state.is_full, context.config)
+    app.refuse_early = EarlyRefusals(gate, lifetimes, state.is_full, state.refusal, context.config)
     app.add_middleware(GateMiddleware, gate=gate, max_body_bytes=context.config.max_body_bytes)
     if context.config.cors_origins:
         app.add_middleware(CorsMiddleware, context.config.cors_origins)

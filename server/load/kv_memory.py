@@ -17,7 +17,7 @@ from thirdeye.model.transformer import Transformer
 from thirdeye.server.engine.cache.device_memory import CudaMemory, DeviceMemory, MemoryUsage
 from thirdeye.server.engine.cache.kv_budget import GIB
 from thirdeye.server.engine.core.engine_core import EngineCore
-from thirdeye.server.engine.core.profile_run import profile_memory, trial_config
+from thirdeye.server.engine.core.profile_run import TriedEngine, profile_memory, trial_config
 from thirdeye.server.engine.distributed.leader import ONE_RANK, RankGroup
 from thirdeye.server.engine.execution.model_runner import ModelRunner
 from thirdeye.server.engine.interface.engine_config import (
@@ -26,7 +26,8 @@ from thirdeye.server.engine.interface.engine_config import (
     default_batched_tokens,
 )
 from thirdeye.server.engine.run_ahead.device_loop import LoopSizes
-from thirdeye.server.load.drafting.text_guesses import most_decode_rows
+from thirdeye.server.load.drafting.guesser import Guesser
+from thirdeye.server.load.drafting.text_guesses import choose_text_guesses, most_decode_rows
 from thirdeye.server.load.engine_recipe import EngineRecipe
 from thirdeye.server.load.overlap import SCRAP_BLOCKS, build_launcher, num_state_rows, runs_ahead
 from thirdeye.server.load.tensor_parallel import rank_kv_budget
@@ -38,13 +39,14 @@ def find_kv_budget(
     kv_dtype: torch.dtype,
     device: torch.device,
     rank_group: RankGroup = ONE_RANK,
+    guesser: Guesser | None = None,
 ) -> tuple[int, str]:
     """Bytes for keys and values, of each rank the same, and where the memory goes, in words if it
     was measured. Raises ValueError if what was asked for does not fit.
     """
     if device.type != "cuda":
         return rank_group.min_kv_budget(rank_kv_budget(recipe, model.config, device, kv_dtype)), ""
-    usage = try_step(recipe, model, kv_dtype, device, CudaMemory(device), rank_group)
+    usage = try_step(recipe, model, kv_dtype, device, CudaMemory(device), rank_group, guesser)
     size = recipe.placement.tensor_parallel
     return usage.kv, f"of each of {size} GPUs {usage}" if size > 1 else str(usage)
 
@@ -61,9 +63,10 @@ def try_step(
     device: torch.device,
     memory: DeviceMemory,
     rank_group: RankGroup = ONE_RANK,
+    guesser: Guesser | None = None,
 ) -> MemoryUsage:
     """A trial with the served model, on all ranks at once: what the one with the least has left
-    is what each of them gets."""
+    is what each of them gets. Beside it is what guesses; its own steps are smaller than its."""
     asked = recipe.cache.kv_memory_bytes
     num_tokens = recipe.scheduling.max_num_batched_tokens
     if num_tokens is None:
@@ -72,6 +75,7 @@ def try_step(
     has_states = model.config.state is not None
     is_ahead = is_run_ahead(recipe, model, device)
     most_rows = most_decode_rows(recipe, model.config, num_tokens, is_ahead=is_ahead)
+    guesses = choose_text_guesses(recipe, model.config, is_ahead=True).most if is_ahead else 0
     sizes = trial_config(
         num_tokens,
         most_rows,
@@ -79,8 +83,11 @@ def try_step(
         context,
         has_states=has_states,
         windows=kv_groups(model.config).windows,
+        steps_ahead=int(is_ahead),
+        num_draft_tokens=guesses,
+        max_tokens_with_drafts=recipe.speculation.max_tokens_with_drafts,
     )
-    make_core = partial(_make_core, recipe, model, kv_dtype, device, rank_group)
+    make_core = partial(_make_core, recipe, model, kv_dtype, device, rank_group, guesser)
     usage = profile_memory(make_core, sizes, memory, granted_share(recipe))
     shared = shared_bytes(recipe, model, most_rows)
     usage = replace(usage, captured=usage.captured + shared, step=usage.step + shared)
@@ -120,9 +127,10 @@ def _make_core(
     kv_dtype: torch.dtype,
     device: torch.device,
     rank_group: RankGroup,
+    guesser: Guesser | None,
     config: EngineConfig,
-) -> tuple[EngineCore, int]:
-    """An engine as it will be served, but for the captures, and the bytes of its cache."""
+) -> TriedEngine:
+    """An engine as it will be served, but that its graphs are captured later."""
     own = rank_config(model.config, model.ranks.size)
     is_ahead = is_run_ahead(recipe, model, device)
     num_blocks = config.num_blocks + SCRAP_BLOCKS * is_ahead
@@ -141,8 +149,17 @@ def _make_core(
     size = num_blocks * kv_bytes_per_block(own, config.block_size, kv_dtype, groups)
     size += num_states * bytes_per_state(own)
     if not is_ahead:
-        return EngineCore(config, runner), size
+        return TriedEngine(EngineCore(config, runner), size, lambda: None)
     launcher = build_launcher(
         model, cache, config, device, longest, rank_group, recipe.placement.rank_timeout
     )
-    return EngineCore(config, runner, launcher=launcher), size
+    core = EngineCore(config, runner, launcher=launcher)
+    if guesser is None:
+        return TriedEngine(core, size, launcher.prepare)
+    beside = guesser.tried(config, longest)
+
+    def capture() -> None:
+        launcher.prepare()
+        beside.capture()
+
+    return TriedEngine(core, size + beside.cache, capture)

@@ -7,8 +7,6 @@ is the only place that joins `weights/`, `model/` and `server/engine/`.
 import logging
 import socket
 import sys
-from collections.abc import Sequence
-from concurrent.futures import wait
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -20,6 +18,7 @@ from thirdeye.model.attention.choose_attention import choose_attention
 from thirdeye.model.config import ModelConfig
 from thirdeye.model.fast_path import FastPath
 from thirdeye.model.loading.compiled_cache import repair_compiled_cache
+from thirdeye.model.loading.import_torch import import_rest
 from thirdeye.model.loading.layer_loader import ModelLoader
 from thirdeye.model.memory_estimate import bytes_per_state
 from thirdeye.model.native.library import Library
@@ -41,6 +40,7 @@ from thirdeye.server.engine.execution.input_batch import NO_SLOTS
 from thirdeye.server.engine.execution.model_runner import ModelRunner
 from thirdeye.server.engine.grammar.compiler import GrammarCompiler
 from thirdeye.server.engine.grammar.llguidance_matcher import LLGuidanceCompiler
+from thirdeye.server.engine.grammar.once import Once
 from thirdeye.server.engine.grammar.processes.process_matcher import MatcherProcesses
 from thirdeye.server.engine.inspection.layer_inspector import MAX_ROWS, LayerInspector
 from thirdeye.server.engine.interface.engine_config import (
@@ -73,8 +73,8 @@ from thirdeye.server.load.tensor_parallel import (
     use_threads,
 )
 from thirdeye.server.text.tools.form import ANSWER_MARKUP, MARKUP, encode_with_tags
-from thirdeye.weights.checkpoint import Checkpoint, open_checkpoint
-from thirdeye.weights.errors import ModelError
+from thirdeye.weights.checkpoint import open_checkpoint
+from thirdeye.weights.errors import ModelError, ModelFormatError
 from thirdeye.weights.load import WeightSource, check_described, load_weights
 
 logger = logging.getLogger(__name__)
@@ -93,6 +93,8 @@ def load_engine(
     use_threads(recipe, ranks_here)
     checkpoint = open_checkpoint(Path(recipe.model_path))
     where = place(recipe, 0, ranks_here)
+    if where.device.type != "cpu" or recipe.placement.tensor_parallel > 1:
+        import_rest()  # of torch: what GPUs and ranks do without it was not tried
     pin_threads(recipe, where)
     own = rank_config(checkpoint.config, recipe.placement.tensor_parallel)
     chosen = choose_guesser(recipe, checkpoint)
@@ -102,13 +104,14 @@ def load_engine(
     where = replace(where, ranks=rank_group.ranks)
     device, kv_dtype = where.device, place_kv(recipe, where)
     repair_compiled_cache(device)
+    # A tenth of a second that holds the interpreter, half a second beside the steps and 40 MB: for
+    # the first request that needs it, and not for each start.
+    guidance = Once(partial(load_guidance, recipe, checkpoint.fingerprint))
     grammars = GrammarCompiler(
-        lambda grammar, tenant: guidance.result().compile(grammar, tenant),
-        think=lambda request, inner: guidance.result().vocabulary.matcher(request, inner),
-        callers=MatcherProcesses(lambda: guidance.result()),
+        lambda grammar, tenant: guidance().compile(grammar, tenant),
+        think=lambda request, inner: guidance().vocabulary.matcher(request, inner),
+        callers=MatcherProcesses(guidance),
     )
-    # Beside the weights, which leave a core to it. The checkpoint's description is not kept for it.
-    guidance = grammars.prepare(partial(load_guidance, checkpoint, recipe.eos_token_ids))
     model = load_model(
         checkpoint,
         recipe.kernels.attention,
@@ -119,16 +122,21 @@ def load_engine(
     )
     rank_group.wait_loaded()
     is_ahead = is_run_ahead(recipe, model, device)
+    fast_paths = [model.tape]
     guesser: Guesser | None = None
     if chosen is not None:
-        chosen.check_steps(is_ahead=is_ahead)
+        if is_ahead and chosen.why_not_ahead:
+            recipe, is_ahead = chosen.without_steps_ahead(recipe), False
+            ahead = FastPath("step ahead")
+            ahead.refuse(chosen.why_not_ahead)
+            fast_paths.append(ahead)
         guesser = chosen.load(
             model,
             where,
             kv_dtype,
             lambda it, there: load_model(it, recipe.kernels.attention, there, on_progress),
         )
-    budget, memory = find_kv_budget(recipe, model, kv_dtype, device, rank_group)
+    budget, memory = find_kv_budget(recipe, model, kv_dtype, device, rank_group, guesser)
     if device.type == "cuda" and recipe.max_adapters and recipe.cache.kv_memory is None:
         budget -= recipe.max_adapter_bytes  # of what is left beside the weights
     draft_budget = guesser.share_of(budget, own) if guesser else 0
@@ -169,7 +177,6 @@ def load_engine(
     warm_up(runner, config, prompt_lengths(device, config.max_num_batched_tokens))
     model.tape.num_missed = 0  # the steps of the warm-up are nobody's
     numerics = describe_numerics(model, where, kv_dtype) + (", graphs" if is_ahead else "")
-    fast_paths = [model.tape]
     if refused := choose_text_guesses(recipe, own, is_ahead=is_ahead).refused:
         guesses = FastPath("guesses")
         guesses.refuse(refused)
@@ -193,7 +200,6 @@ def load_engine(
         adapters=adapters,
         proposer=proposer,
     )
-    wait([guidance])  # it holds the interpreter: no stream shall be there to wait for it
     info = describe(checkpoint.config, config, where, numerics, memory, *fast_paths)
     return core, msgspec.structs.replace(
         info,
@@ -250,12 +256,19 @@ def empty_model(
     )
 
 
-def load_guidance(checkpoint: Checkpoint, eos_token_ids: Sequence[int]) -> LLGuidanceCompiler:
-    """Grammars over the checkpoint's vocabulary.
+def load_guidance(recipe: EngineRecipe, fingerprint: str) -> LLGuidanceCompiler:
+    """Grammars over the checkpoint's vocabulary, which is read once more.
 
     The marks of tool calls and of thinking are text to a grammar, also where they are tokens of
-    their own, but for what ends an answer.
+    their own, but for what ends an answer. Raises `ModelFormatError` if what lies at its path now
+    is not what is served: a checkpoint of another `fingerprint`.
     """
+    checkpoint = open_checkpoint(Path(recipe.model_path))
+    if checkpoint.fingerprint != fingerprint:
+        raise ModelFormatError(
+            checkpoint.path, "has changed since it was loaded: start the server again."
+        )
+    eos_token_ids = recipe.eos_token_ids
     tokenizer = checkpoint.tokenizer(never_from_text=MARKUP)
     hidden = [
         token_id

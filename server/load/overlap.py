@@ -13,7 +13,7 @@ from thirdeye.model.transformer import Transformer
 from thirdeye.server.engine.distributed.leader import ONE_RANK, RankGroup
 from thirdeye.server.engine.interface.engine_config import EngineConfig
 from thirdeye.server.engine.run_ahead.cuda_graphs import choose_capture
-from thirdeye.server.engine.run_ahead.cuda_stream import CpuStream, CudaStream
+from thirdeye.server.engine.run_ahead.cuda_stream import CpuStream, CudaStream, DeviceStream
 from thirdeye.server.engine.run_ahead.launcher import Launcher
 
 SCRAP_BLOCKS = 1  # of the KV cache, behind those that the scheduler knows
@@ -72,15 +72,18 @@ def build_launcher(
     The device's block tables hold sequences of `max_model_len`: a trial's own are shorter than
     those that are served. With other ranks a step may take `rank_timeout` seconds."""
     assert kv_cache.num_blocks == config.num_blocks + SCRAP_BLOCKS
-    timeout = None if rank_group.is_alone else rank_timeout
     return Launcher(
         lambda batch: model.logits_as_computed(batch, kv_cache),
         config,
         model.config.vocab_size,
         device,
         choose_capture(device),
-        CudaStream(timeout) if device.type == "cuda" else CpuStream(),
+        choose_stream(device, None if rank_group.is_alone else rank_timeout),
         max_model_len,
         model.look_up(),
         lambda own: rank_group.share_loop(own, device),
     )
+
+
+def choose_stream(device: torch.device, timeout: float | None = None) -> DeviceStream:
+    return CudaStream(timeout) if device.type == "cuda" else CpuStream()

@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from thirdeye.server.operators_file import read_operators_file
+
 USE, INSPECT, OPERATE, GATEWAY = SCOPES = ("use", "inspect", "operate", "gateway")
 BARE_SCOPES = frozenset({USE, INSPECT})
 HASHED = "sha256:"
@@ -86,7 +88,7 @@ def keys_in(file: Path) -> tuple[str, ...]:
     """The lines of keys; # starts a comment. Raises ValueError: also for a file without a key,
     which would leave the server open to all."""
     try:
-        lines = [line.strip() for line in file.read_text().splitlines()]
+        lines = [line.strip() for line in read_operators_file(file).splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not text"
         raise ValueError(f"Cannot be read ({reason})") from None

@@ -204,7 +204,7 @@ class SpeculationSettings:
         "auto",
         "Guess ahead",
         choices={
-            "auto": "ngram; nothing where steps are launched ahead, as on a GPU",
+            "auto": "ngram; where steps are launched ahead, as on a GPU, `--draft` alone",
             "ngram": "from the text itself (prompt lookup), and by `--draft`",
             "mtp": "and by the head of the model that was trained for it",
             "off": "",

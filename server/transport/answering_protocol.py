@@ -6,6 +6,10 @@ the answer goes out in one piece: no task is started. A server that is asked ten
 can serve spends its time on this. What uvicorn keeps for a request, its cycle, is there as for
 every other: pipelines, timers and connections that are kept see no difference.
 
+Whoever comes with a head that was refused before hears it again without a parser, too
+(`known_heads`): that is a tenth of the code. And who was refused a moment ago is not read at once,
+but together with others (`held_back`).
+
 A connection that has ended refers to nothing that refers to it: else the garbage collector would
 have to find each, and all streams wait while it looks.
 """
@@ -22,6 +26,8 @@ from uvicorn.protocols.http.httptools_impl import (
 
 from thirdeye.server.asgi_extension import DIRECT_WRITE, REFUSE_EARLY, EarlyAnswer, RefuseEarly
 from thirdeye.server.transport.direct_write import CycleWriter
+from thirdeye.server.transport.flood import flood_of
+from thirdeye.server.transport.known_heads import head_of, may_be_noted
 
 
 class AnsweringProtocol(HttpToolsProtocol):
@@ -31,6 +37,9 @@ class AnsweringProtocol(HttpToolsProtocol):
         self._answered: RequestResponseCycle | None = None  # `cycle` is the last that was read
         self._refusal: EarlyAnswer | None = None  # of `_answered`, while its body is read
         self._num_dropped = 0  # bytes of that body
+        self._flood = flood_of(self.server_state)
+        self._unparsed = b""  # what is being parsed, if it came between two messages
+        self._refused_at = 0.0  # seconds of the loop's clock, of the last without a parser
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
@@ -41,6 +50,57 @@ class AnsweringProtocol(HttpToolsProtocol):
         if self._refusal is not None:
             self._refusal.end(0)
             self._refusal = None
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._unparsed = b""
+
+    # Refused again
+
+    def refuse_again(self, data: bytes) -> bool:
+        """Between two messages: whether this is a third, which has been refused herewith."""
+        self._unparsed = data
+        heads = self._flood.heads
+        if not heads or self.flow.write_paused or (head := head_of(data)) is None:
+            return False
+        known = heads.get(head)
+        answer = None if known is None else known.repeat()
+        if known is None or answer is None:
+            return False
+        close = b"" if known.keep_alive else b"connection: close\r\n"
+        status, default = (
+            STATUS_LINE[known.repeat.status],
+            self._flood.default_lines(self.server_state.default_headers),
+        )
+        self.transport.write(b"".join((status, default, close, answer)))
+        self.server_state.total_requests += 1
+        if not known.keep_alive:
+            self.transport.close()
+            return True
+        self._refused_at = self.loop.time()
+        if self.timeout_keep_alive_task is None:
+            self._wait_for_more(self.timeout_keep_alive)
+        self._flood.held.hold(self.transport)
+        return True
+
+    def _wait_for_more(self, seconds: float) -> None:
+        self.timeout_keep_alive_task = self.loop.call_later(
+            seconds, self.timeout_keep_alive_handler
+        )
+
+    def timeout_keep_alive_handler(self) -> None:
+        """The timer is not renewed for each that is refused again."""
+        left = self._refused_at + self.timeout_keep_alive - self.loop.time()
+        if left > 0:
+            self._wait_for_more(left)
+        else:
+            super().timeout_keep_alive_handler()
+
+    def _note_refused(self, cycle: RequestResponseCycle, refusal: EarlyAnswer) -> None:
+        if refusal.repeat is None or not may_be_noted(self._unparsed):
+            return
+        if (head := head_of(self._unparsed)) is not None:
+            self._flood.heads.note(head, refusal.repeat, cycle.keep_alive)
 
     def on_response_complete(self) -> None:
         assert self._answered is not None
@@ -102,7 +162,10 @@ class AnsweringProtocol(HttpToolsProtocol):
         refusal.end(refusal.status)
         if not cycle.keep_alive:
             self.transport.close()
+        elif refusal.repeat is not None:
+            self._flood.held.hold(self.transport)
         cycle.on_response = _nothing  # it refers to us, and we to the cycle
+        self._note_refused(cycle, refusal)
         self.on_response_complete()
 
 

@@ -37,6 +37,9 @@ class GuardedProtocol(AnsweringProtocol):
     max_connections: ClassVar[int] = 1024
     head_seconds: ClassVar[float] = 10.0
     body_seconds: ClassVar[float] = 30.0
+    # Of a body as it comes, its chunks' sizes and the words behind them among it: the application
+    # counts what is in them, and nobody what is read behind an answer.
+    max_raw_body_bytes: ClassVar[int] = 64 * 2**20
     send_seconds: ClassVar[float] = 31.0  # a stream is ended first, by its own time limit
 
     def __init__(
@@ -55,6 +58,7 @@ class GuardedProtocol(AnsweringProtocol):
         self._parsed_bytes = 0  # of the head, as the parser hands them over
         self._raw_bytes = 0  # of the head, as they came: the parser is silent inside a long line
         self._num_begun = 0  # messages begun in the chunk being parsed
+        self._raw_body_bytes = 0  # since the last head's end
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -71,8 +75,16 @@ class GuardedProtocol(AnsweringProtocol):
     def data_received(self, data: bytes) -> None:
         if self.transport.is_closing():
             return
+        is_between = self._part is RequestPart.IDLE and self._active == 0
+        if is_between and self.refuse_again(data):
+            self._disarm()
+            if self.transport.is_closing():
+                self._expect_reading(True)
+            return
         before, self._num_begun = self._part, 0
         super().data_received(data)
+        if self._part is RequestPart.BODY:
+            self._check_body(len(data))
         if self._part is not RequestPart.HEAD:
             return
         is_same_head = before is RequestPart.HEAD and self._num_begun == 0
@@ -131,6 +143,7 @@ class GuardedProtocol(AnsweringProtocol):
         if self.transport.is_closing():
             return  # refused: no task may start
         self._part = RequestPart.BODY
+        self._raw_body_bytes = 0
         self._active += 1
         if self._active == 1:
             self._arm(self.body_seconds)
@@ -179,6 +192,11 @@ class GuardedProtocol(AnsweringProtocol):
         if num_bytes > self.max_header_bytes or self._num_headers > self.max_headers:
             self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
 
+    def _check_body(self, num_bytes: int) -> None:
+        self._raw_body_bytes += num_bytes
+        if self._raw_body_bytes > self.max_raw_body_bytes:
+            self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+
     def _arm(self, seconds: float) -> None:
         self._disarm()
         self._timer = self.loop.call_later(seconds, self._refuse, HTTPStatus.REQUEST_TIMEOUT)
@@ -206,6 +224,10 @@ class GuardedProtocol(AnsweringProtocol):
             HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE: (
                 f"The request's head must be at most {self.max_header_bytes} bytes and "
                 f"{self.max_headers} headers."
+            ),
+            HTTPStatus.REQUEST_ENTITY_TOO_LARGE: (
+                f"The request's body must be at most {self.max_raw_body_bytes} bytes with the "
+                "sizes of its chunks: send fewer, larger chunks."
             ),
             HTTPStatus.SERVICE_UNAVAILABLE: (
                 f"At most {self.max_connections} connections may be open. Try again in 1 s."

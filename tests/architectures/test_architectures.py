@@ -15,7 +15,8 @@ from tests.architectures.cases import VOCAB_SIZE
 from tests.architectures.conftest import Written
 from tests.architectures.page import PAGE, gguf_names, page
 from tests.architectures.running import greedy, load, logits, make_cache, step
-from tests.architectures.table import CASES
+from tests.architectures.table import CASES, CLASSES, IN_EVERY_FORM, WITH_MORE
+from tests.architectures.walk.features import features
 from tests.draws import also_at_night, count
 from tests.model.parallel.test_parallel import on_ranks
 from thirdeye.model.inspection.probe import LayerTrace, logit_lens, trace_layers
@@ -30,9 +31,11 @@ __all__ = ["on_ranks"]  # a fixture
 
 TOKENS = torch.randint(VOCAB_SIZE, (40,), generator=torch.Generator().manual_seed(2)).tolist()
 BEYOND_A_BLOCK = 18  # tokens: a cache's blocks hold 16
+NOT_SHARED = [name for name, case in CASES.items() if not case.is_shared]
 CHUNKS = (100, count(15, 7))  # tokens: all at once, and ends within blocks
 in_gguf = pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.gguf])
 everywhere = pytest.mark.parametrize("name", CASES)
+in_every_form = pytest.mark.parametrize("name", IN_EVERY_FORM)
 
 
 def close(ours: Tensor, theirs: Tensor, limit: float = 1e-4) -> None:
@@ -59,6 +62,13 @@ def loaded(path: Path) -> Transformer:
 def test_every_architecture_has_cases() -> None:
     served = {name.partition("-")[0] for name in CASES}
     assert served == {name for found in ARCHITECTURES for name in found.model_types}
+
+
+def test_a_push_tries_all_that_a_model_can_have(written: Written) -> None:
+    """A case that is not in every form at a push has nothing that others there lack."""
+    found = {name: features(open_checkpoint(written(name)[1]).config) for name in CASES}
+    tried = set().union(*(found[name] for name in CLASSES + WITH_MORE))
+    assert {name: found[name] - tried for name in CASES if found[name] - tried} == {}
 
 
 def test_the_page_of_models_is_the_table() -> None:
@@ -97,7 +107,8 @@ def test_logits_of_gguf(written: Written, name: str) -> None:
     close(logits(load(file), TOKENS), expected_of(hf))
 
 
-@everywhere
+@also_at_night
+@in_every_form
 def test_greedy_tokens(written: Written, name: str) -> None:
     """Each token is theirs behind those before it, which are theirs already."""
     hf, path, _ = written(name)
@@ -116,7 +127,7 @@ def test_logits_by_our_kernels(written: Written, name: str, native: Library) -> 
 
 
 @also_at_night
-@everywhere
+@in_every_form
 def test_steps_from_tape(written: Written, name: str, native: Library) -> None:
     """In 8 bits, bit for bit what the blocks compute without, and recorded."""
     _, path, _ = written(name)
@@ -138,7 +149,8 @@ def is_recorded(model: Any) -> bool:
     return isinstance(blocks, TapedBlocks) and any(blocks._recordings.values())
 
 
-@everywhere
+@also_at_night
+@in_every_form
 def test_a_look_inside(written: Written, name: str) -> None:
     """Patterns, residual stream and lens are those of transformers' eager attention."""
     hf, path, _ = written(name)
@@ -165,7 +177,7 @@ def lens(model: Any, traces: list[LayerTrace]) -> Tensor:
 
 
 @also_at_night
-@everywhere
+@pytest.mark.parametrize("name", dict.fromkeys(IN_EVERY_FORM + NOT_SHARED))
 def test_two_ranks(
     written: Written, name: str, on_ranks: Callable[[int, Callable[[Ranks], Tensor]], list[Tensor]]
 ) -> None:

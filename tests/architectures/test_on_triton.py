@@ -9,7 +9,7 @@ import torch
 
 from tests.architectures.conftest import Written
 from tests.architectures.running import load, make_cache, step
-from tests.architectures.table import CASES
+from tests.architectures.table import CASES, CLASSES
 from tests.architectures.test_architectures import TOKENS, close, theirs_of
 from tests.architectures.walk.features import features
 
@@ -18,7 +18,6 @@ triton = pytest.importorskip("triton", reason="no triton: the GPU's kernels cann
 from thirdeye.model.attention.triton import TritonAttention  # noqa: E402
 from thirdeye.weights.checkpoint import open_checkpoint  # noqa: E402
 
-CLASSES = [name for name in CASES if "-" not in name]
 AT_A_PUSH = [
     "gpt_oss", "falcon_h1", "gemma4_text", "nemotron_h", "qwen3_next", "bloom", "cwm", "falcon",
     "olmo2", "ministral3", "olmo", "lfm2", "gemma2", "granite", "hunyuan_v1_dense", "apertus",

@@ -7,7 +7,7 @@ and tokens it has and which kernels it asks for is all as served.
 
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from unittest.mock import patch
 
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from tests.fake_gpu.driver import Notes
 from tests.fake_gpu.forms import ServedForm
+from tests.recipes import make_recipe
 from thirdeye.model.attention.triton import TritonAttention
 from thirdeye.model.state.choose_kv import make_kv_cache
 from thirdeye.model.transformer import Transformer
@@ -25,6 +26,7 @@ from thirdeye.server.engine.execution.model_runner import ModelRunner
 from thirdeye.server.engine.interface.engine_config import EngineConfig
 from thirdeye.server.engine.run_ahead.launcher import Launcher
 from thirdeye.server.load import overlap
+from thirdeye.server.load.kv_memory import try_step
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 MULTIPROCESSORS = 132
@@ -43,15 +45,34 @@ class Zeros(nn.Module):
         return torch.zeros_like(logits)
 
 
-class Captures:
-    """In the place of `CudaCapture`: a capture runs what it captures, and is counted."""
+@dataclass
+class GraphMemory:
+    """A device's, of which graphs alone take any."""
 
-    def __init__(self) -> None:
-        self.count = 0
+    total: int = 1 << 40
+    others: int = 0
+    allocated: int = 0
+
+    def release(self) -> None: ...
+
+    def reset_peak(self) -> None: ...
+
+    @property
+    def peak(self) -> int:
+        return self.allocated
+
+
+@dataclass
+class Captures:
+    """In the place of `CudaCapture`: a capture runs what it captures, takes a byte, is counted."""
+
+    memory: GraphMemory = field(default_factory=GraphMemory)
+    count: int = 0
 
     def __call__(self, step: Callable[[], None]) -> Callable[[], None]:
         self.count += 1
         step()
+        self.memory.allocated += 1
         return step
 
 
@@ -105,6 +126,24 @@ def stand_in(name: str, arguments: tuple[Any, ...]) -> None:
             spans.zero_()
     if name == "choose_tokens_kernel":
         arguments[0][:] = torch.tensor([1, 0])  # a number, and the token 0
+
+
+def graphs_of_the_trial(form: ServedForm) -> int:
+    """How many a trial has found the memory of, before there is one for keys and values."""
+    model = make_model(form)
+    model._logit_shape = Zeros()
+    recipe = make_recipe(
+        cuda_graphs="on",
+        max_num_seqs=form.max_num_seqs,
+        max_num_batched_tokens=form.max_num_batched_tokens,
+        max_model_len=form.max_model_len,
+        speculation="ngram" if form.num_draft_tokens else "off",
+    )
+    captures = Captures()
+    with patch.object(overlap, "choose_capture", lambda device: captures):
+        usage = try_step(recipe, model, form.kv_dtype, CPU, captures.memory)
+    assert usage.step + usage.captured >= captures.count, "a graph has memory that was not counted"
+    return captures.count
 
 
 def make_engine(form: ServedForm, notes: Notes) -> FakeEngine:

@@ -1,5 +1,6 @@
 """What a compiler made of a kernel, read off its own files; ptxas and cuobjdump are triton's."""
 
+import hashlib
 import re
 import subprocess
 from collections import Counter
@@ -8,8 +9,10 @@ from tempfile import NamedTemporaryFile
 from typing import Any
 
 import triton
+from triton.runtime.cache import get_cache_manager
 
 TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
+SAID = "cuobjdump.txt"
 WAIT, MAY_LAUNCH = "ACQBULK", "PREEXIT"  # of programmatic dependent launch
 TOUCHES_MEMORY = re.compile(r"(LD|ST|RED|ATOM)(G|GSTS|L)?(\.|$)")
 ADDRESS = re.compile(r"^\s+/\*([0-9a-f]+)\*/\s+(.*?);", re.MULTILINE)
@@ -23,8 +26,8 @@ def facts(machine_code: Any) -> dict[str, Any]:
     ttgir = machine_code.asm["ttgir"]
     buffers = re.findall(r"local_alloc .*memdesc<(\d+)x\d+x[^>]*mutable>", ttgir)
     loops = [line for line in ttgir.splitlines() if "async_wait" in line and "%" in line]
-    sass = _read(machine_code.asm["cubin"], "-sass")
-    operations = OPERATION.findall(sass)
+    said = _read(machine_code.asm["cubin"])
+    operations = OPERATION.findall(said)
     before = operations[: operations.index(WAIT)] if WAIT in operations else operations
     return {
         "buffers": sorted({int(number) for number in buffers}),
@@ -35,11 +38,11 @@ def facts(machine_code: Any) -> dict[str, Any]:
         "dependent_waits": operations.count(WAIT),
         "dependent_launches": operations.count(MAY_LAUNCH),
         "before_wait": [name for name in before if TOUCHES_MEMORY.match(name)],
-        "spilled_in_products": spilled_in_products(sass),
+        "spilled_in_products": spilled_in_products(said),
         "kept_before_loads": kept_before_loads(operations),
         "products": products(machine_code.asm["ptx"]),
         "operations": Counter(name for name in operations if _is_telling(name)),
-        **resources(machine_code.asm["cubin"]),
+        **resources(said),
     }
 
 
@@ -86,18 +89,20 @@ def _is_telling(operation: str) -> bool:
     return operation.startswith(("LDG", "HMMA", "HGMMA", "CCTL"))
 
 
-def resources(cubin: bytes) -> dict[str, int]:
+def resources(said: str) -> dict[str, int]:
     """Registers a thread, and bytes of a thread's stack, where what has no register goes."""
-    said = _read(cubin, "-res-usage")
     (registers,), (stack,) = re.findall(r"REG:(\d+)", said), re.findall(r"STACK:(\d+)", said)
     return {"registers": int(registers), "stack": int(stack)}
 
 
-def _read(cubin: bytes, how: str) -> str:
+def _read(cubin: bytes) -> str:
+    """Its resources and its machine code, kept where triton keeps the cubin: half a second each."""
+    kept = get_cache_manager(hashlib.sha256(triton.__version__.encode() + cubin).hexdigest())
+    if (path := kept.get_file(SAID)) is not None:
+        return Path(path).read_text()
     with NamedTemporaryFile(suffix=".cubin") as file:
         file.write(cubin)
         file.flush()
-        done = subprocess.run(
-            [TOOLS / "cuobjdump", how, file.name], capture_output=True, text=True, check=True
-        )
-        return done.stdout
+        command = [TOOLS / "cuobjdump", "-res-usage", "-sass", file.name]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return Path(kept.put(done.stdout, SAID, binary=False)).read_text()

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from tests.fake_gpu import driver
-from tests.fake_gpu.engine import FakeEngine, make_engine, pretending
+from tests.fake_gpu.engine import FakeEngine, graphs_of_the_trial, make_engine, pretending
 from tests.fake_gpu.forms import FORMS
 from thirdeye.server.engine.interface.step_result import BROKEN_LOGITS
 from thirdeye.server.engine.interface.types import Request, SamplingParams
@@ -52,6 +52,7 @@ def main(arguments: Sequence[str]) -> None:
                 "served": served,
                 "graphs": graphs,
                 "graphs_later": engine.captures.count - graphs,
+                "graphs_tried": graphs_of_the_trial(FORMS[name]),
                 "drafted": engine.core.stats().spec_decode_num_draft_tokens_total,
                 "kernels": sorted({kernel.__name__ for kernel in notes.kernels}),
             }

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.fake_gpu import child
+from tests.fake_gpu.children.child import Child
 from thirdeye.model.kernels.products.fixed_matmul import BLOCK_K
 
 REGISTERS_OF_A_MULTIPROCESSOR, SHARED_OF_A_MULTIPROCESSOR = 65536, 227 << 10
@@ -14,7 +14,7 @@ BYTES_OF_A_SUM = 512  # of a wide tile's 128 x 256, a thread of 256
 
 
 @pytest.fixture(scope="module")
-def report() -> dict[str, dict[str, Any]]:
+def report(child: Child) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = child.run("tests.fake_gpu.compiled")
     return found
 
@@ -159,7 +159,9 @@ def test_lanes_and_chunks_sum_in_one_order(report: dict[str, dict[str, Any]]) ->
     assert merge["divisions"] == one["divisions"] == chunk["divisions"] == ["div.full.f32"]
 
 
-def test_a_cache_can_be_filled_in_advance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cache_can_be_filled_in_advance(
+    child: Child, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Machine code lies in a folder that may go elsewhere; of one check here, all of it, although
     what its first kernel wrote is not what it asks for."""
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.fake_gpu import child
+from tests.fake_gpu.children.child import Child
 from tests.fake_gpu.forms import FORMS
 from tests.versions import COMPILES, is_skipped
 from thirdeye.server.engine.interface.engine_config import EngineConfig
@@ -17,7 +17,7 @@ OWN_KERNEL |= {"deterministic": "add_splits_kernel", "bf16": "few_rows_matmul_ke
 OWN_KERNEL |= {"guesses": "accept_kernel"}
 
 
-def test_none_in_many_mixed_steps() -> None:
+def test_none_in_many_mixed_steps(child: Child) -> None:
     """Prompts, chunks and answers of every kind, up to 40 at a time, by the usual model."""
     report = child.run("tests.fake_gpu.serve", str(STEPS), "bf16")["bf16"]
     assert report["served"] == []
@@ -43,8 +43,14 @@ def test_nor_where_guesses_are_verified(reports: dict[str, dict[str, Any]]) -> N
     assert reports["bf16"]["drafted"] == 0
 
 
+@pytest.mark.parametrize("form", ["bf16", "guesses", "few rows", "delta net"])
+def test_all_graphs_were_in_the_trial(reports: dict[str, dict[str, Any]], form: str) -> None:
+    """Which finds out how much memory they leave to keys and values."""
+    assert reports[form]["graphs_tried"] == reports[form]["graphs"]
+
+
 @pytest.fixture(scope="module")
-def reports() -> dict[str, dict[str, Any]]:
+def reports(child: Child) -> dict[str, dict[str, Any]]:
     test = f"{COMPILES}::test_none_however_a_model_is_kept"
     forms = [form for form in FORMS if not is_skipped(f"{test}[{form}]")]
     found: dict[str, dict[str, Any]] = child.run(

@@ -4,11 +4,13 @@ A launch costs a microsecond or two of a step whatever it does, which for one ro
 is half of its time.
 """
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.fake_gpu import child
+from tests.fake_gpu.children.child import Child
+from tests.fake_gpu.in_advance.predictions import predictions
 
 MOST = {  # launches, megabytes beside weights, keys and values
     "8B, batch 1": (196, 42),
@@ -23,12 +25,13 @@ MOST = {  # launches, megabytes beside weights, keys and values
     "delta net, batch 8": (58, 1),
     "mamba, batch 8": (35, 1),
 }
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "gpu.md"
 LAYERS = {"8B": 32, "0.6B": 28}
 OUTSIDE_OF_LAYERS = {"guesses": 5, "batch": 4}
 
 
 @pytest.fixture(scope="module")
-def counted() -> dict[str, dict[str, Any]]:
+def counted(child: Child) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = child.run("tests.fake_gpu.launches")
     return found
 
@@ -50,3 +53,9 @@ def test_guesses_cost_one_launch(counted: dict[str, dict[str, Any]], model: str)
     assert verified.pop("accept_kernel") == 1
     assert verified == plain
     assert counted[f"{model}, guesses"]["torch"] == counted[f"{model}, batch 8"]["torch"]
+
+
+def test_what_the_page_predicts_is_of_these_launches(counted: dict[str, dict[str, Any]]) -> None:
+    page = PAGE.read_text().splitlines()
+    missing = [row.row() for row in predictions(counted) if row.row() not in page]
+    assert not missing, "\n".join(missing)

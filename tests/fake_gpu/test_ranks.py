@@ -1,11 +1,11 @@
 """Sums over ranks are captured like kernels, if all ranks capture the same in the same order."""
 
-from tests.fake_gpu import child
+from tests.fake_gpu.children.child import Child
 from tests.fake_gpu.ranks import SIZES
 from thirdeye.server.engine.run_ahead.cuda_graphs import make_buckets
 
 
-def test_ranks_capture_the_same_in_one_order() -> None:
+def test_ranks_capture_the_same_in_one_order(child: Child) -> None:
     """Two sums a layer and the gathering of logits, in each graph, and nothing outside of one."""
     first, second = child.run("tests.fake_gpu.ranks")
     assert first == second

@@ -1,6 +1,7 @@
 """What a user may type for MODEL, and what they are told when it is not there."""
 
 import importlib
+import os
 import re
 import sys
 from dataclasses import replace
@@ -48,6 +49,47 @@ def test_a_partial_file_is_not_a_model() -> None:
     cached(b"1234")
     with pytest.raises(ModelNotFound, match="thirdeye pull"):
         resolve_model(None)
+
+
+@pytest.mark.parametrize("raw", [b"", b"1234", b"123456"])
+@pytest.mark.parametrize("spec", [None, "smollm2"])
+def test_a_file_of_another_size_is_told_with_what_repairs_it(spec: str | None, raw: bytes) -> None:
+    """It is there, whoever looks: "not on this machine" would be no help."""
+    path = cached(raw)
+    with pytest.raises(ModelNotFound) as found:
+        resolve_model(spec)
+    assert str(found.value) == (
+        f"{path} is damaged: it has {len(raw)} bytes, the model 'smollm2' has 5. "
+        "'thirdeye pull smollm2' repairs it."
+    )
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe", "link to nothing", "link to itself"])
+def test_what_is_no_file_is_told_too(kind: str) -> None:
+    path = cached()
+    path.unlink()
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to(path if kind == "link to itself" else "nothing")
+    with pytest.raises(ModelNotFound) as found:
+        resolve_model(None)
+    way_out = "'thirdeye pull smollm2' repairs it"
+    if kind == "folder":
+        way_out = f"Move the folder away, and run {way_out[:23]}"
+    assert str(found.value) == f"{path} is damaged: it is no file. {way_out}."
+
+
+def test_an_installed_one_serves_beside_a_damaged_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cached(b"1234")
+    whole = tmp_path / "installed"
+    whole.write_bytes(b"12345")
+    monkeypatch.setattr(resolve, "_installed", lambda _: whole)
+    assert resolve_model(None) == whole
 
 
 def test_an_installed_distribution_is_found_without_importing_it(

@@ -12,6 +12,7 @@ from thirdeye.model.config import ModelConfig
 from thirdeye.model.declare.stored import StoredTensor
 from thirdeye.weights.architectures.common.guessing_head import GuessingHead, head_config
 from thirdeye.weights.architectures.common.name_table import TensorTarget
+from thirdeye.weights.architectures.common.stored_shape import TensorShape
 from thirdeye.weights.architectures.registry import by_model_type
 from thirdeye.weights.architectures.wrappers.text_part import text_part
 from thirdeye.weights.errors import ModelFormatError
@@ -128,6 +129,9 @@ class HuggingFaceCheckpoint:
     def tensor_sizes(self) -> dict[str, int]:
         return {name: weight.num_bytes for name, weight in self._weights.items()}
 
+    def tensor_shapes(self) -> dict[str, TensorShape]:
+        return {name: _shape(weight) for name, weight in self._weights.items()}
+
     def tensor_formats(self) -> dict[str, int]:
         return Counter(
             weight.format if isinstance(weight, QuantizedWeight) else weight.dtype
@@ -162,6 +166,7 @@ class HuggingFaceCheckpoint:
             self._part.names(self._architecture.huggingface_names(config)),
             self.targets,
             {name: weight.num_bytes for name, weight in self._all.items()},
+            {name: _shape(weight) for name, weight in self._all.items()},
             self._read_all,
         )
         if not head.is_there:
@@ -189,6 +194,10 @@ class HuggingFaceCheckpoint:
             eos |= _token_ids(generation, "eos_token_id", vocab_size)
         ids = Ids(vocab_size, min(bos_ids, default=None), eos)
         return read_tokenizer(self._directory, self.architecture, ids, never_from_text)
+
+
+def _shape(weight: ShardEntry | QuantizedWeight) -> TensorShape:
+    return TensorShape(weight.shape, isinstance(weight, QuantizedWeight))
 
 
 def _check_dtype(entry: ShardEntry, tensors: Mapping[str, ShardEntry]) -> None:

@@ -6,6 +6,7 @@ what happens inside a token's text happens there in any text. A list that somebo
 has tokens that do not, as an earlier merge takes their parts away.
 """
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
@@ -26,21 +27,20 @@ def all_come_out(merges: Sequence[Merge], single: Iterable[bytes]) -> bool:
     first = len(index)  # bytes come before what is merged
     for left, right in merges:
         index.setdefault(left + right, len(index))
-    parts = np.array(
-        [(index.get(left, -1), index.get(right, -1)) for left, right in merges], np.int64
-    ).reshape(-1, 2)
+    sides = itertools.chain.from_iterable(merges)
+    parts = np.fromiter((index.get(side, -1) for side in sides), np.int64).reshape(-1, 2)
     results = np.arange(first, first + len(merges))
     if len(index) != first + len(merges) or (parts < 0).any() or (parts >= results[:, None]).any():
         return False
     keys = parts[:, 0] * len(index) + parts[:, 1]
     order = np.argsort(keys)
+    ordered = keys[order]
     lefts, rights = _sides(first, parts)
     a, b, limit = parts[:, 0], parts[:, 1], results  # the two that touch each other
     while len(a):
         pairs = a * len(index) + b
-        at = np.minimum(np.searchsorted(keys, pairs, sorter=order), len(keys) - 1)
-        found = order[at]
-        if ((keys[found] == pairs) & (results[found] < limit)).any():
+        at = np.minimum(np.searchsorted(ordered, pairs), len(keys) - 1)
+        if ((ordered[at] == pairs) & (results[order[at]] < limit)).any():
             return False
         is_merged = np.maximum(a, b) >= first
         a, b = a[is_merged], b[is_merged]

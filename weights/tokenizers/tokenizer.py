@@ -169,8 +169,8 @@ def _fingerprint(vocabulary: Vocabulary) -> str:
     agree."""
     rules = vocabulary.pre_tokenizer
     digest = hashlib.sha256(rules.rules() if isinstance(rules, Pipeline) else rules.regex.encode())
-    for token_id, text in sorted(vocabulary.tokens.items()):
-        digest.update(b"%d %d " % (token_id, len(text)) + text)
+    tokens = sorted(vocabulary.tokens.items())
+    digest.update(b"".join([b"%d %d %b" % (i, len(text), text) for i, text in tokens]))
     for literal, token_id in sorted(vocabulary.special_tokens.items()):
         raw = literal.encode()
         digest.update(b"special %d %d " % (token_id, len(raw)) + raw)
@@ -178,6 +178,6 @@ def _fingerprint(vocabulary: Vocabulary) -> str:
         digest.update(b"added %s " % repr(token).encode())
     for literal, strip in sorted(vocabulary.strips.items()):
         digest.update(b"strips %s " % repr((literal, strip)).encode())
-    for left, right in vocabulary.merges:
-        digest.update(b"merge %d " % len(left) + left + right)
+    merges = vocabulary.merges
+    digest.update(b"".join([b"merge %d %b%b" % (len(left), left, right) for left, right in merges]))
     return digest.hexdigest()

@@ -8,6 +8,7 @@ not, the merges go to the second encoder as they are (`chains.unranked_pipeline`
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from thirdeye.weights.tokenizers.added_tokens import AddedToken
@@ -77,10 +78,21 @@ class ByteDecoder:
                 f"the token {token!r:.60} is not written in byte-level characters."
             ) from None
 
+    def each_of(self, tokens: Sequence[str]) -> list[bytes]:
+        """The same of many, a character being a byte: several times as fast as one by one."""
+        try:
+            raw = "".join(tokens).translate(self._table).encode("latin-1")
+        except UnicodeEncodeError:
+            return [self(token) for token in tokens]  # which says what token it is
+        ends = list(itertools.accumulate(map(len, tokens), initial=0))
+        return [raw[start:end] for start, end in itertools.pairwise(ends)]
+
 
 def decode_byte_level(texts: Mapping[int, str]) -> tuple[dict[int, bytes], dict[int, bytes]]:
     """Tokens, and those that are not written in byte-level characters: no text becomes them."""
     decode = ByteDecoder()
+    with suppress(ValueError):  # most often all are
+        return dict(zip(texts, decode.each_of(list(texts.values())), strict=True)), {}
     tokens: dict[int, bytes] = {}
     unreachable: dict[int, bytes] = {}
     for i, text in texts.items():
@@ -93,6 +105,10 @@ def decode_byte_level(texts: Mapping[int, str]) -> tuple[dict[int, bytes], dict[
 
 def split_merge(merge: object) -> tuple[str, str]:
     """A merge as "left right", or as a list of the two (newer tokenizer.json)."""
+    if isinstance(merge, str):
+        left, space, right = merge.partition(" ")
+        if space and " " not in right:
+            return left, right
     pair = merge.split(" ") if isinstance(merge, str) else merge
     if isinstance(pair, list | tuple) and len(pair) == 2:
         left, right = pair
@@ -110,10 +126,14 @@ def merges_of_text(merges: Iterable[object], added: Iterable[str]) -> list[tuple
     """
     cut_out = {literal for literal in added if literal.isascii() and literal.isprintable()}
     cut_out = {literal for literal in cut_out if " " not in literal}
-    pairs = map(split_merge, merges)
+    pairs = list(map(split_merge, merges))
     if not cut_out:
-        return list(pairs)
-    return [pair for pair in pairs if cut_out.isdisjoint((*pair, "".join(pair)))]
+        return pairs
+    return [
+        (left, right)
+        for left, right in pairs
+        if not (left in cut_out or right in cut_out or left + right in cut_out)
+    ]
 
 
 def merge_ranks(vocabulary: Vocabulary, ignore_merges: bool) -> dict[bytes, int]:

@@ -104,9 +104,9 @@ class Exchange:
                 await self._wire.post(self._form.path, body, reading)
                 error = reading.finish()
             except WireError as cause:
-                has_begun = bool(reading.num_events)
-                reading.failure = "stream" if has_begun else "connection"
-                error = None if has_begun else ConnectionFailed(str(cause))
+                is_final = bool(reading.num_events or reading.failure)
+                reading.failure = reading.failure or ("stream" if is_final else "connection")
+                error = None if is_final else ConnectionFailed(str(cause))
             wait = self._retry.wait(error, attempt, random.random()) if error else None
             if wait is None:
                 return

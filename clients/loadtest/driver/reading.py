@@ -11,8 +11,11 @@ from typing import Any
 
 import msgspec
 
+from thirdeye.clients.bounds.answer_body import MAX_REFUSAL_BYTES, MAX_STREAM_BYTES
+from thirdeye.clients.bounds.empty_events import EmptyEvents
 from thirdeye.clients.core import Reply, refusal
 from thirdeye.clients.errors import APIError, StreamBroken
+from thirdeye.clients.loadtest.driver.wire import WireError
 from thirdeye.clients.sse import EventParser
 from thirdeye.clients.stream import DONE
 
@@ -48,7 +51,7 @@ class Reading:
 
     _decoder = msgspec.json.Decoder(StreamedChunk)
 
-    def __init__(self) -> None:
+    def __init__(self, empty: EmptyEvents | None = None, max_bytes: int = MAX_STREAM_BYTES) -> None:
         self.sent_at: float | None = None
         self.ended_at: float | None = None  # when [DONE] came
         self.text_times: list[float] = []
@@ -59,7 +62,10 @@ class Reading:
         self._status = 0
         self._headers: Mapping[str, str] = {}
         self._refusal = bytearray()
+        self._num_bytes = 0  # of a stream
         self._parser = EventParser()
+        self._max_bytes = max_bytes
+        self._empty = empty or EmptyEvents(seconds=None)  # a load test has a timeout of its own
 
     def sent(self, now: float) -> None:
         self.sent_at = now
@@ -68,14 +74,26 @@ class Reading:
         self._status, self._headers = status, dict(headers)
 
     def body(self, data: bytes, now: float) -> None:
+        """Raises WireError for what is not read on; `failure` is said by then."""
         if self._status != 200:
             self._refusal += data
+            self._check_size(len(self._refusal), MAX_REFUSAL_BYTES)
         elif self.failure is None:
+            self._num_bytes += len(data)
+            self._check_size(self._num_bytes, self._max_bytes)
+            num_empty = self._parser.num_empty
             try:
                 for event in self._parser.feed(data):
                     self._take(event.data, now)
-            except (msgspec.MsgspecError, StreamBroken):
+                self._empty.add(self._parser.num_empty - num_empty)
+            except (msgspec.MsgspecError, StreamBroken) as error:
                 self.failure = "stream"
+                raise WireError(f"it is no stream of tokens: {error}") from error
+
+    def _check_size(self, num_bytes: int, limit: int) -> None:
+        if num_bytes > limit:
+            self.failure = "stream" if self._status == 200 else str(self._status)
+            raise WireError(f"it is longer than {limit:,} bytes")
 
     def finish(self) -> APIError | None:
         """The answer is over. Returns the server's refusal, if that is what it was."""
@@ -97,10 +115,14 @@ class Reading:
             self.failure = "stream"
         if chunk.usage is not None:
             self.usage = chunk.usage
-        for choice in chunk.choices:
-            if text := _text(choice):
-                self.texts.append(text)
-                self.text_times.append(now)
+        texts = [text for choice in chunk.choices if (text := _text(choice))]
+        for text in texts:
+            self.texts.append(text)
+            self.text_times.append(now)
+        if texts:
+            self._empty.token()
+        else:
+            self._empty.add(1)
 
     @property
     def cached_tokens(self) -> int:

@@ -37,7 +37,8 @@ class Sink(Protocol):
     def head(self, status: int, headers: Mapping[str, str]) -> None:
         """`headers` has lower-case names."""
 
-    def body(self, data: bytes, now: float) -> None: ...
+    def body(self, data: bytes, now: float) -> None:
+        """May raise WireError: the connection is closed, and the exchange ends with it."""
 
 
 class Wire:

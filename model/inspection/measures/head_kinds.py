@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from thirdeye.model.inspection.probe import trace_layers
+from thirdeye.model.inspection.seeded import seeded
 from thirdeye.model.transformer import Transformer
 
 KINDS = ("previous_token", "duplicate_token", "induction")
@@ -21,7 +22,7 @@ NUM_RANDOM, SEED = 30, 0
 
 def random_text(vocab_size: int) -> list[int]:
     """Random tokens, twice: always the same ones."""
-    generator = torch.Generator().manual_seed(SEED)
+    generator = seeded(SEED)
     once = torch.randint(vocab_size, (NUM_RANDOM,), generator=generator).tolist()
     return [*once, *once]
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from thirdeye.model.inspection.seeded import seeded
 from thirdeye.model.transformer import Transformer
 
 ROWS = 4096  # of the table, in a piece
@@ -51,7 +52,7 @@ def closeness(
         best, places = best.topk(min(num_nearest, best.shape[1]), dim=1)
         best_ids = best_ids.gather(1, places)
         yield
-    generator = torch.Generator().manual_seed(SEED)
+    generator = seeded(SEED)
     pairs = torch.randint(size, (2, NUM_PAIRS), generator=generator).to(device)
     random = (units(pairs[0]) * units(pairs[1])).sum(-1)
     return Closeness(own @ own.T, best_ids, best, torch.stack((random.mean(), random.std())))

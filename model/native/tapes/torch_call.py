@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map_only
 
+from thirdeye.model.loading.import_torch import import_rest
+
 UNKNOWN_BEFORE = {  # data decide, or the tensor itself gets another form
     torch.Tag.data_dependent_output,
     torch.Tag.dynamic_output_shape,
@@ -81,6 +83,7 @@ def _without_data(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> 
     if UNKNOWN_BEFORE & set(func.tags) and func not in BY_ARGUMENTS:
         raise Unrecordable(str(func))
     where = {"device": "meta"} if _named(func, "device") else {}
+    import_rest()
     try:
         own_args, own_kwargs = tree_map_only(Tensor, _form, (tuple(args), dict(kwargs)))
         form = func(*own_args, **(own_kwargs | where))

@@ -79,8 +79,12 @@ class AdmissionControl:
         A request larger than the whole queue still gets in when nothing else is there.
         """
         if self.is_full(size):
-            self.num_rejected += 1
-            raise self._overloaded(self._num_ahead(size), size)
+            raise self.refusal(size)
+
+    def refusal(self, size: int = 1) -> ServerOverloaded:
+        """What `check` raises, of a queue that is full. It is counted, and its moment promised."""
+        self.num_rejected += 1
+        return self._overloaded(self._num_ahead(size), size)
 
     def is_full(self, size: int = 1) -> bool:
         """Whether `check` would raise."""

@@ -14,7 +14,7 @@ from thirdeye.server.api.anthropic.cache_control import CacheControl, CacheHint
 from thirdeye.server.api.anthropic.documents import DocumentBlock, SearchResultBlock
 from thirdeye.server.api.anthropic.text_blocks import Text, TextBlock, as_blocks
 from thirdeye.server.api.field_rules.hints import AnyHint
-from thirdeye.server.api.field_rules.unsupported_fields import Refusal
+from thirdeye.server.api.field_rules.unsupported_fields import OF_ROUTERS, Refusal
 from thirdeye.server.api.openai.schema import MAX_MESSAGES
 from thirdeye.server.api.requests.fields import Stop
 from thirdeye.server.api.requests.generation_fields import CommonHints
@@ -231,7 +231,7 @@ class Metadata(Strict):
     user_id: str | None = Field(None, max_length=512)
 
 
-REFUSED_IN_MESSAGES: dict[str, Refusal] = {
+REFUSED_IN_MESSAGES: dict[str, Refusal] = OF_ROUTERS | {
     "compaction": Refusal("ask for a summary in a message of yours"),
     "container": Refusal("no code runs on this server"),
     "mcp_servers": Refusal("this server connects to no other"),

@@ -43,6 +43,9 @@ _VALUE = "unsupported_value"
 _NO_ADAPTERS = "one model is served, without adapters"
 _BESIDE = "send its fields beside the others"
 _NO_SEARCH = "this server fetches nothing"
+_STREAMED_THOUGHTS = (
+    "thoughts are streamed as they come, 'include_reasoning' of chat leaves them out"
+)
 _SAMPLERS = "use 'temperature', 'top_k', 'top_p' and 'min_p'"
 
 
@@ -113,10 +116,25 @@ REFUSED: dict[str, Refusal] = {
     "xtc_threshold": _only_beside("xtc_probability"),
 }
 
-REFUSED_IN_COMPLETIONS: dict[str, Refusal] = REFUSED | {
-    "suffix": Refusal("there is no fill-in-the-middle"),
-    "top_logprobs": Refusal("use 'logprobs', which is a number here", (0,)),
+# What routers add to requests of any dialect; chat obeys most of it.
+_OF_THOUGHTS: dict[str, Refusal] = {
+    "include_reasoning": Refusal("only true is, /v1/chat/completions obeys it", (True,), _VALUE),
+    "separate_reasoning": Refusal("only true is, /v1/chat/completions obeys it", (True,), _VALUE),
+    "stream_reasoning": Refusal(_STREAMED_THOUGHTS, (True,), _VALUE),
 }
+OF_ROUTERS: dict[str, Refusal] = _OF_THOUGHTS | {
+    "no_stop_trim": Refusal("texts of 'stop' are not shown", (False,)),
+    "return_hidden_states": REFUSED["return_hidden_states"],
+}
+
+REFUSED_IN_COMPLETIONS: dict[str, Refusal] = (
+    REFUSED
+    | _OF_THOUGHTS
+    | {
+        "suffix": Refusal("there is no fill-in-the-middle"),
+        "top_logprobs": Refusal("use 'logprobs', which is a number here", (0,)),
+    }
+)
 
 REFUSED_IN_EMBEDDINGS: dict[str, Refusal] = {
     "messages": Refusal("send their text in 'input', as /apply-template renders it"),
@@ -139,9 +157,7 @@ REFUSED_IN_CHAT: dict[str, Refusal] = REFUSED | {
     "reasoning_in_content": Refusal("thoughts stand apart from the content", (False,)),
     "search_options": Refusal(_NO_SEARCH),
     "search_parameters": Refusal(_NO_SEARCH, ({"mode": "off"},)),
-    "stream_reasoning": Refusal(
-        "thoughts are streamed as they come, 'include_reasoning' leaves them out", (True,), _VALUE
-    ),
+    "stream_reasoning": Refusal(_STREAMED_THOUGHTS, (True,), _VALUE),
     "suffix": Refusal("there is no fill-in-the-middle"),
     "web_search_options": Refusal(_NO_SEARCH, asked=({},)),
 }

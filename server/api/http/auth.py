@@ -85,12 +85,14 @@ class ApiKeys:
     def __init__(self, lines: Sequence[str]) -> None:
         """`lines` are as in a key file. Raises ValueError."""
         self._keys = parse_keys(lines)
+        self.num_changes = 0
         self.revocations = Revocations()
 
     def replace(self, lines: Sequence[str]) -> int:
         """From now on these; with an error (ValueError) the old ones stay. Requests under way of a
         key that is gone, or may do less, are ended: how many."""
         before, self._keys = self._keys, parse_keys(lines)
+        self.num_changes += 1
         scopes = {key.digest: key.scopes for key in self._keys}
         return self.revocations.revoke(
             key.digest for key in before if not key.scopes <= scopes.get(key.digest, frozenset())

@@ -78,10 +78,10 @@ class Lifetimes:
     ) -> None:
         """With `is_named_outside` a layer around this one names the request and its answer, as Ray
         Serve does: no second header is sent."""
-        self._on_response = on_response
+        self.on_response = on_response
         self.has_access_log = access_log
         self._tracer = tracer
-        self._is_named_outside = is_named_outside
+        self.is_named_outside = is_named_outside
 
     def begin(self, scope: Scope) -> Scope:
         """For the layers within: with a lifetime, a path without a slash at its end, and GET in
@@ -100,18 +100,20 @@ class Lifetimes:
         found = dict(lifetime.headers)
         if ignored := lifetime.ignored_params - lifetime.obeyed_params:
             found["X-Ignored-Params"] = header_list(ignored)
-        if not (self._is_named_outside and "x-request-id" in Headers(scope=inner)):
-            found["x-request-id"] = lifetime.request_id
-        if is_anthropic(inner["path"]):
-            found["request-id"] = lifetime.request_id
-        return found
+        is_named = self.is_named_outside and "x-request-id" in Headers(scope=inner)
+        return found | id_headers(inner["path"], lifetime.request_id, is_named=is_named)
+
+    @property
+    def leave_a_count_alone(self) -> bool:
+        """Whether nothing else is left of a request that was refused: no line and no trace."""
+        return not self.has_access_log and self._tracer is NO_TRACER
 
     def end(self, inner: Scope, status: int) -> None:
         """`status`: 0 if no answer began."""
         lifetime = lifetime_in(inner)
         lifetime.end()
         route = lifetime.route or _route_of(inner)
-        (lifetime.on_response or self._on_response)(route, status)
+        (lifetime.on_response or self.on_response)(route, status)
         lifetime.trace.describe({"thirdeye.request_id": lifetime.request_id})
         if lifetime.caller:
             lifetime.trace.describe({"thirdeye.key": lifetime.caller})
@@ -184,6 +186,12 @@ def log_access(scope: Scope, status: int, lifetime: Lifetime) -> None:
     logging.getLogger("thirdeye.access").info("access %s", LogFields(fields))
 
 
+def id_headers(path: str, request_id: str, *, is_named: bool = False) -> dict[str, str]:
+    """What names an answer. `is_named`: something outside does it, in its own way."""
+    found = {} if is_named else {"x-request-id": request_id}
+    return found | ({"request-id": request_id} if is_anthropic(path) else {})
+
+
 def header_list(names: Iterable[str]) -> str:
     """Names from a caller as a header's value: sorted, safe and short."""
     shown = sorted({safe_name(name) for name in names})
@@ -205,7 +213,11 @@ def without_slash(path: str) -> str:
 
 def _request_id(headers: Headers) -> str:
     given = headers.get("x-request-id", "")
-    return given if _CLIENT_ID.fullmatch(given) else f"req_{token_hex(16)}"
+    return given if _CLIENT_ID.fullmatch(given) else new_id()
+
+
+def new_id() -> str:
+    return f"req_{token_hex(16)}"
 
 
 def _route_of(scope: Scope) -> str:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, Tag, WithJsonSchema
 
 from thirdeye.server.api.field_rules.hints import AnyHint, Hint
-from thirdeye.server.api.field_rules.unsupported_fields import Refusal
+from thirdeye.server.api.field_rules.unsupported_fields import OF_ROUTERS, Refusal
 from thirdeye.server.api.ollama.field_types import Format, Texts
 from thirdeye.server.api.ollama.sampling_options import NotHere, OllamaOptions
 from thirdeye.server.api.openai.schema import MAX_MESSAGES, MAX_TOOL_CALLS, MODEL_WIDTH
@@ -44,6 +44,8 @@ class OllamaRequest(CommonHints):
 
 class OllamaAsked(OllamaRequest):
     """What requests for an answer share. No prompt is cut and no context shifted."""
+
+    refused = OF_ROUTERS
 
     stream: bool = True
     options: OllamaOptions = Field(default_factory=lambda: OllamaOptions.model_validate({}))
@@ -132,7 +134,7 @@ class OllamaChatRequest(OllamaAsked):
 class OllamaGenerateRequest(OllamaAsked):
     """The prompt is a user's message, or with `raw` the text that is gone on with."""
 
-    refused = NO_MODEL_SETTINGS
+    refused = OF_ROUTERS | NO_MODEL_SETTINGS
 
     prompt: str = ""
     system: str = ""

@@ -202,12 +202,17 @@ class ModelPool:
             what = "no memory" if isinstance(error, MemoryError) else "a bug"
             self._fail(member, f"{what} of the server: {type(error).__name__}")
 
-    async def _end(self, member: PoolMember) -> None:
-        """A failed model holds no memory: whatever of it was started ends."""
-        try:
-            await member.loadable.stop()
-        except Exception:
-            logger.exception("%s: its process could not be ended", member.name)
+    async def _end(self, member: PoolMember) -> str:
+        """Whatever of it was started ends; why not, if it does not, which is tried twice."""
+        why = ""
+        for _ in range(2):
+            try:
+                await member.loadable.stop()
+                return ""
+            except Exception as error:
+                why = f"its process could not be ended: {type(error).__name__}"
+                logger.exception("%s: its process could not be ended", member.name)
+        return why
 
     def _fail(self, member: PoolMember, why: str) -> None:
         if self.books(member).phase is ModelPhase.LEAVING:
@@ -217,8 +222,15 @@ class ModelPool:
         self._follow(self.residency.failed(member.name, why, self._now()))
 
     async def _stop(self, member: PoolMember) -> None:
-        await member.loadable.stop()
-        await asyncio.wait([self._lives[member.name]])
+        why, life = await self._end(member), self._lives[member.name]
+        if why:
+            life.cancel()  # it would look after an engine that nobody counts any more
+        await asyncio.wait([life])
+        if why:
+            logger.error("%s: %s", member.name, why)
+            member.state.fail(why)
+            self._follow(self.residency.failed(member.name, why, self._now()))
+            return
         member.state.sleep()
         logger.info("%s is asleep, its memory is free", member.name)
         self._follow(self.residency.stopped(member.name, self._now()))
@@ -236,13 +248,10 @@ class ModelPool:
         for name, life in self._lives.items():
             if self.residency.models[name].phase is ModelPhase.LOADING:
                 life.cancel()
-        await asyncio.gather(
-            *(
-                member.loadable.stop()
-                for member in self.members.values()
-                if self.books(member).phase is ModelPhase.READY
-            )
-        )
+        ready = [one for one in self.members.values() if self.books(one).phase is ModelPhase.READY]
+        for member, why in zip(ready, await asyncio.gather(*map(self._end, ready)), strict=True):
+            if why:
+                self._lives[member.name].cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
 

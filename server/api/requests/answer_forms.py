@@ -81,6 +81,8 @@ def _bounded(value: object, path: str, limit: int) -> str:
 def read_choice(value: object, path: str = "") -> Constraint | None:
     items = array(value, path, "an array of strings")
     options = [string(option, f"{path}[{i}]") for i, option in enumerate(items)]
+    if not all(options):  # said where it stands: some routes compile nothing
+        fail("invalid_schema", "must hold no empty string.", f"{path}[{options.index('')}]")
     return Constraint(Kind.CHOICE, text_of(options), path) if options else None
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, Tag
 
 from thirdeye.server.api.field_rules.hints import AnyHint, Hint
-from thirdeye.server.api.field_rules.unsupported_fields import Refusal
+from thirdeye.server.api.field_rules.unsupported_fields import OF_ROUTERS, Refusal
 from thirdeye.server.api.reasoning.reasoning_fields import Effort
 from thirdeye.server.api.requests.generation_fields import (
     MAX_LOGPROBS,
@@ -89,7 +89,7 @@ Included = Literal[
 _STATELESS = "this server stores nothing"
 _VALUE = "unsupported_value"
 
-REFUSED_IN_RESPONSES: dict[str, Refusal] = {
+REFUSED_IN_RESPONSES: dict[str, Refusal] = OF_ROUTERS | {
     "background_options": Refusal("counts beside `background` alone", beside="background"),
     "background": Refusal("answers are made while you wait, send false", (False,), _VALUE),
     "conversation": Refusal(f"{_STATELESS}, send the turns in 'input'"),

@@ -23,6 +23,7 @@ from thirdeye.server.engine.interface.types import Engine
 from thirdeye.server.errors import (
     InvalidRequest,
     ResourceNotFound,
+    ServerOverloaded,
     ServiceUnavailable,
     come_back_in,
     draining,
@@ -284,6 +285,13 @@ class ServerState:
     def is_full(self) -> bool:
         """Whether a request would be told to come back later, if it were as small as can be."""
         return self.phase is Phase.READY and self.admission.is_full()
+
+    def refusal(self) -> ServerOverloaded | None:
+        """What the full queue says to the next one, which is counted: what `check_room` raises
+        where no key has limits. None: somebody may get in, or something else is in the way."""
+        if not self.is_full() or self.model is None or self.engine is None:
+            return None
+        return self.admission.refusal() if self.engine.is_alive else None
 
     def trouble(self) -> str | None:
         """Why no request can be answered now, or None. Does not judge slowness: see `health`."""

@@ -5,18 +5,21 @@ In a process of its own, as Ray reads its variables when it is imported, and kee
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import msgspec
 import ray
 from ray import serve
+from ray.exceptions import RayActorError
 from ray.serve.context import _get_global_client
+from ray.serve.schema import ProxyStatus
 
 from thirdeye.server.cluster.cluster_options import AppSpec
 from thirdeye.server.cluster.on_ray.applications import NAME, build
 
 LOOK = 0.2  # seconds
+STARTING = 300.0  # seconds, for HAProxy
 
 
 class Deployment(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,6 +29,10 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
     host: str = "127.0.0.1"  # where requests are taken
     port: int = 8000
     apps: dict[str, AppSpec] = {}  # by the path of each
+
+    @property
+    def http_options(self) -> dict[str, Any]:
+        return {"host": self.host, "port": self.port}
 
 
 def main() -> int:
@@ -39,7 +46,7 @@ def main() -> int:
 
 def deploy(asked: Deployment) -> dict[str, Any]:
     """Return once all applications run. Raises RuntimeError with Ray's reason."""
-    serve.start(proxy_location="HeadOnly", http_options={"host": asked.host, "port": asked.port})
+    start(asked)
     serve.run_many(
         [
             serve.RunTarget(build(msgspec.to_builtins(spec)), name_of(path), route_prefix=path)
@@ -47,6 +54,24 @@ def deploy(asked: Deployment) -> dict[str, Any]:
         ]
     )
     return status(asked)
+
+
+def start(asked: Deployment) -> None:
+    """Ray Serve with HAProxy, unless it is there. Ray waits a minute for that; where the machine
+    does much else it goes on by itself, and is waited for here. Raises TimeoutError."""
+    ends = time.monotonic() + STARTING
+    try:
+        serve.start(proxy_location="HeadOnly", http_options=asked.http_options)
+    except (TimeoutError, RayActorError):
+        serve.start(proxy_location="HeadOnly", http_options=asked.http_options)  # finds it
+    while not all_healthy(serve.status().proxies.values()):
+        if time.monotonic() > ends:
+            raise TimeoutError(f"HAProxy has not started within {STARTING:g} s.")
+        time.sleep(LOOK)
+
+
+def all_healthy(proxies: Collection[str]) -> bool:
+    return bool(proxies) and all(proxy == ProxyStatus.HEALTHY for proxy in proxies)
 
 
 def status(_: Deployment) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from bisect import bisect_right
 
 import torch
 
+from thirdeye.server.control_groups import group_memory
 from thirdeye.server.engine.interface.engine_config import most_blocks
 
 GIB = 1 << 30
@@ -47,13 +48,17 @@ def kv_budget(
 
 
 def physical_memory() -> int:
-    """Bytes, free or not: the cache takes pages only as it fills."""
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    """Bytes that this container may have, free or not: the cache takes pages only as it fills."""
+    whole = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    group = group_memory()
+    return whole if group is None else min(whole, group.limit)
 
 
 def free_memory() -> int:
-    """Bytes of physical memory that are free now."""
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    """Bytes of physical memory that are free now, for this container."""
+    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    group = group_memory()
+    return free if group is None else min(free, group.free)
 
 
 def plan_kv(

@@ -9,7 +9,9 @@ plan that cannot be launched ahead waits for all that is in flight, and is then 
 
     schedule(n + 1) -> launch(n + 1) -> read(n) -> update(n) -> sample(n + 1)
 
-`sample` does something only for steps with a grammar, whose mask depends on the token before.
+`sample` does something only for steps with a grammar, whose mask depends on the token before. Where
+a model guesses the next tokens, it has to know the newest: then a step is read first, and the next
+one is launched as ever, by the same graphs.
 
 What goes wrong stays as small as it can: a request that cannot be queued fails alone; an exception
 in a step fails the requests of that step, and the engine goes on. Only two things end the engine: a
@@ -166,6 +168,8 @@ class EngineCore:
         self._outputs += late
         self._take_matchers()
         self._outputs += self._scheduler.take_masks()
+        if self._launched is not None and self._scheduler.reads_newest:
+            self._outputs += self._read_launched()
         self._recorder.start()
         plan = self._scheduler.schedule()
         self._is_held_up = not plan.rows and self._launched is None
@@ -229,6 +233,7 @@ class EngineCore:
             step = self._launcher.launch(plan)
         except Exception as error:
             return self._read_launched() + self._fail(plan, error)
+        step.launched_at = started if self._launched is None else None
         self._scheduler.launched(plan)
         launched = time.perf_counter()
         outputs = self._read_launched()

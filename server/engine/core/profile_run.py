@@ -2,10 +2,10 @@
 
 A step's own memory (activations, logits, what sampling sorts) is known to nobody in advance, so it
 is measured: as many rows as there may be, as many tokens as a step may have, every one of them
-scored, sampled in the costliest way; then a step of decoding, whose memory a captured graph keeps
-for itself. What the decode loop keeps on the device (counts, biases, masks, logits) is there while
-that is tried. What is left below the share that the operator grants is the cache's. Later steps are
-no larger, so none can run out.
+scored, sampled in the costliest way; then every graph that will serve is captured, and a step of
+decoding computed: graphs keep their memory, of which some is the driver's. What the decode loop
+keeps on the device (counts, biases, masks, logits) is there while that is tried. What is left below
+the share that the operator grants is the cache's. Later steps are no larger, so none can run out.
 
 On several ranks all of them compute the same trial at the same time. Rank 0 measures so; what the
 others have left is measured by `MeasuredKVBudget`, around the steps that they are told.
@@ -14,7 +14,7 @@ others have left is measured by `MeasuredKVBudget`, around the steps that they a
 import gc
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from thirdeye.server.engine.cache.device_memory import DeviceMemory, MemoryUsage
 from thirdeye.server.engine.core.engine_core import EngineCore
@@ -29,8 +29,17 @@ STEP_TOO_LARGE = (
     "'--max-num-seqs'."
 )
 
-MakeCore = Callable[[EngineConfig], tuple[EngineCore, int]]
-"""An engine of these sizes, and the bytes of its cache. All else that it takes, it keeps."""
+
+class TriedEngine(NamedTuple):
+    """What is tried. All that it takes beside its caches, it keeps."""
+
+    core: EngineCore
+    cache: int  # bytes
+    capture: Callable[[], None]  # all graphs, as an engine does before it serves
+
+
+MakeCore = Callable[[EngineConfig], TriedEngine]
+"""An engine of these sizes."""
 
 
 def profile_memory(
@@ -42,7 +51,7 @@ def profile_memory(
     """
     memory.release()
     weights = memory.allocated
-    core, cache = make_core(sizes)
+    core, cache, capture = make_core(sizes)
     state = memory.allocated - weights - cache
     requests = largest_requests(sizes)
     for request in requests:
@@ -56,10 +65,11 @@ def profile_memory(
         started |= checked_step(core)
     memory.release()  # what the first steps reserved must not count as the next one's
     before = memory.allocated
+    capture()
     checked_step(core)
     captured = memory.peak - before
     others = memory.others
-    del core
+    del core, capture
     gc.collect()  # an engine refers to itself: else its cache lives on beside the real one
     memory.release()
     return MemoryUsage(
@@ -77,7 +87,10 @@ class KVBudget(Protocol):
     """How much a rank that follows has for keys and values."""
 
     def start_trial(self) -> None:
-        """The trial's cache is there, its steps are not."""
+        """The trial's cache is there, its steps are not, nor what a decode loop keeps."""
+
+    def start_captures(self) -> None:
+        """The largest step is done; now graphs are captured, and a step of decoding computed."""
 
     def num_bytes(self) -> int:
         """Bytes. If there was a trial, its last step is done and its cache still there."""
@@ -92,6 +105,9 @@ class FixedKVBudget:
     def start_trial(self) -> None:
         """Nothing is measured."""
 
+    def start_captures(self) -> None:
+        """As little."""
+
     def num_bytes(self) -> int:
         return self.size
 
@@ -104,17 +120,29 @@ class MeasuredKVBudget:
         memory.release()
         self._weights = memory.allocated
         self._cache = 0
+        self._step: int | None = None  # until graphs are captured it is the peak that says it
+        self._before = 0
 
     def start_trial(self) -> None:
         self._memory.reset_peak()
         self._cache = self._memory.allocated - self._weights
 
+    def start_captures(self) -> None:
+        self._step = self._peak_step()
+        self._memory.release()
+        self._before = self._memory.allocated
+
+    def _peak_step(self) -> int:
+        """With what a decode loop keeps."""
+        return self._memory.peak - self._weights - self._cache
+
     def num_bytes(self) -> int:
-        """A step of decoding is not counted once more: ranks capture no graphs."""
-        memory = self._memory
-        step = memory.peak - self._weights - self._cache
-        granted = int(self._share * memory.total)
-        return MemoryUsage(memory.total, granted, max(0, memory.others), self._weights, step, 0).kv
+        memory, captured = self._memory, 0
+        step = self._peak_step() if self._step is None else self._step
+        if self._step is not None:
+            captured = max(0, memory.peak - self._before)
+        granted, others = int(self._share * memory.total), max(0, memory.others)
+        return MemoryUsage(memory.total, granted, others, self._weights, step, captured).kv
 
 
 def trial_config(
@@ -125,11 +153,15 @@ def trial_config(
     *,
     has_states: bool = False,
     windows: tuple[int, ...] = (0,),
+    steps_ahead: int = 0,
+    num_draft_tokens: int = 0,
+    max_tokens_with_drafts: int = 16,
 ) -> EngineConfig:
     """An engine that holds no more than the trial's own tokens.
 
     `max_num_seqs`: rows of a step of decoding; where guesses are verified a step late each of them
-    is one, so there may be more of them than sequences.
+    is one, so there may be more of them than sequences. Guesses are not made in the trial, whose
+    requests have penalties; the graphs that verify them are captured.
     """
     length = -(-max_num_batched_tokens // max_num_seqs)  # rounded up: together they fill a step
     longest = min(length + MORE_TOKENS, context)
@@ -142,6 +174,9 @@ def trial_config(
         max_num_seqs=max_num_seqs,
         max_num_batched_tokens=max_num_batched_tokens,
         enable_prefix_caching=False,
+        steps_ahead=steps_ahead,
+        num_draft_tokens=num_draft_tokens,
+        max_tokens_with_drafts=max_tokens_with_drafts,
     )
 
 

@@ -214,10 +214,10 @@ class RankWorker:
         self._inspect = LayerInspector(
             own.model, own.device, sizes.max_inspection_rows, own.kv_dtype
         )
-        if sizes.loop is not None:
-            self._loop = own.make_loop(self._cache, sizes.loop)
         if sizes.is_trial:
             own.kv_budget.start_trial()
+        if sizes.loop is not None:
+            self._loop = own.make_loop(self._cache, sizes.loop)
 
     def _compute(self, step: Compute) -> None:
         model, cache = self._rank_model.model, self._cache
@@ -228,6 +228,8 @@ class RankWorker:
 
     def _follow(self, message: LoopMessage) -> None:
         assert self._loop is not None, "no step is launched ahead"
+        if self._is_trial and isinstance(message, Prepare):
+            self._rank_model.kv_budget.start_captures()
         with self._naming_a_trial():
             follow(self._loop, message, self._rank_model.device)
         self._watch.launched()

@@ -11,6 +11,9 @@ and values are right and stay; behind that they are cut off. So nothing has to b
 was accepted, and whatever becomes of a text (another token, a preemption, a step that failed), a
 shadow can only be behind. It catches up by a chunk a step, and guesses when it is there.
 
+Where steps are launched ahead it is asked when the one in flight was read, and its own are replayed
+from graphs as well (`LaunchedSteps` in `server/engine/run_ahead/launcher.py`).
+
 A guess is chosen as the target would choose from the same logits: by the request's temperature,
 seed, penalties and grammar, with the noise of the position. Where both models agree about a
 distribution, they so agree about the token.
@@ -107,10 +110,17 @@ class DraftModel:
 
     # --- what the scheduler asks and tells ---
 
+    @property
+    def reads_newest(self) -> bool:
+        """Unless it rests: then nobody waits for it."""
+        return not (self._has_failed or self._account.is_off)
+
     def propose(self, asks: Seq[DraftAsk], room: DraftRoom) -> list[list[int]]:
         nothing: list[list[int]] = [[] for _ in asks]
         num_cheap = min(room.num_cheap, room.num_all)
         if num_cheap <= 0 or self._has_failed or not self._account.may_guess(len(asks)):
+            return nothing
+        if any(ask.num_ahead for ask in asks):  # it has rested, and is asked again when all is read
             return nothing
         return self.guarded(lambda: self._guess(asks, num_cheap), nothing)
 
@@ -142,8 +152,8 @@ class DraftModel:
     def stepped(self, plan: StepPlan, result: StepResult) -> None:
         if all(row.num_scheduled_tokens == row.num_samples for row in plan.rows):
             self._num_texts = len(plan.rows)
-            seconds = result.forward_seconds + result.sample_seconds
-            self._account.step(seconds, plan.num_scheduled_tokens)
+            if seconds := result.forward_seconds + result.sample_seconds:  # else it was not alone
+                self._account.step(seconds, plan.num_scheduled_tokens)
 
     def counts(self) -> ProposerCounts:
         return ProposerCounts(self._seconds, self._has_failed or self._account.is_off)

@@ -20,6 +20,10 @@ class FirstOf:
         self._first, self._second = first, second
         self._by_second: set[Sequence] = set()  # who was guessed by it in this step
 
+    @property
+    def reads_newest(self) -> bool:
+        return self._first.reads_newest or self._second.reads_newest
+
     def propose(self, asks: Seq[DraftAsk], room: DraftRoom) -> list[list[int]]:
         proposed = self._first.propose(asks, room)
         left = [i for i, guesses in enumerate(proposed) if not guesses]

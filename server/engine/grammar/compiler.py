@@ -30,7 +30,6 @@ logger = logging.getLogger(__name__)
 
 CALLERS_THREADS = 2  # which wait for processes: one tenant has one of them
 
-Made = TypeVar("Made")
 Held = TypeVar("Held", bound="Place")
 
 
@@ -79,10 +78,6 @@ class GrammarCompiler:
         self._under_way: dict[str, Future[Matcher]] = {}
         self._done: SimpleQueue[tuple[str, Future[Matcher]]] = SimpleQueue()
         self.wake: Callable[[], None] = lambda: None  # called, by any thread, when one is ready
-
-    def prepare(self, work: Callable[[], Made]) -> Future[Made]:
-        """Do what the first grammar needs, in the thread that compiles it and before it."""
-        return self._executor.submit("", work)
 
     def start(self, request: Request) -> None:
         if self._callers is not None and is_of_a_caller(request.grammar):

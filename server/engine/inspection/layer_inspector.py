@@ -48,7 +48,6 @@ class LayerInspector:
         self._model, self._kv_dtype = model, kv_dtype
         self._device = device
         self._max_rows = max_rows
-        self._random_text = random_text(model.config.vocab_size)
         self._head_kinds: Tensor | None = None  # of this model: the same for every text
 
     def __call__(self, request: TraceRequest) -> Iterator[Trace | None]:
@@ -117,7 +116,7 @@ class LayerInspector:
             arrays=arrays,
             lens=lens,
             compare=compare,
-            token_ids=self._random_text if "head_scores" in request.endings else [],
+            token_ids=self._random_text() if "head_scores" in request.endings else [],
             is_last=True,
         )
         return resid, last
@@ -189,10 +188,13 @@ class LayerInspector:
             arrays["head_scores"] = packed((yield from self._kinds(request.adapter)))
         return compare
 
+    def _random_text(self) -> list[int]:
+        return random_text(self._model.config.vocab_size)
+
     def _kinds(self, adapter: int) -> Generator[None, None, Tensor]:
         if self._head_kinds is not None and not adapter:
             return self._head_kinds
-        ids, max_rows = self._random_text, self._max_rows
+        ids, max_rows = self._random_text(), self._max_rows
         found = yield from head_kinds(self._model, ids, max_rows, self._kv_dtype)
         if not adapter:
             self._head_kinds = found

@@ -42,6 +42,7 @@ from thirdeye.server.engine.process.messages import (
 from thirdeye.server.engine.process.spawn import bind_to_parent
 from thirdeye.server.garbage_collection import freeze_heap
 from thirdeye.server.interpreter_lock import share_often
+from thirdeye.server.oom_score import LOADING, SERVING, end_before_others
 
 logger = logging.getLogger(__name__)
 
@@ -59,6 +60,7 @@ def serve_engine(sock: socket.socket, load: Load) -> int:
     """
     sock.set_inheritable(False)  # a grandchild that held it would hide this process's death
     bind_to_parent()
+    end_before_others(LOADING)
     frames = FrameReader[ToEngine](msgspec.msgpack.Decoder(ToEngine))
     try:
         hello = frames.read(sock)
@@ -70,6 +72,7 @@ def serve_engine(sock: socket.socket, load: Load) -> int:
         target=_read_commands, args=(sock, frames, inbox), name="engine-inbox", daemon=True
     ).start()
     core = _load(sock, load, hello.recipe)
+    end_before_others(SERVING)
     _shrink_footprint()
     return 0 if core is not None and _run(sock, core, inbox) else 1
 

@@ -1,4 +1,4 @@
-"""The engine's process once loading is over: what goes back to the system, and what stays mapped.
+"""A process once loading is over: what goes back to the system, and what stays mapped.
 
 * Buffers. Loading leaves holes that nobody needs again. A step is the opposite: it asks for the
   same buffers every time, and glibc, left alone, returns them between steps, so that the kernel
@@ -23,6 +23,12 @@ LARGEST_KEPT = 32 << 20  # bytes of one buffer; glibc takes no more here
 
 SMAPS = Path("/proc/self/smaps")
 CODE = "r-xp"  # readable, executable, private: nobody writes there
+
+
+def trim_heap() -> None:
+    """Give back what loading left, in a process that has no steps."""
+    if sys.platform == "linux":
+        _call(ctypes.CDLL(None), "malloc_trim", 0)
 
 
 def keep_step_buffers() -> None:

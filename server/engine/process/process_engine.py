@@ -38,6 +38,16 @@ EXIT_TIMEOUT = 1.0  # seconds between the end of a child's socket and its own
 OnProgress = Callable[[str, int, int], None]  # phase, bytes done, in all
 
 
+def tell_ahead(spawned: Spawned, recipe: bytes) -> None:
+    """Have a child load before anybody is there to listen to it. One that is gone does not get it,
+    and whoever starts an engine with it learns of its end."""
+    spawned.recipe = recipe
+    with contextlib.suppress(OSError):
+        spawned.sock.setblocking(True)
+        spawned.sock.sendall(pack_frame(Hello(recipe)))
+    spawned.sock.setblocking(False)
+
+
 class ProcessEngine(EngineClient):
     """Use `await ProcessEngine.start(...)`."""
 
@@ -58,27 +68,30 @@ class ProcessEngine(EngineClient):
         *,
         close_timeout: float = 5.0,
     ) -> Self:
-        """Tell a child what to load, and wait until that is done. EngineDead, with the reason, if
-        it does not come to that.
+        """Tell a child what to load, unless it was told, and wait until that is done. EngineDead,
+        with the reason, if it does not come to that.
 
         `close_timeout` is in seconds: how long `close` waits for the running step before it kills.
         """
+        assert spawned.recipe in (None, recipe), "it loads something else"
+        to_tell = recipe if spawned.recipe is None else None
         return await cls.start_with(
-            await Child.attach(spawned), recipe, on_progress, close_timeout=close_timeout
+            await Child.attach(spawned), to_tell, on_progress, close_timeout=close_timeout
         )
 
     @classmethod
     async def start_with(
         cls,
         child: "Child",
-        recipe: bytes,
+        recipe: bytes | None,
         on_progress: OnProgress | None = None,
         *,
         close_timeout: float = 5.0,
     ) -> Self:
-        """`start`, with a child that we already speak to."""
+        """`start`, with a child that we already speak to; `recipe` is None if it knows it."""
         try:
-            child.send(Hello(recipe))
+            if recipe is not None:
+                child.send(Hello(recipe))
             info = await child.wait_ready(on_progress)
         except BaseException:  # also a cancellation: never leave a child behind
             child.kill()

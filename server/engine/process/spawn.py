@@ -19,12 +19,13 @@ TERMINAL_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Spawned:
     """Whoever holds it speaks to the child, or ends it with `kill`."""
 
     process: subprocess.Popen[bytes]
     sock: socket.socket  # non-blocking
+    recipe: bytes | None = None  # that it was told already, see `process_engine.tell_ahead`
 
     def kill(self) -> None:
         """End a child that nobody has spoken to; leaves nothing behind."""

@@ -1,5 +1,6 @@
 """A step that was launched and not read yet: what it computes, and how its results are read."""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import islice
@@ -31,8 +32,10 @@ class LaunchedStep:
     scores: PendingResult | None = None  # of prompts, [L, W]
     sampled: PendingResult | None = None  # of the sampled rows and their drafts, [S, W]
     failed: dict[int, RowResult] = field(default_factory=dict)  # rows that could get no mask
+    launched_at: float | None = None  # by `time.perf_counter`; None: others were in flight
 
     def read(self) -> StepResult:
+        """With the seconds since it was launched, if the device had nothing else to do."""
         assert self.sampled is not None, "nothing has been sampled yet"
         scores = iter(read_sampled(self.scores.wait()) if self.scores is not None else [])
         sampled = iter(read_sampled(self.sampled.wait()))
@@ -41,7 +44,8 @@ class LaunchedStep:
             own = list(islice(scores, row.score_end - row.score_start))
             tokens = list(islice(sampled, row.num_samples))
             results.append(self.failed.get(i) or _read_row(row, own, tokens))
-        return StepResult(results)
+        started = self.launched_at
+        return StepResult(results, 0.0 if started is None else time.perf_counter() - started)
 
 
 def _read_row(row: PlanRow, scores: list[SampledRow], sampled: list[SampledRow]) -> RowResult:

@@ -13,6 +13,7 @@ read. The device computes the layers meanwhile.
 adapters, and requests that the device's state has no room for.
 """
 
+import time
 from bisect import bisect_left
 from collections.abc import Callable
 from functools import partial
@@ -23,9 +24,11 @@ from torch import Tensor
 from thirdeye.model.batch import LookUp
 from thirdeye.model.fast_path import FastPath
 from thirdeye.server.engine.execution.input_batch import build_batch
+from thirdeye.server.engine.execution.model_runner import Runner
 from thirdeye.server.engine.grammar.bitmask import fill_mask
 from thirdeye.server.engine.interface.engine_config import EngineConfig
 from thirdeye.server.engine.interface.grammar_protocol import num_words
+from thirdeye.server.engine.interface.step_result import StepResult
 from thirdeye.server.engine.run_ahead.cuda_graphs import Capture
 from thirdeye.server.engine.run_ahead.cuda_stream import DeviceStream
 from thirdeye.server.engine.run_ahead.device_biases import fits_device_state
@@ -218,3 +221,20 @@ class Launcher:
             with recording_failure(step.failed, i, rows[i].sequence):
                 fill_mask(rows[i].sequence, mask)
         return MaskUpdate(self._send([slot for _, slot in here]), words)
+
+
+class LaunchedSteps:
+    """A `Runner` for whom nothing is ahead: each step is launched, and read at once. What cannot be
+    launched `otherwise` runs. A draft model's steps are replayed from graphs so."""
+
+    def __init__(self, launcher: Launcher, otherwise: Runner) -> None:
+        self._launcher, self._otherwise = launcher, otherwise
+
+    def run(self, plan: StepPlan) -> StepResult:
+        if not self._launcher.can_launch(plan):
+            return self._otherwise.run(plan)
+        started = time.perf_counter()
+        step = self._launcher.launch(plan)
+        step.launched_at = started
+        self._launcher.sample(step)
+        return step.read()

@@ -194,6 +194,11 @@ class Scheduler:
                 outputs.append(self._finish(sequence, reason))
         return outputs
 
+    @property
+    def reads_newest(self) -> bool:
+        """Whether a step in flight is to be read before the next is planned."""
+        return self._speculator.reads_newest(self._running)
+
     def schedule(self) -> StepPlan:
         """The next step. It has a row if `has_work`, unless all that runs sits out or is in
         flight."""

@@ -27,7 +27,8 @@ def show_models() -> int:
     table = Table("name", "format", "size", box=None, pad_edge=False)
     table.add_column("where", overflow="fold")  # a path is whole, on two lines if need be
     for entry in entries:
-        where = str(entry.path) if entry.path else f"not here: thirdeye pull {entry.name}"
+        missing = "damaged" if entry.is_damaged else "not here"
+        where = str(entry.path) if entry.path else f"{missing}: thirdeye pull {entry.name}"
         table.add_row(entry.name, entry.format, f"{entry.size_bytes / 1e6:,.0f} MB", where)
     width = None if sys.stdout.isatty() else PIPED_WIDTH
     PlainConsole(width=width).print(table)
@@ -74,7 +75,10 @@ def show_doctor() -> int:
     table.add_row("cache", str(models_directory()))
     try:
         for entry in list_models():
-            table.add_row(f"  {entry.name}", str(entry.path or "not here"))
+            table.add_row(
+                f"  {entry.name}",
+                str(entry.path or ("damaged" if entry.is_damaged else "not here")),
+            )
     except OSError as error:
         table.add_row("", unseen(error))
     PlainConsole(soft_wrap=True).print(table)

@@ -1,7 +1,8 @@
 """`thirdeye serve`, up to the moment the model is opened: the engine's process, then the settings.
 
 What this imports first costs little, so that the engine's process is there early: its torch and the
-libraries of this process take a second each, side by side. The garbage collector is switched on
+libraries of this process take a second each, side by side. What the engine has to be told comes
+next (`server/launch/ahead.py`), and the web framework last. The garbage collector is switched on
 again when all is loaded (`server/garbage_collection.py`). A mistake of the operator's is one
 message that names the flag and the way out.
 """
@@ -23,6 +24,9 @@ def serve_command(options: dict[str, Any]) -> int:
             spawner.start_ahead()
         except OSError as error:
             return fail(f"The engine process cannot be started: {error}.")
-        from thirdeye.server.launch.server_run import run_command  # noqa: PLC0415 (takes a second, as torch does there)
+        from thirdeye.server.launch.ahead import open_ahead  # noqa: PLC0415 (takes half a second)
 
-        return run_command(options, spawner, started)
+        opened = open_ahead(options, spawner)
+        from thirdeye.server.launch.server_run import run_command  # noqa: PLC0415 (takes another)
+
+        return run_command(options, spawner, started, opened)

@@ -28,11 +28,9 @@ CallLater = Callable[[float, Callable[[], None]], Timer]
 @contextlib.contextmanager
 def giving_way(pid: int, call_later: CallLater) -> Iterator[None]:
     """Meanwhile the process, with all threads that it starts, comes behind the others: for
-    `IDLE_SECONDS` it takes what they leave, and then a tenth, so that it does end."""
+    `IDLE_SECONDS` it takes what they leave, and then a tenth, so that it does end. Only where
+    `may_take_back`."""
     own = os.getpriority(os.PRIO_PROCESS, 0)
-    if not may_take_back():
-        yield
-        return
     set_niceness(pid, min(own + NICE, 19))
     lower(pid)
     timer = call_later(IDLE_SECONDS, lambda: restore(pid))
@@ -44,8 +42,15 @@ def giving_way(pid: int, call_later: CallLater) -> Iterator[None]:
         set_niceness(pid, own)
 
 
+def leave_behind(pid: int) -> None:
+    """The process is about to end: to give half a gigabyte back takes the kernel 60 ms of a core,
+    which counts as its own time, and of these others who want it get nine tenths."""
+    set_niceness(pid, min(os.getpriority(os.PRIO_PROCESS, 0) + NICE, 19))
+
+
 def may_take_back() -> bool:
-    """Tried by a thread, which has a priority of its own."""
+    """Tried by a thread, which has a priority of its own. Once for a server: on a busy machine to
+    wait for a thread has taken half a second."""
     if not TASKS.exists():  # not Linux: there it is the process that has one
         return False
     found = []

@@ -11,6 +11,7 @@ from pathlib import Path
 from thirdeye.model.config import ModelConfig
 from thirdeye.model.declare.stored import MULTIPLIED
 from thirdeye.model.memory_estimate import MemoryEstimate, memory_estimates
+from thirdeye.server.control_groups import PROC, group_memory
 from thirdeye.server.launch.opened_model import OpenedModel, model_info
 from thirdeye.server.launch.several.model_specs import ModelsUnclear
 from thirdeye.server.load.drafting.draft_checkpoint import open_draft
@@ -24,7 +25,7 @@ SHARE_OF_FREE = 0.8  # the rest is the API's and other programs'
 KV_BYTES_FLOAT32 = 4 * GIB // 5  # the default of one model, in float16 half of it
 LEAST_TOKENS = 4096
 NVIDIA = Path("/dev/nvidiactl")
-MEMINFO, CGROUP = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
+MEMINFO = Path("/proc/meminfo")
 
 
 def is_on_gpu(settings: Settings) -> bool:
@@ -100,13 +101,9 @@ def memory_bound(settings: Iterable[Settings], asked: float | None) -> int:
     return int(free_memory() * SHARE_OF_FREE)
 
 
-def free_memory(meminfo: Path = MEMINFO, cgroup: Path = CGROUP) -> int:
+def free_memory(meminfo: Path = MEMINFO, proc: Path = PROC, root: Path = Path("/")) -> int:
     """Bytes that programs may still take: of the machine, and of the container."""
     lines = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
     free = int(lines["MemAvailable"].split()[0]) * 1024
-    try:
-        limit = (cgroup / "memory.max").read_text().strip()
-        used = int((cgroup / "memory.current").read_text())
-    except (OSError, ValueError):
-        return free
-    return free if limit == "max" else min(free, max(int(limit) - used, 0))
+    group = group_memory(proc, root)
+    return free if group is None else min(free, group.free)

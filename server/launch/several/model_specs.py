@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from thirdeye.server.operators_file import read_operators_file
 from thirdeye.server.settings.pool_settings import PoolSettings
 from thirdeye.server.settings.setting import settings_of
 from thirdeye.server.settings.settings import GROUPS
@@ -73,8 +74,8 @@ def spec_of(word: str) -> ModelSpec:
 def specs_in(file: Path) -> list[ModelSpec]:
     """Raises `ModelsUnclear`."""
     try:
-        tables = tomllib.loads(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        tables = tomllib.loads(read_operators_file(file))
+    except (OSError, ValueError, RecursionError) as error:  # of a number's digits, of depth
         reason = getattr(error, "strerror", None) or str(error)
         raise ModelsUnclear(f"'--models' {file}: {reason}.") from None
     if not tables:

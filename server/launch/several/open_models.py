@@ -85,13 +85,14 @@ def make_pool(
                 )
     bound = memory_bound([one.settings for one in opened], asked.memory)
     states = [ServerState() for _ in opened]
+    can_give_way = may_take_back()
     engines = [
         ModelEngine(
             one.settings,
             one.model,
             state,
             spawn,
-            is_beside_others=partial(any_other_answers, state, states),
+            is_beside_others=partial(any_other_answers, state, states if can_give_way else ()),
         )
         for one, state in zip(opened, states, strict=True)
     ]
@@ -100,7 +101,7 @@ def make_pool(
         for one, state, engine in zip(opened, states, engines, strict=True)
     ]
     pool = ModelPool(members, bound, max_waiting=asked.load_queue, max_wait=asked.load_timeout)
-    if may_take_back():
+    if can_give_way:
         by_name = {one.name: engine for one, engine in zip(opened, engines, strict=True)}
         pool.on_change = Precedence(pool, by_name).look
     return pool

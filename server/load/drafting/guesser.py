@@ -2,7 +2,7 @@
 when that is known."""
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from thirdeye.model.config import ModelConfig
 from thirdeye.model.placement import Placement
@@ -16,10 +16,20 @@ LoadModel = Callable[[WeightSource, Placement], Transformer]
 """Weights in a transformer; the second is where they go, and in which form."""
 
 
+class TriedGuesser(NamedTuple):
+    """What it keeps on a device beside its weights, for a trial to find out."""
+
+    cache: int  # bytes
+    capture: Callable[[], None]  # all its graphs
+
+
 class Guesser(Protocol):
     @property
     def reads_hidden(self) -> bool:
         """Whether it reads the served model's hidden states."""
+
+    def tried(self, sizes: EngineConfig, longest: int) -> "TriedGuesser":
+        """Beside a trial of these sizes whose steps are launched ahead, for texts of `longest`."""
 
     def share_of(self, budget: int, target: ModelConfig) -> int:
         """Bytes of a budget for keys and values: as many tokens in it as in the rest."""

@@ -14,7 +14,7 @@ from thirdeye.server.engine.drafting.guessing_head import HeadProposer, HeadStep
 from thirdeye.server.engine.execution.model_runner import ModelRunner
 from thirdeye.server.engine.interface.engine_config import BLOCK_SIZE, EngineConfig
 from thirdeye.server.engine.sampling.sampler import Sampler
-from thirdeye.server.load.drafting.guesser import LoadModel, cache_config
+from thirdeye.server.load.drafting.guesser import LoadModel, TriedGuesser, cache_config
 from thirdeye.weights.checkpoint import Checkpoint
 from thirdeye.weights.errors import ModelFormatError
 from thirdeye.weights.load import WeightSource, check_described
@@ -28,6 +28,9 @@ class LoadedHead:
     kv_dtype: torch.dtype
     device: torch.device
     reads_hidden = True
+
+    def tried(self, sizes: EngineConfig, longest: int) -> TriedGuesser:  # noqa: ARG002
+        raise AssertionError("where a head guesses no step is launched ahead")
 
     def share_of(self, budget: int, target: ModelConfig) -> int:
         own = self._block_bytes()
@@ -64,7 +67,9 @@ def find_head(served: Checkpoint) -> WeightSource:
     try:
         check_described(source)
     except ModelFormatError as error:
-        raise error.and_say("It is of the head that guesses: '--speculation' mtp.") from None
+        raise error.and_say(
+            "It is of the head that guesses, '--speculation' mtp: use 'ngram'."
+        ) from None
     return source
 
 

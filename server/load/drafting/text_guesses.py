@@ -16,11 +16,12 @@ class TextGuesses:
 
 def choose_text_guesses(recipe: EngineRecipe, model: ModelConfig, *, is_ahead: bool) -> TextGuesses:
     """`is_ahead`: steps are launched before the last one is read, and guesses verified a step late.
-    No GPU has said yet what these win, so there they are made where they are asked for by name."""
+    No GPU has said yet what these win, so there they are made where they are asked for by name, or
+    a draft model is."""
     asked = recipe.speculation
     if not is_ahead:
         return TextGuesses(asked.max_draft_tokens)
-    if asked.speculation != "ngram":
+    if asked.speculation != "ngram" and asked.draft is None:
         return TextGuesses(0)
     if recipe.placement.tensor_parallel > 1:
         return TextGuesses(

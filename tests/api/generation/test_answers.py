@@ -12,6 +12,7 @@ from tests.api.support import (
     CONTEXT,
     EOS,
     TURN,
+    app_over,
     by_sample,
     client_of,
     create_app,
@@ -27,8 +28,8 @@ CHAT_URL, TEXT_URL = "/v1/chat/completions", "/v1/completions"
 
 def post(path: str, body: dict[str, Any], engine: FakeEngine | None = None) -> dict[str, Any]:
     async def main() -> dict[str, Any]:
-        state = ready_state(engine or fake_engine())
-        async with client_of(create_app(state)) as client:
+        app, state = app_over(engine or fake_engine())
+        async with client_of(app) as client:
             answer = await client.post(path, json=body)
             assert answer.status_code == 200, answer.text
             assert state.admission.in_flight == 0

@@ -7,7 +7,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.api.support import CHAT, client_of, fake_engine, ready_state
+from tests.api.support import CHAT, app_over, client_of, fake_engine, ready_state
+from tests.engine.process.fake_engine import FakeEngine
 from thirdeye.server.api.http.api_config import ApiConfig
 from thirdeye.server.api.state.server_state import ServerState
 from thirdeye.server.engine.interface.types import Request, SamplingParams
@@ -153,13 +154,16 @@ TEXT_ROWS: list[tuple[Any, ...]] = [
 
 
 def ask(
-    path: str, body: Any, *, state: ServerState | None = None, config: ApiConfig | None = None,
-    method: str = "POST", **options: Any,
+    path: str, body: Any, *, engine: FakeEngine | None = None, state: ServerState | None = None,
+    config: ApiConfig | None = None, method: str = "POST", **options: Any,
 ) -> httpx.Response:  # fmt: skip
-    """One request in process."""
+    """One request in process: to an app of its own if it says of which state or by what config."""
+    if state is config is None:
+        app, _ = app_over(engine or fake_engine())
+    else:
+        app = create_app(state or ready_state(fake_engine()), config)
 
     async def main() -> httpx.Response:
-        app = create_app(state or ready_state(fake_engine()), config)
         async with client_of(app) as client:
             return await client.request(method, path, json=body, **options)
 
@@ -193,7 +197,7 @@ def test_each_bad_input_is_refused_by_name(
     """Status, param and code are the contract's; the engine never sees the request."""
     _, change, status, param, code, says = row
     engine = fake_engine()
-    answer = ask(path, good | change, state=ready_state(engine))
+    answer = ask(path, good | change, engine=engine)
     error = check_envelope(answer)
     assert (answer.status_code, error["code"]) == (status, code)
     assert param is None or error["param"] == param

@@ -35,9 +35,18 @@ def patient() -> Iterator[int]:
         yield port
 
 
+@pytest.fixture(scope="module")
+def few_bytes() -> Iterator[int]:
+    """One that reads 20 kB of a body, and waits for it as long as it takes."""
+    with guarded_server(60, 60, delay=0, max_raw_body_bytes=20_000) as port:
+        yield port
+
+
 @contextmanager
-def guarded_server(head_seconds: float, body_seconds: float, delay: float) -> Iterator[int]:
-    limits = {"head_seconds": head_seconds, "body_seconds": body_seconds}
+def guarded_server(
+    head_seconds: float, body_seconds: float, delay: float, **more: float
+) -> Iterator[int]:
+    limits = {"head_seconds": head_seconds, "body_seconds": body_seconds, **more}
     protocol = guarded(max_connections=CONNECTIONS, **limits)
     state = ready_state(fake_engine([*b"x" * 10, EOS], delay=delay))
     with live(state, http=protocol) as url:
@@ -100,6 +109,41 @@ def test_a_byte_now_and_then_does_not_help(port: int) -> None:
             except OSError:
                 break
         assert time.monotonic() - began < HEAD_SECONDS + PATIENCE
+
+
+CHUNKED = post(b"").replace(b"Content-Length: 0", b"Transfer-Encoding: chunked")
+NOWHERE = CHUNKED.replace(b"/v1/chat/completions", b"/nowhere")
+FLOODS = {
+    "words behind a chunk's size": (CHUNKED + b"5;", b"e" * 2**16, 413),
+    "words behind each of many": (CHUNKED, (b"1;" + b"e" * 500 + b"\r\n \r\n") * 100, 413),
+    "a body behind its answer": (NOWHERE, b"10000\r\n" + b"a" * 2**16 + b"\r\n", 404),
+    "words behind the answer": (NOWHERE + b"5;", b"e" * 2**16, 404),
+}
+
+
+@pytest.mark.parametrize(("start", "more", "code"), FLOODS.values(), ids=FLOODS)
+def test_what_stands_beside_a_body_is_counted(
+    few_bytes: int, start: bytes, more: bytes, code: int
+) -> None:
+    """Nothing of it reaches who counts a body: at the speed of the wire, until its time is up."""
+    with connect(few_bytes) as connection:
+        connection.sendall(start)
+        if code == 404:
+            assert connection.recv(16).startswith(b"HTTP/1.1 404 ")
+        with suppress(OSError):
+            for _ in range(1000):
+                connection.sendall(more)
+            pytest.fail("all was read")
+        with suppress(ConnectionResetError):
+            assert code == 404 or connection.recv(16).startswith(b"HTTP/1.1 413 ")
+
+
+def test_a_body_of_many_small_chunks_is_read(few_bytes: int) -> None:
+    body = b"".join(b"1\r\n%c\r\n" % byte for byte in json.dumps(CHAT).encode()) + b"0\r\n\r\n"
+    with connect(few_bytes) as connection:
+        for _ in range(3):  # of one connection: each is counted anew
+            connection.sendall(CHUNKED + body)
+            assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
 
 
 def test_slow_bodies_are_closed_with_408(port: int) -> None:

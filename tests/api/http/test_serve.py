@@ -4,40 +4,19 @@ import asyncio
 import os
 import signal
 import socket
-import subprocess
-import sys
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 import pytest
 
+from tests.api.http.drain_server import process
 from tests.api.support import CHAT, client_of, create_app, eventually, fake_engine, ready_state
 from thirdeye.server.api.state.server_state import ServerState
 from thirdeye.server.transport.server import CannotListen, bind, serve, url_of
 
-ROOT = Path(__file__).parents[3]
 CHAT_URL = "/v1/chat/completions"
 STREAM = CHAT | {"stream": True}
-
-
-@contextmanager
-def process(
-    mode: str = "open", drain_seconds: float = 60, drain_delay: float = 0
-) -> Iterator[tuple["subprocess.Popen[str]", str]]:
-    """A server process and its URL; `drain_server` says how it answers."""
-    seconds = [str(drain_seconds), str(drain_delay)]
-    command = [sys.executable, "-m", "tests.api.http.drain_server", mode, *seconds]
-    with subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as server:
-        assert server.stdout is not None
-        try:
-            yield server, server.stdout.readline().strip()
-        finally:
-            server.kill()
 
 
 def stream(url: str) -> str:
@@ -80,8 +59,7 @@ def test_sigterm_lets_answers_end_and_refuses_new_ones() -> None:
         assert refused.headers["retry-after"]
         assert refused.headers["connection"] == "close"
         assert server.wait(20) == 0
-        assert server.stderr is not None
-        assert "Traceback" not in server.stderr.read()
+        assert "Traceback" not in server.errors.read_text()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -3,10 +3,9 @@
 import asyncio
 from typing import Any
 
-from tests.api.support import EOS, VOCAB_SIZE, client_of, ready_state, says
+from tests.api.support import EOS, VOCAB_SIZE, app_over, client_of, ready_state, says
 from tests.engine.process.fake_engine import FakeEngine, fake_info
 from thirdeye.server.api.state.server_state import ServerState
-from thirdeye.server.launch.asgi_app import create_app
 from thirdeye.server.text.tools.form import write_call
 
 ROOM = 8192
@@ -49,8 +48,8 @@ def ask(
     body: dict[str, Any], engine: FakeEngine | None = None, path: str = URL, **model: Any
 ) -> tuple[int, dict[str, Any]]:
     async def main() -> tuple[int, dict[str, Any]]:
-        state = state_of(engine or engine_that_says("Hi"), **model)
-        async with client_of(create_app(state)) as client:
+        app, state = app_over(engine or engine_that_says("Hi"), max_model_len=ROOM, **model)
+        async with client_of(app) as client:
             answer = await client.post(path, json=body)
             assert state.admission.in_flight == 0
             return answer.status_code, answer.json()

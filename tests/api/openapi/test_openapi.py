@@ -12,7 +12,16 @@ from hypothesis import strategies as st
 from jsonschema_rs import Draft202012Validator, Registry
 
 from tests.api.http.test_errors import CHAT_URL, TEXT_URL, ask
-from tests.api.support import CHAT, COMPLETION, client_of, document, fake_engine, live, ready_state
+from tests.api.support import (
+    CHAT,
+    COMPLETION,
+    app_over,
+    client_of,
+    document,
+    fake_engine,
+    live,
+    ready_state,
+)
 from thirdeye.server.api.http.api_config import ApiConfig
 from thirdeye.server.api.requests.decimals import decimal_up_to
 from thirdeye.server.api.state.server_state import ServerState
@@ -106,6 +115,11 @@ def named(name: str) -> dict[str, Any]:
 LONG = {"guided_grammar": "x" * (64 * 1024 + 1)}
 OF_OTHER_ROUTES = {
     "a grammar that nobody compiles": ("/v1/chat/completions/render", "ChatRequest", CHAT | LONG),
+    "an empty choice that nobody compiles": (
+        "/v1/chat/completions/render",
+        "ChatRequest",
+        CHAT | {"guided_choice": ["a", ""]},
+    ),
     "an empty text to look into": ("/v1/inspect", "InspectRequest", {"prompt": ""}),
     "a text to look into": ("/v1/inspect", "InspectRequest", {"prompt": "x"}),
     "a name of a form": ("/v1/responses", "ResponsesRequest", {"input": "x"} | named("a-b")),
@@ -261,7 +275,7 @@ def test_the_document_tells_what_whole_answers_hold(path: str, body: dict[str, A
 
 def whole_answer(path: str, body: dict[str, Any] | None) -> dict[str, Any]:
     async def main() -> dict[str, Any]:
-        async with client_of(create_app(ready_state(fake_engine()))) as client:
+        async with client_of(app_over(fake_engine())[0]) as client:
             asked = client.get(path) if body is None else client.post(path, json=body)
             found: dict[str, Any] = (await asked).json()
             return found

@@ -80,3 +80,53 @@ def test_who_gives_way_is_no_request_s_concern() -> None:
         assert [phase(pool, name) for name in "ab"] == ["ready", "ready"]
 
     with_pool(test, is_quick=True)
+
+
+@pytest.mark.parametrize("num_tries", [1, 2], ids=["once", "for good"])
+def test_one_whose_process_cannot_be_ended(
+    num_tries: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is tried again, and then told as failed: nobody waits for it, nor for its memory."""
+
+    async def test(pool: ModelPool, loadables: dict[str, FakeLoadable]) -> None:
+        left = [OSError(24, "Too many open files")] * num_tries
+        own = loadables["a"].stop
+
+        async def stop() -> None:
+            if left:
+                raise left.pop()
+            await own()
+
+        monkeypatch.setattr(loadables["a"], "stop", stop)
+        with ExitStack() as end:
+            await asyncio.gather(ask(pool, "a", end), ask(pool, "b", end))
+        with ExitStack() as end:
+            await asyncio.wait_for(ask(pool, "c", end), 20)  # in its place
+        assert phase(pool, "a") == ("asleep" if num_tries == 1 else "failed")
+        assert pool.residency.num_bytes == 2
+        assert "a: its process could not be ended" in caplog.text
+        if num_tries == 2:
+            with ExitStack() as end, pytest.raises(ServiceUnavailable, match="not be kept alive"):
+                await ask(pool, "a", end)
+        await pool.load(pool.members["a"])  # an operator's wish is tried anew
+        assert phase(pool, "a") is ModelPhase.READY
+
+    with_pool(test, is_quick=True)
+
+
+def test_the_end_of_all_waits_for_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that cannot be ended keeps nobody from ending the others."""
+
+    async def test(pool: ModelPool, loadables: dict[str, FakeLoadable]) -> None:
+        async def stop() -> None:
+            raise OSError(24, "Too many open files")
+
+        monkeypatch.setattr(loadables["a"], "stop", stop)
+        with ExitStack() as end:
+            await asyncio.gather(ask(pool, "a", end), ask(pool, "b", end))
+        loadables["a"].num_stops = 1
+        await pool.close()
+        assert loadables["b"].num_stops == 1
+        assert not pool._tasks
+
+    with_pool(test, is_quick=True)

@@ -15,6 +15,7 @@ from tests.api.support import (
     CHAT,
     COMPLETION,
     EOS,
+    app_over,
     client_of,
     eventually,
     fake_engine,
@@ -48,8 +49,8 @@ def exchange(
     *posts: tuple[str, dict[str, Any]], engine: FakeEngine | None = None, **changes: Any
 ) -> list[httpx.Response]:
     async def main() -> list[httpx.Response]:
-        state = ready_state(engine or fake_engine(noise), **model(**changes))
-        async with client_of(create_app(state)) as client:
+        app, state = app_over(engine or fake_engine(noise), **model(**changes))
+        async with client_of(app) as client:
             answers = [await client.post(path, json=body) for path, body in posts]
             assert state.admission.in_flight == 0
             return answers

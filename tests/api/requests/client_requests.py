@@ -55,6 +55,13 @@ SEARCH_CALL = {
 }
 ALLOWED = {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": [NAMED]}}
 CACHE = {"type": "ephemeral"}
+OF_ROUTERS = [  # what they add to every request, at the values that they add
+    {"no_stop_trim": False},
+    {"separate_reasoning": True},
+    {"stream_reasoning": True},
+    {"return_hidden_states": False},
+    {"include_reasoning": True},
+]
 IMAGE = {"type": "image_url", "image_url": {"url": "data:,"}}
 
 
@@ -200,6 +207,7 @@ NEUTRAL: list[tuple[str, Change]] = [
         {"suffix": None}, {"suffix": ""}, {"max_tokens": None}, {"top_logprobs": 0},
         {"stream_options": {"include_usage": True}},
     )),
+    *((url, change) for url in (TEXT_URL, RESPONSES_URL, MESSAGES_URL) for change in OF_ROUTERS),
     *((EMBED_URL, change) for change in (
         {"dimensions": None}, {"normalize": True}, {"truncate": False}, {"truncate": "NONE"},
         {"dimensions": FAKE_WIDTH}, {"truncate": "END"}, {"truncate": "START"}, {"truncate": True},
@@ -319,6 +327,10 @@ HINTS: list[tuple[str, Change, str]] = [
     )),
 ]  # fmt: skip
 REFUSED: list[tuple[str, Change, str]] = [
+    *((url, change, next(iter(change))) for url in (TEXT_URL, RESPONSES_URL)
+      for change in ({"separate_reasoning": False}, {"stream_reasoning": False},
+                     {"return_hidden_states": True}, {"include_reasoning": False})),
+    (RESPONSES_URL, {"no_stop_trim": True}, "no_stop_trim"),
     *((CHAT_URL, change, param) for change, param in (
         ({"max_tokens": 0}, "max_tokens"), ({"max_tokens": -2}, "max_tokens"),
         ({"max_tokens": 4, "max_completion_tokens": 5}, "max_tokens"),

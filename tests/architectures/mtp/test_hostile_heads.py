@@ -107,7 +107,11 @@ def test_what_its_description_shows(
 
 @pytest.mark.parametrize("change", SHAPED.values(), ids=SHAPED)
 def test_shapes(written: Path, tmp_path: Path, change: Callable[[Tensors], None]) -> None:
+    """As its description says them: before a weight is read, of the model's too."""
     path = damaged(written, tmp_path, change)
+    told = refusal(path, lambda: find_head(open_checkpoint(path)))
+    assert "must have the shape" in told
+    assert "use 'ngram'" in told
     assert "must have the shape" in refusal(path, lambda: load_head(path))
 
 

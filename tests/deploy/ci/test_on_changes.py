@@ -63,11 +63,6 @@ def test_what_was_touched_is_tested(tmp_path: Path, touched: str, jobs: list[str
     assert (done.returncode, done.stderr) == (0, "")
 
 
-LATE = """FAILED tests/a.py::b - AssertionError: not within 600 s: it is ready
-ERROR tests/a.py::c - httpx.ReadTimeout: timed out"""
-WRONG = f"{LATE}\nFAILED tests/a.py::d - assert 1 == 2"
-
-
 @pytest.mark.parametrize(
     ("given", "jobs", "told", "returncode"),
     [
@@ -78,10 +73,7 @@ WRONG = f"{LATE}\nFAILED tests/a.py::d - assert 1 == 2"
         ({"RESULT": 1}, TWICE, "", 0),
         ({"RESULT": 1, "AGAIN": 124}, TWICE, "WARNING: the contract with ray took more than", 0),
         ({"RESULT": 1, "AGAIN": 1}, TWICE, "FAILED: the contract", 1),
-        ({**FAILS, "CORES": 0, "SAID": LATE}, TWICE, "WARNING: the contract with ray took", 0),
-        ({**FAILS, "CORES": 0, "SAID": WRONG}, TWICE, "FAILED: the contract", 1),
-        ({**FAILS, "CORES": 0}, TWICE, "FAILED: the contract", 1),
-        ({**FAILS, "SAID": LATE}, TWICE, "FAILED: the contract", 1),
+        ({**FAILS, "CORES": 0}, TWICE, "WARNING: the contract with ray failed twice on a busy", 0),
         ({"RESULT": 2}, OF_RAY, "FAILED: the contract with ray", 1),
     ],
 )

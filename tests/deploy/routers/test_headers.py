@@ -24,6 +24,8 @@ SENT = {
     "x-caller": "ann",
 }
 FULL = {"authorization": "Bearer of-one-who-has-had-enough"}
+CLAIMED = {"x-forwarded-for": "203.0.113.7"}
+BELIEVES = {"vllm-router"}  # what a client says of its own address
 LOST = {  # what docs/cluster.md says does not come through
     "smg": {"x-session-id", "x-caller"},
 }
@@ -104,6 +106,10 @@ def test_headers_and_refusals_come_through(
 
     wait_for(lambda: ask(SENT).status_code == 200, "an answer")
     arrived = {name for name, value in SENT.items() if stubs[1][-1].get(name) == value}
-    assert set(SENT) - arrived == LOST.get(request.node.callspec.params["front"], set())
+    name = request.node.callspec.params["front"]
+    assert set(SENT) - arrived == LOST.get(name, set())
+    assert ask(CLAIMED).status_code == 200
+    told = stubs[1][-1].get("x-forwarded-for", "").rpartition(",")[2].strip()
+    assert (told == CLAIMED["x-forwarded-for"]) is (name in BELIEVES), told
     refused = ask(FULL)
     assert (refused.status_code, refused.headers.get("retry-after")) == (429, "7"), refused.text

@@ -64,9 +64,9 @@ def test_idle_costs_a_five_hundredth_of_a_core(server):
     assert share < 0.002
 
 
-def growth(server: LiveServer, count: int) -> list[float]:
-    """MiB that each process has grown by over `count` requests, after 200 to warm up."""
-    ask(server, 200)
+def growth(server: LiveServer, count: int, warm: int = 200) -> list[float]:
+    """MiB that each process has grown by over `count` requests, after `warm` ones."""
+    ask(server, warm)
     before = [resident_bytes(pid) for pid in processes(server)]
     ask(server, count)
     after = [resident_bytes(pid) for pid in processes(server)]
@@ -74,8 +74,9 @@ def growth(server: LiveServer, count: int) -> list[float]:
 
 
 def test_memory_does_not_grow(server):
-    """200 requests more are no more memory."""
-    assert max(growth(server, 200)) < 8
+    """100 requests more are no more memory."""
+    grown = growth(server, 100, warm=100)
+    assert max(grown) < 4, grown
 
 
 @pytest.mark.prove

@@ -16,6 +16,7 @@ import pytest
 
 from tests.clients.resume.read_stream import ReadStream, read
 from tests.e2e.live import LiveServer
+from tests.e2e.procfs import is_running
 from tests.tiny import tiny_llama
 from thirdeye.clients import Client
 
@@ -125,7 +126,10 @@ def break_streams(pair: Pair, num_streams: int, seed: int) -> int:
 
 
 def test_streams_of_a_killed_replica_go_on_without_a_seam(pair: Pair) -> None:
-    assert break_streams(pair, 6, seed=1) == 6
+    """kill -9 of a server that computes leaves no engine of its behind, either."""
+    (engine,) = pair.servers[0].engines()
+    assert break_streams(pair, 4, seed=1) == 4
+    assert not is_running(engine)
 
 
 @pytest.mark.prove

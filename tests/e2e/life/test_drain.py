@@ -11,6 +11,7 @@ import time
 import httpx
 import pytest
 
+from tests.draws import also_at_night
 from tests.e2e.live import ROOT, LiveServer
 from tests.e2e.procfs import is_running, seconds_until
 from tests.tiny import tiny_llama
@@ -96,9 +97,11 @@ def was_cut(lines: list[str], code: str = "server_draining") -> bool:
     return lines[-1] == "[DONE]" and json.loads(lines[-2]).get("error", {}).get("code") == code
 
 
-def check_cut(all_lines: list[list[str]]) -> None:
-    """Each stream was cut with a word."""
-    assert all(was_cut(lines) for lines in all_lines)
+async def all_are_cut(load: Load) -> None:
+    """Each stream was cut with a word, each whole answer is a 503."""
+    assert all(was_cut(lines) for lines in await asyncio.gather(*load.streams))
+    for answer in await asyncio.gather(*load.wholes):
+        assert answer.status_code == 503
 
 
 async def drained(load: Load, client: httpx.AsyncClient) -> None:
@@ -141,30 +144,29 @@ def test_fifty_drains(tiny):
 
 
 def test_a_second_signal_ends_at_once(tiny):
-    """What still runs ends with an error event and [DONE], as it does when time is up."""
-    server = start(tiny)
+    """What still runs ends with an error event and [DONE], or with a 503, as when time is up."""
+    # Each has a row: one that waited for a row would be waited for until another has ended.
+    server = start(tiny, "--max-num-seqs", "20")
     engines = server.children()
 
     async def scenario(load: Load, client: httpx.AsyncClient) -> None:
         await load.signal()  # and the server has taken it: two at once would be one
         server.process.send_signal(signal.SIGTERM)
-        check_cut(await asyncio.gather(*load.streams))
+        await all_are_cut(load)
 
-    drive(server, scenario, max_tokens=UNENDING)
+    drive(server, scenario, num_whole=4, max_tokens=UNENDING)
     check_gone(server, engines)
 
 
+@pytest.mark.prove
 def test_out_of_time(tiny):
-    """Streams that are cut get an error event and [DONE]; a whole answer gets a 503."""
-    # Each has a row: one that waited for a row would be waited for until another has ended.
+    """The same when time is up. (At a push: `tests/api/http/test_serve.py`, over a fake engine.)"""
     server = start(tiny, "--drain-timeout", "0", "--max-num-seqs", "20")
     engines = server.children()
 
     async def scenario(load: Load, client: httpx.AsyncClient) -> None:
         server.process.send_signal(signal.SIGTERM)
-        check_cut(await asyncio.gather(*load.streams))
-        for answer in await asyncio.gather(*load.wholes):
-            assert answer.status_code == 503
+        await all_are_cut(load)
 
     drive(server, scenario, num_whole=4, max_tokens=UNENDING)
     check_gone(server, engines)
@@ -184,8 +186,14 @@ def test_a_terminals_ctrl_c(tiny):
     check_gone(server, engines)
 
 
+@also_at_night
 @pytest.mark.parametrize(
-    ("number", "seconds"), [(signal.SIGINT, 0), (signal.SIGTERM, 0.5), (signal.SIGINT, 1.5)]
+    ("number", "seconds"),
+    [
+        (signal.SIGTERM, 0.5),
+        pytest.param(signal.SIGINT, 0, marks=pytest.mark.prove),
+        pytest.param(signal.SIGINT, 1.5, marks=pytest.mark.prove),
+    ],
 )
 def test_a_signal_to_all_while_the_model_loads(tiny, number, seconds):
     """At any moment of the start: the server leaves with 0, quickly and quietly."""

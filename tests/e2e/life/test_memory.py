@@ -9,11 +9,15 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.bench.kernels.llama_file import write_llama_file
 from tests.e2e.live import LiveServer
-from thirdeye.server.engine.cache.kv_budget import CPU_DEFAULT
+from thirdeye.server.engine.cache.kv_budget import CPU_DEFAULT, GIB
 
 MOST = 0.8e9  # bytes of both processes' own, the whole KV cache written, beyond torch's own
 MOST_CODE = 40e6  # of the engine: loading has read 70 MB of it and more, a step reads 20
+MOST_OF_FILE = 1.05  # of what a file's blocks take in memory, beside what they take in the file
+MOST_BESIDE = 25e6  # bytes of an engine's own beyond torch, weights and cache
+CACHE = 10_000_000  # bytes of keys and values, all of it
 MOST_DATA = 10e6  # of files that the engine maps, beyond what `import torch` alone does
 
 pytestmark = [
@@ -26,21 +30,38 @@ pytestmark = [
 def test_less_than_a_gigabyte(default_model: Path) -> None:
     """With the default cache, as if all of it had been written, which many prompts do in time: it
     is taken by its size, and a small one is there in its place."""
-    args = ["--served-model-name", "smollm2", "--kv-memory", "0.01"]
-    server = LiveServer([str(default_model), *args]).start()
-    try:
-        body = {"model": "smollm2", "prompt": "One two", "max_tokens": 4}
-        answer = httpx.post(f"{server.url}/v1/completions", json=body, trust_env=False)
-        assert answer.status_code == 200, answer.text
-        (engine_pid,) = server.children()  # no process tries grammars before the first is asked
-        api, engine = Resident.of(server.process.pid), Resident.of(engine_pid)
-    finally:
-        assert server.stop() == 0, server.output
+    api, engine = after_an_answer(default_model)
     cache = CPU_DEFAULT // 2  # in float16
     torch_alone = imported_torch()
     assert engine.code < MOST_CODE
     assert engine.data - torch_alone.data < MOST_DATA
     assert api.own + engine.own + cache - torch_alone.own < MOST
+
+
+@pytest.mark.prove
+def test_weights_are_there_once(default_model: Path, tmp_path: Path) -> None:
+    """As blocks in the order in which they are read, and of the file nothing stays: four layers
+    more, of random blocks of 4 bits, take what they take in the file; so do embedding and head."""
+    files = [write_llama_file(tmp_path / f"{n}.gguf", default_model, num_layers=n) for n in (1, 5)]
+    few, many = (after_an_answer(file)[1] for file in files)
+    sizes = [file.stat().st_size for file in files]
+    assert many.own - few.own < MOST_OF_FILE * (sizes[1] - sizes[0] + CACHE)
+    beside = few.own - imported_torch().own - sizes[0] - CACHE
+    assert beside < MOST_BESIDE
+
+
+def after_an_answer(model: Path) -> tuple["Resident", "Resident"]:
+    """(the server's process, the engine's)."""
+    args = ["--served-model-name", "smollm2", "--kv-memory", str(CACHE / GIB)]
+    server = LiveServer([str(model), *args]).start()
+    try:
+        body = {"model": "smollm2", "prompt": "One two", "max_tokens": 4}
+        answer = httpx.post(f"{server.url}/v1/completions", json=body, trust_env=False)
+        assert answer.status_code == 200, answer.text
+        (engine_pid,) = server.children()  # no process tries grammars before the first is asked
+        return Resident.of(server.process.pid), Resident.of(engine_pid)
+    finally:
+        assert server.stop() == 0, server.output
 
 
 @dataclass

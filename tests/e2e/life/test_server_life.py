@@ -186,12 +186,3 @@ def test_bad_settings_are_explained(tmp_path, args, words):
     assert "Traceback" not in result.stderr
     for word in words:
         assert word in result.stderr
-
-
-def test_the_engine_dies_with_its_parent(tmp_path):
-    """kill -9 of the server leaves no engine behind."""
-    tiny_llama(tmp_path)
-    server = LiveServer([str(tmp_path)]).start()
-    (engine,) = server.engines()
-    server.kill()
-    wait_until(lambda: not Path(f"/proc/{engine}").exists(), 2.0)

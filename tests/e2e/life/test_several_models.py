@@ -30,12 +30,30 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return [f"{name}={folder / name}" for name in NAMES]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def server(checkpoints: list[str]) -> Iterator[LiveServer]:
     """Two of the three fit."""
     server = LiveServer([*checkpoints, *COMMON, "--memory", "1.1"]).start()
     yield server
-    server.kill()
+    assert server.stop() == 0
+    assert server.engines() == []
+
+
+@pytest.fixture(scope="module")
+def second(server: LiveServer) -> int:
+    """The engine of the second model, loaded by a request."""
+    assert states(server) == {"first": "ready", "second": "absent", "third": "absent"}
+    (first,) = server.engines()
+    complete(server, "second")
+    (second,) = set(server.engines()) - {first}
+    return second
+
+
+@pytest.fixture
+def first(server: LiveServer, second: int) -> int:
+    """The engine of the first one, beside it."""
+    (first,) = set(server.engines()) - {second}
+    return first
 
 
 def body(model: str, num_tokens: int, **fields: object) -> dict[str, object]:
@@ -59,12 +77,20 @@ def post(server: LiveServer, path: str) -> httpx.Response:
     return httpx.post(server.url + path, json={}, trust_env=False, timeout=LIMIT)
 
 
-def streamed(server: LiveServer, model: str, num_tokens: int, at: dict[int, object]) -> str:
-    """The joined text; with the n-th event comes a call of `at[n]`."""
+def streamed(
+    server: LiveServer,
+    model: str,
+    num_tokens: int,
+    at: dict[int, object],
+    leave: Event | None = None,
+) -> str:
+    """The joined text; with the n-th event comes a call of `at[n]`. Whoever may leave does then."""
     texts, what = [], body(model, num_tokens, stream=True)
     url = server.url + "/v1/completions"
     with httpx.stream("POST", url, json=what, trust_env=False, timeout=LIMIT) as answer:
         for line in answer.iter_lines():
+            if leave is not None and leave.is_set():
+                break
             if not line.startswith("data: {"):
                 continue
             event = json.loads(line[6:])
@@ -76,29 +102,7 @@ def streamed(server: LiveServer, model: str, num_tokens: int, at: dict[int, obje
     return "".join(texts)
 
 
-def test_loaded_by_a_request_asleep_and_pushed_out(server: LiveServer) -> None:
-    assert states(server) == {"first": "ready", "second": "absent", "third": "absent"}
-    (first,) = server.engines()
-    alone = complete(server, "second")
-    assert complete(server, "first") != alone
-    assert len(server.engines()) == 2
-
-    complete(server, "third")  # the least recently used makes room
-    assert states(server) == {"first": "ready", "second": "asleep", "third": "ready"}
-    assert len(server.engines()) == 2
-    assert is_running(first)
-
-    assert post(server, "/sleep?model=first").status_code == 200
-    seconds_until(lambda: states(server)["first"] == "asleep")
-    assert not is_running(first)
-    assert complete(server, "second") == alone  # bit for bit, by another process
-    assert post(server, "/wake_up?model=second").json()["state"] == "ready"
-    assert server.stop() == 0
-    assert server.engines() == []
-
-
-def test_a_kill_of_one_is_not_felt_by_the_other(server: LiveServer) -> None:
-    (first,) = server.engines()
+def test_a_kill_of_one_is_not_felt_by_the_other(server: LiveServer, first: int) -> None:
     alone = complete(server, "second", 600)
     with ThreadPoolExecutor(1) as pool:
         begun = Event()
@@ -111,31 +115,51 @@ def test_a_kill_of_one_is_not_felt_by_the_other(server: LiveServer) -> None:
     seconds_until(lambda: post(server, "/reset_prefix_cache?model=first").status_code == 200)
     assert complete(server, "first")
     assert states(server)["first"] == "ready"
-    assert server.stop() == 0
 
 
 @pytest.mark.skipif(not may_take_back(), reason="a priority given away here does not come back")
-def test_a_flooded_model_computes_behind_the_other(server: LiveServer) -> None:
-    (first,) = server.engines()
+def test_a_flooded_model_computes_behind_the_other(
+    server: LiveServer, first: int, second: int
+) -> None:
     alone = complete(server, "second", 100)
-    (second,) = set(server.engines()) - {first}
 
     def policies() -> list[set[int]]:
         pids = (first, second, server.process.pid)
         return [{os.sched_getscheduler(one) for one in threads_of(pid)} for pid in pids]
 
-    seen = []
+    seen, leave = [], Event()
     with ThreadPoolExecutor(4) as pool:
         begun = [Event() for _ in range(4)]
-        flood = [pool.submit(streamed, server, "first", 6000, {1: event.set}) for event in begun]
+        flood = [
+            pool.submit(streamed, server, "first", 6000, {1: event.set}, leave) for event in begun
+        ]
         assert all(event.wait(LIMIT) for event in begun)
         text = streamed(server, "second", 100, {20: lambda: seen.append(policies())})
         metrics = httpx.get(server.url + "/metrics", trust_env=False, timeout=60).text
         assert not any(one.done() for one in flood)
-        os.kill(first, signal.SIGKILL)
+        leave.set()
     assert text == alone
     assert seen == [[{os.SCHED_IDLE}, {os.SCHED_OTHER}, {os.SCHED_OTHER}]]
     assert 'thirdeye_model_gives_way{model_name="first"} 1.0' in metrics
+
+
+def test_loaded_by_a_request_asleep_and_pushed_out(server: LiveServer, second: int) -> None:
+    """It comes last: the second model's engine is another then."""
+    alone = complete(server, "second")
+    assert complete(server, "first") != alone
+    (first,) = set(server.engines()) - {second}
+
+    complete(server, "third")  # the least recently used makes room
+    assert states(server) == {"first": "ready", "second": "asleep", "third": "ready"}
+    assert len(server.engines()) == 2
+    assert is_running(first)
+    assert not is_running(second)
+
+    assert post(server, "/sleep?model=first").status_code == 200
+    seconds_until(lambda: states(server)["first"] == "asleep")
+    assert not is_running(first)
+    assert complete(server, "second") == alone  # bit for bit, by another process
+    assert post(server, "/wake_up?model=second").json()["state"] == "ready"
 
 
 def test_what_does_not_fit_is_refused_before_it_is_loaded(checkpoints: list[str]) -> None:

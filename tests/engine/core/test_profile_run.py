@@ -13,7 +13,13 @@ from thirdeye.model.batch import ForwardBatch
 from thirdeye.server.engine.cache.device_memory import MemoryUsage
 from thirdeye.server.engine.cache.kv_budget import GIB
 from thirdeye.server.engine.core.engine_core import EngineCore
-from thirdeye.server.engine.core.profile_run import MORE_TOKENS, profile_memory, trial_config
+from thirdeye.server.engine.core.profile_run import (
+    MORE_TOKENS,
+    MeasuredKVBudget,
+    TriedEngine,
+    profile_memory,
+    trial_config,
+)
 from thirdeye.server.engine.execution.model_runner import ModelRunner
 from thirdeye.server.engine.interface.engine_config import EngineConfig
 from thirdeye.server.engine.interface.types import Request, SamplingParams
@@ -66,6 +72,7 @@ class Model:
     per_token: int
     per_score: int
     state: int = 0  # what an engine keeps beside its cache
+    graphs: int = 0  # what all its graphs keep
     seen: list[tuple[int, int, int]] = field(default_factory=list)  # tokens, scores, sequences
 
     def __call__(self, batch: ForwardBatch, kv_cache: Cache) -> Tensor:
@@ -88,11 +95,13 @@ def make_core(model: Model, config: EngineConfig) -> EngineCore:
 def measured(model: Model, num_tokens: int, num_rows: int, share: float = 1.0) -> MemoryUsage:
     sizes = trial_config(num_tokens, num_rows, 4, 256)
 
-    def make(config: EngineConfig) -> tuple[EngineCore, int]:
+    def make(config: EngineConfig) -> TriedEngine:
         core = make_core(model, config)
         model.memory.take(model.state)
-        finalize(core, model.memory.give, model.state)
-        return core, config.num_blocks * BLOCK_BYTES
+        finalize(core, model.memory.give, model.state + model.graphs)
+        return TriedEngine(
+            core, config.num_blocks * BLOCK_BYTES, lambda: model.memory.take(model.graphs)
+        )
 
     return profile_memory(make, sizes, model.memory, share)
 
@@ -123,6 +132,32 @@ def test_what_the_decode_loop_keeps_is_not_the_caches() -> None:
     assert usage.kv == 10**6 - 1000 - 700 - 512 - 64
     assert memory.allocated == 1000
     assert "decode state 0.50," in str(MemoryUsage(GIB, GIB, 0, 0, 0, 0, state=GIB // 2))
+
+
+def test_all_graphs_are_captured_in_the_trial() -> None:
+    """What they keep is there beside a step of decoding."""
+    memory = CountingMemory(10**6, 1000)
+    usage = measured(Model(memory, 3, 5, state=700, graphs=333), 64, 8)
+    assert (usage.state, usage.step, usage.captured) == (700, 512, 64 + 333)
+    assert usage.kv == 10**6 - 1000 - 700 - 512 - 64 - 333
+    assert memory.allocated == 1000
+
+
+def test_so_they_are_on_a_rank_that_follows() -> None:
+    """The largest step, what the decode loop keeps, and the graphs are there at the same time."""
+    memory = CountingMemory(10**6, 1000)
+    budget = MeasuredKVBudget(memory, 1.0)
+    memory.take(8000)  # the trial's cache
+    budget.start_trial()
+    memory.take(700)  # state
+    memory.take(512)  # a step
+    memory.give(512)
+    assert budget.num_bytes() == 10**6 - 1000 - 700 - 512  # where nothing is captured
+    budget.start_captures()
+    memory.take(333)
+    memory.take(64)
+    memory.give(64)
+    assert budget.num_bytes() == 10**6 - 1000 - 700 - 512 - 333 - 64
 
 
 def test_it_is_told_in_gib() -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from msgspec import structs
 
-from tests.draws import also_at_night, count
+from tests.draws import also_at_night, count, is_night, pairwise
 from tests.engine.execution.request_mixes import Answer, answers, make_core
 from tests.engine.grammar.toy_grammars import ImmediateExecutor as Immediate
 from tests.engine.grammar.toy_grammars import guidance
@@ -104,8 +104,9 @@ def plainly(model: Transformer) -> Callable[[int], dict[str, Answer]]:
 
 
 @also_at_night
-@pytest.mark.parametrize("capture", CAPTURES)
-@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize(
+    ("model", "capture", "late"), pairwise(MODELS, CAPTURES, [False, True]), indirect=["model"]
+)
 def test_replayed_steps_are_the_plain_ones(
     model: Transformer, plainly: Callable[[int], dict[str, Answer]], capture: str, late: bool
 ) -> None:
@@ -139,7 +140,8 @@ def some_to_guess(requests: list[Request]) -> list[Request]:
     return requests
 
 
-@pytest.mark.parametrize("capture", CAPTURES)
+@also_at_night
+@pytest.mark.parametrize("capture", CAPTURES if is_night() else ["tape"])
 def test_guesses_are_verified_by_the_same_steps(model: Transformer, capture: str) -> None:
     """A row of a graph for each; beside rows that may have none."""
     requests = some_to_guess(mix(0, NUM_REQUESTS))

@@ -16,6 +16,7 @@ from torch import Tensor
 from tests.engine.grammar.toy_grammars import grammar_core
 from tests.engine.planted import REPEATABLE, assert_finds_the_bug, name_of
 from tests.engine.run_ahead.engines import Late, toy_ahead
+from tests.engine.run_ahead.launched_drafts import Untimed, launched_draft
 from tests.engine.run_ahead.test_run_ahead import (
     MAX_ARRIVALS,
     STREAMS,
@@ -36,15 +37,21 @@ from tests.oracles.kv_content import KVContent
 from thirdeye.model.batch import ForwardBatch
 from thirdeye.server.engine.core.engine_core import EngineCore
 from thirdeye.server.engine.drafting.each_text import Drafter, EachText
+from thirdeye.server.engine.drafting.first_of import FirstOf
 from thirdeye.server.engine.drafting.prompt_lookup import PromptLookup
+from thirdeye.server.engine.execution.model_runner import ModelRunner
+from thirdeye.server.engine.interface.engine_config import EngineConfig
 from thirdeye.server.engine.interface.step_result import StepResult
 from thirdeye.server.engine.interface.types import StepOutput
+from thirdeye.server.engine.run_ahead.cuda_stream import CpuStream, DeviceStream
 from thirdeye.server.engine.run_ahead.device_sampler import DeviceSampler, SamplingMode
 from thirdeye.server.engine.run_ahead.device_state import DeviceState
+from thirdeye.server.engine.run_ahead.launched_step import LaunchedStep
 from thirdeye.server.engine.run_ahead.prefill_step import PrefillStep
 from thirdeye.server.engine.run_ahead.slot_table import SlotState, SlotTable
 from thirdeye.server.engine.scheduling.scheduler import Scheduler
 from thirdeye.server.engine.scheduling.sequence import Sequence, SequenceStatus
+from thirdeye.server.engine.scheduling.speculation.proposer import Proposer
 from thirdeye.server.engine.scheduling.step_plan import PlanRow, StepPlan
 
 torch.set_num_threads(1)
@@ -81,6 +88,23 @@ class Periodic:
 
 
 DRAFTERS: dict[str, Callable[[], Drafter]] = {"lookup": PromptLookup, "periodic": Periodic}
+MODEL = "model"
+
+
+class RepeatsToo(Repeats):
+    """Says the same, but for texts whose content says so: there it means another token."""
+
+    def _row(self, batch: ForwardBatch, kv_cache: ToyCache, t: int) -> torch.Tensor:
+        logits = super()._row(batch, kv_cache, t)
+        return logits.roll(1) if float(logits[2]) > 2 else logits
+
+
+def by_model(config: EngineConfig, stream: DeviceStream) -> Untimed:
+    """A draft model over the toy cache, whose steps are launched on the served model's stream."""
+    own = structs.replace(config, num_draft_tokens=0, steps_ahead=0)
+    model, kept = RepeatsToo(), ToyCache(own.num_blocks + 1, own.block_size)
+    otherwise = ModelRunner(model, kept, own, "cpu")
+    return launched_draft(lambda batch: model(batch, kept), own, VOCAB, stream, otherwise)
 
 
 def watch_kv(core: EngineCore) -> None:
@@ -110,12 +134,17 @@ class VerifiedMachine(AheadMachine):
         num_draft_tokens=st.sampled_from([1, 2, 5]),
         max_tokens_with_drafts=st.sampled_from([4, 16, 40]),
         stream=st.sampled_from(sorted(STREAMS)),
-        drafter=st.sampled_from(sorted(DRAFTERS)),
+        drafter=st.sampled_from([*sorted(DRAFTERS), MODEL]),
     )
     def start(self, drafter: str, **sizes: object) -> None:  # type: ignore[override]  # more to draw
-        self.proposer = EachText(DRAFTERS[drafter])
+        self.drafter = drafter
         super().start(**sizes)  # type: ignore[arg-type]  # as it draws them
         watch_kv(self.core)
+
+    def make_proposer(self, stream: DeviceStream) -> Proposer:
+        if self.drafter == MODEL:
+            return FirstOf(EachText(PromptLookup), by_model(self.config, stream))
+        return EachText(DRAFTERS[self.drafter])
 
     @precondition(lambda self: len(self.requests) < MAX_ARRIVALS)
     @rule(
@@ -185,6 +214,49 @@ def test_right_guesses_save_steps_and_no_step_waits(stream: str, temperature: fl
     stats = core.stats()
     assert stats.spec_decode_num_accepted_tokens_total == 7 * 4 + 3
     assert stats.num_blocks_used == 0
+
+
+@pytest.mark.parametrize("stream", STREAMS)
+def test_a_draft_model_guesses_behind_what_was_read(stream: str) -> None:
+    """Each step is read before the next is planned, and that one is launched all the same."""
+    sampling = {"max_tokens": 40, "ignore_eos": True}
+    expected = text_after([5, 6, 7], Repeats(), **sampling)
+    config, order = toy_config(steps_ahead=1, **DRAFTING), STREAMS[stream]()
+    draft = by_model(config, order)
+    core, launcher = toy_ahead(config, Repeats(), order, proposer=draft)
+    launch, was_read = launcher.launch, list[bool]()
+
+    def noted(plan: StepPlan) -> LaunchedStep:
+        was_read.append(core._launched is None)
+        return launch(plan)
+
+    launcher.launch = noted  # type: ignore[method-assign]  # of this one
+    outputs = run_all(core, [make_request("r", [5, 6, 7], **sampling)])["r"]
+    assert tokens_of(outputs) == expected
+    assert launcher.num_refused == 0
+    assert launcher.num_verified > 5
+    assert len(was_read) < 30
+    assert all(was_read)
+    assert core.stats().spec_decode_num_accepted_tokens_total > 10
+
+
+def test_who_has_too_much_company_or_rests_is_not_read_first() -> None:
+    config = toy_config(steps_ahead=1, max_num_seqs=12, **DRAFTING)
+    core, _ = toy_ahead(config, Repeats(), proposer=by_model(config, CpuStream()))
+    scheduler = core._scheduler
+    for i in range(8):
+        assert scheduler.reads_newest == (i > 0)
+        core.add(make_request(str(i), [5, 6, i], max_tokens=40, ignore_eos=True))
+        core.step()
+        core.step()
+    assert not scheduler.reads_newest  # 8 of 16 tokens are rows: there is no cheap room left
+    for i in range(1, 8):
+        core.abort(str(i))
+    assert scheduler.reads_newest
+    draft = scheduler._speculator._proposer
+    assert isinstance(draft, Untimed)
+    draft._account._turn_off()
+    assert not scheduler.reads_newest
 
 
 def test_prompt_lookup_is_what_serves() -> None:

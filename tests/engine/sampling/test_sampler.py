@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tests.draws import draws
+from tests.draws import also_at_night, count, draws
 from thirdeye.server.engine.interface.types import SamplingParams
 from thirdeye.server.engine.sampling import sampler
 from thirdeye.server.engine.sampling.native_sampler import NativeSampler
@@ -71,6 +71,7 @@ def chi_square_limit(degrees: int) -> float:
     return float(degrees * (1 - 2 / (9 * degrees) + 4.27 * math.sqrt(2 / (9 * degrees))) ** 3)
 
 
+@also_at_night
 @pytest.mark.parametrize(
     "fields",
     [
@@ -85,8 +86,8 @@ def chi_square_limit(degrees: int) -> float:
     ids=str,
 )
 def test_draws_follow_the_distribution(fields: dict[str, float], choose: Choose) -> None:
-    """Chi-square over 10^5 draws, one for each position."""
-    num_draws = 100_000
+    """Chi-square over 10^4 draws, at night 10^5, one for each position."""
+    num_draws = count(10_000, 100_000)
     logits = torch.randn(12, generator=torch.Generator().manual_seed(4)) * 1.5
     p = params(seed=11, **fields)
     expected = torch.tensor(kept_probabilities(logits.tolist(), p)) * num_draws

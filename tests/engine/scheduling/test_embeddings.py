@@ -69,18 +69,25 @@ def model(request: pytest.FixtureRequest) -> Transformer:
     return random_model(MODELS[request.param])
 
 
+@pytest.fixture(scope="module")
+def alone(model: Transformer) -> dict[str, list[float]]:
+    """Of `requests()`, each in an engine of its own."""
+    return {name: vector for one in requests() for name, vector in vectors(model, [one]).items()}
+
+
 @pytest.mark.parametrize("cut", CUTS)
-def test_an_embedding_is_the_same_in_any_mix_and_any_chunks(model: Transformer, cut: str) -> None:
+def test_an_embedding_is_the_same_in_any_mix_and_any_chunks(
+    model: Transformer, alone: dict[str, list[float]], cut: str
+) -> None:
     """Float sums would differ in their last bits from chunking to chunking."""
     wanted = requests()
-    alone = {
-        request.request_id: vectors(model, [request])[request.request_id] for request in wanted
-    }
     assert vectors(model, wanted, **CUTS[cut]) == alone
     assert vectors(model, wanted[::-1], enable_prefix_caching=False, **CUTS[cut]) == alone
 
 
-def test_answers_beside_embeddings_keep_their_bits(model: Transformer) -> None:
+def test_answers_beside_embeddings_keep_their_bits(
+    model: Transformer, alone: dict[str, list[float]]
+) -> None:
     """Both kinds in one step, some of them preempted: nobody notices."""
     answers = [
         make_request(str(i), [i + 1] * 30, max_tokens=80, ignore_eos=True, logprobs=1)
@@ -95,7 +102,6 @@ def test_answers_beside_embeddings_keep_their_bits(model: Transformer) -> None:
     for request in answers:
         tokens = [token for o in found[request.request_id] for token in o.token_ids]
         assert tokens == [t for o in expected[request.request_id] for t in o.token_ids]
-    alone = vectors(model, requests())
     assert {name: found[name][-1].embedding for name in alone} == alone
     assert core.stats().preemptions_total > 0
 

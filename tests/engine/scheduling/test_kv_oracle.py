@@ -318,6 +318,10 @@ FOUND_BY = {  # seeds, see tests/engine/planted.py
     credit_for_idling: 1,
     publish_before_computed: 1,
     publish_what_failed: 1,
+    newcomers_before_preempted: 1,
+    keep_the_blocks_of_rejected_drafts: 0,
+    forget_the_parent: 0,
+    keep_computed_tokens_at_preemption: 0,
 }
 
 

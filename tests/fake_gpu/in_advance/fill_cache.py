@@ -15,14 +15,16 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from functools import partial
 from unittest.mock import patch
 
 import torch
 
 from tests.fake_gpu import driver
-from tests.fake_gpu.engine import pretending, stand_in
+from tests.fake_gpu.engine import MULTIPROCESSORS, GraphMemory, pretending, stand_in
 from tests.fake_gpu.in_advance import launchers, unasserted
+from thirdeye.model.attention.triton import TritonAttention
 
 CPU = torch.device("cpu")
 # Of one that waits for what nobody computes: of a processor, and by the clock of a busy machine.
@@ -42,12 +44,36 @@ def main(names: Sequence[str]) -> None:
 
     known: dict[str, Callable[[], None]] = dict(asked_parts())
     known |= {name: partial(check, CPU) for name, check in checks()}
-    with torch.inference_mode(), pretending(), patch.object(torch.testing, "assert_close"):
+    with torch.inference_mode(), pretending(), as_on_a_gpu():
         asked = {}
         for name in names or known:
             asked[name] = in_child(known[name], notes)
             print(name, asked[name], file=sys.stderr, flush=True)
     print(json.dumps(asked))
+
+
+def as_on_a_gpu() -> ExitStack:
+    """Engines that checks make have the attention of a GPU and no kernels for a CPU; what they say
+    is compared with nothing."""
+    stack = ExitStack()
+    stack.enter_context(patch.object(torch.testing, "assert_close"))
+    stack.enter_context(patch("thirdeye.server.bench.random_model.load_native", lambda *_: None))
+    chosen = "thirdeye.model.attention.choose_attention"
+    stack.enter_context(patch(f"{chosen}._best", lambda *_: "triton"))
+
+    def triton(device: torch.device, is_deterministic: bool) -> TritonAttention:
+        return TritonAttention(
+            num_multiprocessors=MULTIPROCESSORS, is_deterministic=is_deterministic
+        )
+
+    stack.enter_context(patch(f"{chosen}._triton", triton))
+    memory = "thirdeye.server.engine.cache.device_memory.CudaMemory"
+    stack.enter_context(patch(memory, lambda _: GraphMemory()))
+    ahead = "thirdeye.server.load.kv_memory.is_run_ahead"
+    stack.enter_context(patch(ahead, lambda *_: True))
+    numbers = "thirdeye.server.engine.run_ahead.device_sampler.is_finite"
+    stack.enter_context(patch(numbers, lambda logits: torch.ones(len(logits), dtype=torch.bool)))
+    return stack
 
 
 def in_child(work: Callable[[], None], notes: driver.Notes) -> str:

@@ -5,6 +5,7 @@ every token is token 0. A model has one layer of each kind that differs, since a
 """
 
 from collections.abc import Callable, Iterator
+from collections.abc import Sequence as Seq
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -12,6 +13,7 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
+from torch import Tensor
 
 from tests.fake_gpu.engine import MULTIPROCESSORS, make_model
 from tests.fake_gpu.forms import ServedForm
@@ -26,10 +28,14 @@ from thirdeye.model.transformer import Transformer
 from thirdeye.server.bench import engine as bench_engine
 from thirdeye.server.bench import measure as bench_measure
 from thirdeye.server.bench.engine import EngineBench, checked
-from thirdeye.server.bench.model_shapes import LLAMA3_8B
+from thirdeye.server.bench.model_shapes import LLAMA3_8B, QWEN3_0_6B
 from thirdeye.server.bench.report import Plan
 from thirdeye.server.bench.workloads import read_shape
+from thirdeye.server.engine.execution import model_runner
 from thirdeye.server.engine.run_ahead.cuda_stream import ReadyResult, Work
+from thirdeye.server.engine.sampling.host_sampler import HostSampler
+from thirdeye.server.engine.sampling.logits_processors import Processor
+from thirdeye.server.engine.sampling.sampler import Sampler
 from thirdeye.server.load import overlap
 
 META = torch.device("meta")
@@ -49,6 +55,17 @@ class MetaStream:
             said = torch.zeros(work().shape, dtype=torch.int64)
         said[:, 0] = 1
         return ReadyResult(said)
+
+
+class MetaSampler(HostSampler):
+    """The same for steps that are not launched ahead, which ask for what chooses tokens, too."""
+
+    def __init__(self, sampler: Sampler, processors: Seq[Processor]) -> None:
+        def choose(logits: Tensor, *asked: Any) -> Tensor:
+            sampler(logits, *asked)
+            return torch.zeros(len(logits), dtype=torch.int64)
+
+        super().__init__(choose, processors)
 
 
 class MetaBench(EngineBench):
@@ -98,9 +115,14 @@ def serve() -> None:
 
 
 def guess() -> None:
-    """Guesses from the text by an 8B model, which no part is timed with yet: what a server asks for
+    """Guesses from the text by each model, which no part is timed with yet: what a server asks for
     beside the others."""
-    with benches(replace(LLAMA3_8B, num_hidden_layers=1)), torch.inference_mode():
+    for config in (LLAMA3_8B, QWEN3_0_6B):
+        guess_by(config)
+
+
+def guess_by(config: ModelConfig) -> None:
+    with benches(replace(config, num_hidden_layers=1)), torch.inference_mode():
         bench = MetaBench(Plan("", [], [], 1, 0, "cuda", "auto", "auto", bandwidth=1e12))
         core = bench.engine(8, 8 * LONGEST, LONGEST, num_draft_tokens=15)
         core.add(bench.request(0, [0] * 9, 40))
@@ -148,6 +170,7 @@ def benches(config: ModelConfig) -> ExitStack:
         stack.enter_context(patch.object(bench_engine, name, stand_in))
     stack.enter_context(patch.object(bench_measure, "EngineBench", MetaBench))
     stack.enter_context(patch.object(overlap, "CpuStream", MetaStream))
+    stack.enter_context(patch.object(model_runner, "HostSampler", MetaSampler))
     return stack
 
 

@@ -15,10 +15,12 @@ from thirdeye.server.launch.cli import app, given
 from thirdeye.server.launch.commands.offline import show_doctor, show_models
 from thirdeye.server.launch.commands.pull_command import pull_model
 from thirdeye.server.launch.opened_model import read_template
-from thirdeye.server.launch.server_run import explain
+from thirdeye.server.launch.server_run import explain, make_present
+from thirdeye.server.settings.api_settings import CheckpointSettings
 from thirdeye.server.settings.read_settings import read_settings
 from thirdeye.server.settings.settings import all_settings
 from thirdeye.server.text.templates.chat_template import ChatTemplateError
+from thirdeye.weights.catalog import SMOLLM2
 
 HEAVY = ("torch", "fastapi", "pydantic", "uvicorn", "tiktoken", "numpy", "jinja2", "httpx")
 
@@ -196,6 +198,20 @@ def test_doctor_says_what_a_bug_report_needs():
 @pytest.mark.parametrize("command", ["list", "models"])
 def test_list_shows_the_catalog(command: str):
     assert "smollm2" in thirdeye(command).stdout
+
+
+def test_a_damaged_catalog_model_is_called_so(tmp_path, monkeypatch, capsys):
+    """`serve` and `list`: not as if it were not there."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    path = tmp_path / "thirdeye" / "models" / SMOLLM2.file_name
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"GGUF")
+    assert not make_present(CheckpointSettings())
+    told = capsys.readouterr().err.replace("\n", " ")
+    assert f"{path} is damaged: it has 4 bytes, the model '{SMOLLM2.name}' has" in told
+    assert f"'thirdeye pull {SMOLLM2.name}' repairs it." in told
+    assert show_models() == 0
+    assert f"damaged: thirdeye pull {SMOLLM2.name}" in capsys.readouterr().out
 
 
 def test_names_steer_no_terminal(tmp_path, monkeypatch):

@@ -10,6 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tests.api.support import client_of
 from tests.tiny import tiny_llama
+from thirdeye.server.engine.interface.types import EngineDead
 from thirdeye.server.engine.process.spawn import Spawned
 from thirdeye.server.launch.opened_model import open_model
 from thirdeye.server.launch.replica import Replica, build_app
@@ -161,6 +162,11 @@ def test_keys_are_read_again_and_a_bad_file_changes_nothing(
     assert "Line 1: the scopes are" in caplog.text
     assert "The keys stay as they were" in caplog.text
     assert "old-key" not in caplog.text
+
+
+def test_ranks_are_processes(checkpoint: Path) -> None:
+    with pytest.raises(EngineDead, match="thread does not go with '--tensor-parallel' 2: ranks"):
+        asyncio.run(replica_of(checkpoint, tensor_parallel=2).start())
 
 
 def test_the_longest_wait_is_the_admissions(checkpoint: Path) -> None:

@@ -67,6 +67,23 @@ def test_same_tokens_in_fewer_steps(models: dict[str, Path], name: str) -> None:
     assert stats.draft_seconds_total > 0
 
 
+@pytest.mark.parametrize("name", ["llama", "other"])
+@pytest.mark.parametrize("speculation", ["auto", "ngram"])
+def test_by_graphs_too(models: dict[str, Path], name: str, speculation: str) -> None:
+    """Where steps are launched ahead a step is read before the draft model goes on from it; a draft
+    that was named is asked whatever `--speculation` says of the text alone."""
+    plain, without, _ = answers(models["llama"])
+    flags = {"draft": str(models[name]), "speculation": speculation, "cuda_graphs": "on"}
+    found, stats, _ = answers(models["llama"], **flags)
+    assert found == plain
+    assert stats.spec_decode_num_draft_tokens_total > 0
+    assert stats.draft_seconds_total > 0
+    assert "step ahead" not in {missed.path for missed in stats.missed_paths}
+    if name == "llama":
+        assert stats.spec_decode_num_accepted_tokens_total > 40
+        assert stats.steps_total < without.steps_total - 10
+
+
 def test_a_text_beyond_the_draft_models_context_goes_on_without(models: dict[str, Path]) -> None:
     plain, _, _ = answers(models["llama"])
     found, stats, _ = answers(models["llama"], draft=str(models["other"]), speculation="ngram")
@@ -79,12 +96,16 @@ def test_what_cannot_be(models: dict[str, Path], tmp_path: Path) -> None:
     asked: list[tuple[dict[str, Any], str]] = [
         ({"draft": str(models["states"])}, "keep a state.*whose layers all attend"),
         ({"draft": str(models["llama"]), "speculation": "off"}, "'--speculation' off.*leave one"),
-        ({"draft": str(models["llama"]), "cuda_graphs": "on"}, "add '--cuda-graphs off'"),
+        (
+            {"draft": str(models["llama"]), "cuda_graphs": "on"},
+            "state cannot be taken back.*add '--cuda-graphs off'",
+        ),
         ({"draft": str(tmp_path / "none")}, "'--draft' .*none: there is no model"),
     ]
     for flags, text in asked:
+        served = models["states" if "cuda_graphs" in flags else "llama"]
         with pytest.raises((ValueError, ModelError), match=text):
-            answers(models["llama"], **{"speculation": "ngram"} | flags)
+            answers(served, **{"speculation": "ngram"} | flags)
 
 
 # --- the same vocabulary ---

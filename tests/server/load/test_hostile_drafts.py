@@ -77,6 +77,24 @@ def test_a_config_that_lies(served: Path, tmp_path: Path, changes: dict[str, Any
         check_cost(tried)
 
 
+CLOSE_LIES: dict[str, dict[str, Any]] = {  # too small for a count of numbers to show
+    "a stream": {"hidden_size": 72},
+    "an MLP": {"intermediate_size": 65},
+    "a token more": {"vocab_size": VOCAB_SIZE + 1},
+    "a head less": {"num_key_value_heads": 1},
+}
+
+
+@pytest.mark.parametrize("changes", CLOSE_LIES.values(), ids=CLOSE_LIES)
+def test_a_config_of_other_shapes(served: Path, tmp_path: Path, changes: dict[str, Any]) -> None:
+    path = lying(served, tmp_path, **changes)
+    shape = r"'[a-z_.0-9]+': must have the shape \[.*\], got \[.*\]\."
+    with pytest.raises(ModelError, match=f"{shape} .*'--draft' {path}: .* without '--draft'"):
+        find_draft(str(path), open_checkpoint(served))
+    with pytest.raises(ModelError, match=shape):
+        check_described(open_checkpoint(path))
+
+
 @pytest.mark.parametrize("context", [1, 2, 15])
 def test_a_draft_of_no_context_guesses_nothing(served: Path, tmp_path: Path, context: int) -> None:
     path = lying(served, tmp_path, max_position_embeddings=context)

@@ -11,6 +11,7 @@ from tests.recipes import make_recipe
 from tests.tiny import VOCAB_SIZE, save_tokenizer, tiny_llama
 from thirdeye.server.engine.drafting.worth import GuessAccount, TextRate
 from thirdeye.server.engine.interface.engine_stats import EngineStats
+from thirdeye.server.load import kv_memory
 from thirdeye.server.load.load_engine import load_engine
 
 FLAGS = {"device": "cpu", "threads": 1, "quantize": "none"}
@@ -58,6 +59,24 @@ def test_same_tokens(tmp_path: Path, name: str, form: str) -> None:
     assert stats.num_blocks_total < without.num_blocks_total
     assert stats.draft_seconds_total > 0
     assert not stats.is_draft_paused
+
+
+def test_steps_are_not_launched_ahead_for_a_head(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where they would be, as on a GPU, it is served step by step, and the ready line says why."""
+    write(tmp_path, "glm4_moe", vocab_size=VOCAB_SIZE)
+    save_tokenizer(tmp_path, chat=False)
+    plain, *_ = answers(tmp_path)
+    monkeypatch.setattr(kv_memory, "runs_ahead", lambda choice, *_: choice != "off")
+    recipe = make_recipe(tmp_path, [0], kv_memory_bytes=1 << 21, speculation="mtp", **FLAGS)
+    core, info = load_engine(recipe, lambda *_: None)
+    outputs = run_all(core, REQUESTS)
+    assert [tokens_of(outputs[r.request_id]) for r in REQUESTS] == plain[: len(REQUESTS)]
+    assert core.stats().spec_decode_num_draft_tokens_total > 20
+    (said,) = [path for path in info.missed_paths if path.startswith("step ahead")]
+    assert "the model's own head reads hidden states" in said
+    assert "graphs" not in info.numerics
 
 
 def test_what_cannot_be(tmp_path: Path) -> None:

@@ -6,22 +6,15 @@ import re
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from llguidance import LLMatcher, LLTokenizer
+from llguidance import LLMatcher
 
 from tests.draws import draws
+from tests.text.byte_grammar import BYTES, accepts
 from thirdeye.server.text.constraints import constraint as grammar
 from thirdeye.server.text.constraints.schema_keywords import MAX_EXACT
 from thirdeye.server.text.constraints.trials.refusal import ConstraintError
 
-BYTES = LLTokenizer("byte")
 DELETE = "\x7f"
-
-
-def accepts(serialized: str, text: str) -> bool:
-    """Whether `text` is a whole answer."""
-    matcher = LLMatcher(BYTES, serialized, log_level=0)
-    raw = list(text.encode())
-    return matcher.try_consume_tokens(raw) == len(raw) and matcher.is_accepting()
 
 
 PATTERNS = ["ab*", "(ab|ba)+", "[ab]{2,3}", "a?b?", "(a|b)*a", "^ab$", "a.b", "(a|ab)(b|c)?", ""]

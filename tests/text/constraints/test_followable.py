@@ -5,23 +5,13 @@ from typing import Any
 
 import pytest
 from jsonschema_rs import Draft202012Validator
-from llguidance import LLMatcher, LLTokenizer
 
+from tests.text.byte_grammar import accepts as takes
+from tests.text.byte_grammar import follower
 from thirdeye.server.text.constraints import constraint as grammar
 from thirdeye.server.text.constraints.exclusive_branches import exclude_each_other
 from thirdeye.server.text.constraints.followable import followable
 from thirdeye.server.text.constraints.trials.refusal import ConstraintError
-
-BYTES = LLTokenizer("byte")
-
-
-def takes(serialized: str, text: str) -> bool:
-    """Whether the whole text may be an answer."""
-    matcher = LLMatcher(BYTES, serialized, log_level=0)
-    assert not matcher.is_error(), matcher.get_error()
-    return matcher.try_consume_tokens(list(text.encode())) == len(text.encode()) and (
-        matcher.is_accepting()
-    )
 
 
 @pytest.mark.parametrize(
@@ -108,7 +98,7 @@ def test_one_key_more_than_the_required_ones_can_be_held() -> None:
 )
 def test_a_number_comes_to_its_end(schema: dict[str, Any]) -> None:
     """However often a weak model says a digit: some digit is the last."""
-    matcher = LLMatcher(BYTES, grammar.json_schema(schema), log_level=0)
+    matcher = follower(grammar.json_schema(schema))
     for prefix in ("3", "0."):
         matcher.reset()
         text = prefix + "0" * 10 + "1" * 20
@@ -138,7 +128,7 @@ def test_a_number_comes_to_its_end(schema: dict[str, Any]) -> None:
 def test_an_open_value_comes_to_its_end(schema: Any, before: str) -> None:
     """Where a schema says nothing, a number has no more digits, and no exponent."""
     made = grammar.json_schema(schema)
-    matcher = LLMatcher(BYTES, made, log_level=0)
+    matcher = follower(made)
     start = list(before.encode())
     assert matcher.try_consume_tokens(start) == len(start)
     for number in ("3" * 40, "0." + "1" * 40):

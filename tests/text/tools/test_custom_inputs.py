@@ -7,9 +7,9 @@ import re
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from llguidance import LLMatcher, LLTokenizer
 
 from tests.draws import draws
+from tests.text.byte_grammar import accepts, follower
 from tests.text.tools.families.test_held_arguments import arguments
 from tests.text.tools.families.written_answers import written
 from thirdeye.server.text.constraints.escaped_text import NotEscapable, escaped_lark
@@ -21,7 +21,6 @@ from thirdeye.server.text.tools.form import write_call
 from thirdeye.server.text.tools.text_inputs import InputForm, custom_tool
 
 NAMED = ToolChoice(ChoiceMode.NAMED, "f")
-BYTES = LLTokenizer("byte")
 # After the grammar that a coding agent sends: lines with their marks.
 PATCH = """
 start: begin change+ end
@@ -54,10 +53,7 @@ def made(name: str, form: InputForm) -> tuple[str, list[tuple[int, str]]]:
 
 def takes(rules: str, text: str) -> bool:
     grammar = json.dumps({"grammars": [{"lark_grammar": rules}]})
-    matcher = LLMatcher(BYTES, grammar, log_level=0)
-    assert not matcher.is_error(), matcher.get_error()
-    raw = list(text.encode())
-    return bool(matcher.try_consume_tokens(raw) == len(raw) and matcher.is_accepting())
+    return accepts(grammar, text)
 
 
 @pytest.mark.parametrize("name", ["llama", "harmony", "qwen_xml", "seed", "pythonic", "mistral11"])
@@ -138,7 +134,7 @@ def test_a_regex_is_held_in_bare_forms() -> None:
 
 def test_hermes_holds_it_too() -> None:
     serialized, _ = made("hermes", InputForm("lark", PATCH))
-    matcher = LLMatcher(BYTES, serialized, log_level=0)
+    matcher = follower(serialized)
     good = write_call("f", json.dumps({"input": '*** Begin\n+a"\n*** End'}))
     assert matcher.validate_tokens(list(good.encode())) == len(good)
     bad = write_call("f", json.dumps({"input": "*** Begin\na"}))

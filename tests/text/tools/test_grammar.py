@@ -7,10 +7,10 @@ import jsonschema
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from llguidance import LLMatcher, LLTokenizer
 
 from tests.draws import draws
 from tests.oracles.tool_calls import parse_whole
+from tests.text.byte_grammar import accepts, follower
 from tests.text.byte_tokenizer import ByteTokenizer
 from thirdeye.server.engine.grammar.bitmask import empty_masks
 from thirdeye.server.engine.grammar.llguidance_matcher import LLGuidanceCompiler, LLGuidanceMatcher
@@ -32,19 +32,10 @@ NOW = write_call("get-time", "{}")
 
 AUTO, REQUIRED = ToolChoice(ChoiceMode.AUTO), ToolChoice(ChoiceMode.REQUIRED)
 NAMED = ToolChoice(ChoiceMode.NAMED, "get_weather")
-BYTES = LLTokenizer("byte")
 
 
 def use(choice: ToolChoice, **changes: Any) -> ToolUse:
     return ToolUse([WEATHER, TIME], choice, **changes)
-
-
-def accepts(serialized: str, text: str) -> bool:
-    """Whether the whole of `text` may be the answer."""
-    matcher = LLMatcher(BYTES, serialized, log_level=0)
-    assert not matcher.is_error(), matcher.get_error()
-    raw = list(text.encode())
-    return matcher.try_consume_tokens(raw) == len(raw) and matcher.is_accepting()
 
 
 BROKEN = [
@@ -180,7 +171,7 @@ def test_whatever_is_written_parses_and_validates(seed: int, is_parallel: bool) 
         {"type": "object", "properties": {}, "additionalProperties": False},
     ]
     tools = [Tool(f"f{i}", None, schema) for i, schema in enumerate(schemas)]
-    matcher = LLMatcher(BYTES, tool_grammar(ToolUse(tools, REQUIRED, is_parallel)), log_level=0)
+    matcher = follower(tool_grammar(ToolUse(tools, REQUIRED, is_parallel)))
     raw: list[int] = []
     for _ in range(3000):
         mask = matcher.compute_bitmask()

@@ -166,6 +166,15 @@ def test_the_byte_table() -> None:
                 ByteDecoder()(character)
 
 
+def test_many_tokens_are_decoded_as_each_of_them() -> None:
+    table, decode = byte_characters(), ByteDecoder()
+    texts = ["".join(table[(7 * i + j) % 256] for j in range(i % 5)) for i in range(600)]
+    assert decode.each_of(texts) == [decode(text) for text in texts]
+    assert decode.each_of([]) == []
+    with pytest.raises(ValueError, match="'a b' is not written in byte-level characters"):
+        decode.each_of([*texts, "a b"])
+
+
 REFUSED = {
     "unigram": {"model": {"type": "Unigram", "vocab": []}},
     "byte fallback": {"model": {"byte_fallback": True}},

@@ -14,6 +14,7 @@ from thirdeye.model.config import ModelConfig
 from thirdeye.weights.architectures.architecture import GuessingNames
 from thirdeye.weights.architectures.common.guessing import NORM, PROJECTION
 from thirdeye.weights.architectures.common.name_table import NameTable, TensorTarget
+from thirdeye.weights.architectures.common.stored_shape import TensorShape
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -42,7 +43,7 @@ class GuessingHead:
     """What `load_weights` reads: the head's tensors of a checkpoint, by the file's names.
 
     `table` is of a model with the head's config, `place` of the model's own tensors, `read` gives
-    those of any names that `sizes` lists, in bytes."""
+    those of any names that `sizes` lists, in bytes, and `shapes` too."""
 
     def __init__(
         self,
@@ -52,6 +53,7 @@ class GuessingHead:
         table: NameTable,
         place: Callable[[str], list[TensorTarget] | None],
         sizes: Mapping[str, int],
+        shapes: Mapping[str, TensorShape],
         read: "Callable[[Iterable[str]], Iterator[tuple[str, Tensor | StoredTensor]]]",
     ) -> None:
         self.path, self.config = path, head_config(config)
@@ -61,6 +63,7 @@ class GuessingHead:
         self.is_there = PROJECTION in own
         self._shared = SHARED if NORM in own else (*SHARED, NORM)
         self._sizes = {name: size for name, size in sizes.items() if self.targets(name)}
+        self._shapes = {name: shapes[name] for name in self._sizes}
 
     def targets(self, name: str) -> list[TensorTarget] | None:
         """Where a tensor goes; `[]` if it is none of the head's."""
@@ -83,6 +86,9 @@ class GuessingHead:
 
     def tensor_sizes(self) -> dict[str, int]:
         return self._sizes
+
+    def tensor_shapes(self) -> dict[str, TensorShape]:
+        return self._shapes
 
     def tensors(self) -> "Iterator[tuple[str, Tensor | StoredTensor]]":
         return self._read(self._sizes)

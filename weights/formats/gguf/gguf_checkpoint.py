@@ -13,6 +13,7 @@ from thirdeye.weights.architectures.common.guessing import IN_GGUF
 from thirdeye.weights.architectures.common.guessing_head import GuessingHead, head_config
 from thirdeye.weights.architectures.common.limits import MAX_VOCAB
 from thirdeye.weights.architectures.common.name_table import TensorTarget
+from thirdeye.weights.architectures.common.stored_shape import TensorShape
 from thirdeye.weights.architectures.registry import by_gguf_name
 from thirdeye.weights.errors import ModelFormatError
 from thirdeye.weights.fingerprint import fingerprint
@@ -71,6 +72,14 @@ class GGUFCheckpoint:
         vectors = {name: vector.nbytes for name, vector in self._vectors.items()}
         return {name: self._file.tensors[name].num_bytes for name in self._stored()} | vectors
 
+    def tensor_shapes(self) -> dict[str, TensorShape]:
+        vectors = {name: TensorShape(vector.shape) for name, vector in self._vectors.items()}
+        return {name: self._shape(name) for name in self._stored()} | vectors
+
+    def _shape(self, name: str) -> TensorShape:
+        info = self._file.tensors[name]
+        return TensorShape(info.shape, info.type.block_size > 1)
+
     def tensor_formats(self) -> dict[str, int]:
         return Counter(self._file.tensors[name].type.name for name in self._stored())
 
@@ -90,6 +99,7 @@ class GGUFCheckpoint:
             architecture.gguf_names(head_config(self.config)),
             self._names.place,
             {name: info.num_bytes for name, info in self._file.tensors.items()},
+            {name: self._shape(name) for name in self._file.tensors},
             self._read_all,
         )
         if head.is_there and not any(name.startswith(FIRST_LAYER) for name in self._file.tensors):

@@ -1,7 +1,7 @@
 """The tokenizer part of GGUF metadata (`tokenizer.ggml.*`) as a `Vocabulary`."""
 
 import logging
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import replace
 
 from thirdeye.weights.errors import ModelFormatError
@@ -109,7 +109,7 @@ def _byte_level(
     return Vocabulary(
         tokens=tokens,
         unreachable=unreachable,
-        merges=_merges(fields, added),
+        merges=_merges(fields, added, {normal[i]: text for i, text in tokens.items()}),
         special_tokens=special,
         pre_tokenizer=rules,
         vocab_size=vocab_size,
@@ -235,9 +235,15 @@ def _pairs(fields: Fields, added: Iterable[str] = ()) -> list[tuple[str, str]]:
         raise fields.error("merges", str(error)) from error
 
 
-def _merges(fields: Fields, added: Iterable[str]) -> list[tuple[bytes, bytes]]:
+def _merges(
+    fields: Fields, added: Iterable[str], known: Mapping[str, bytes]
+) -> list[tuple[bytes, bytes]]:
+    """`known`: tokens that are decoded already, as nearly all are that are merged."""
     decode = ByteDecoder()
     try:
-        return [(decode(left), decode(right)) for left, right in _pairs(fields, added)]
+        return [
+            (known.get(left) or decode(left), known.get(right) or decode(right))
+            for left, right in _pairs(fields, added)
+        ]
     except ValueError as error:
         raise fields.error("merges", str(error)) from error

@@ -44,6 +44,11 @@ class ProposerCounts(NamedTuple):
 class Proposer(Protocol):
     """It may keep in `Sequence.drafters[self]` what it likes; nobody else looks at that."""
 
+    @property
+    def reads_newest(self) -> bool:
+        """Whether it has guesses only for texts of which no token is in flight: a step that was
+        launched ahead is then read before it is asked."""
+
     def propose(self, asks: Seq[DraftAsk], room: DraftRoom) -> list[list[int]]:
         """Tokens that may follow each of these texts, in order; none where none is worth it.
 
@@ -65,6 +70,8 @@ class Proposer(Protocol):
 
 class FreeGuesses:
     """What is common to proposers whose guesses take no time to speak of: nothing is measured."""
+
+    reads_newest = False
 
     def release(self, sequence: Sequence) -> None: ...
 

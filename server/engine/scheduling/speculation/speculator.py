@@ -11,13 +11,16 @@ Where steps are launched ahead, the tokens of the step before are pending, and o
 guesses nobody knows how many there are. A guess is then for the places behind all that may be
 pending, and its row says by how much it may be wrong about where it begins. What looks back at the
 tokens before (grammars, penalties) would have to look at guesses on the device: such rows have
-none. Drafts are then decode steps' alone, and leave a free block to each sequence.
+none. Drafts are then decode steps' alone, and leave a free block to each sequence. A model that
+guesses goes on from the newest token, so the step in flight is read before it is asked
+(`reads_newest`); where it would not be, or rests, steps overlap as ever.
 
 Guessing itself is a `Proposer`'s (`server/engine/drafting/`); which guesses are right is told by
 `server/engine/execution/model_runner.py`.
 """
 
 from collections.abc import Iterator
+from collections.abc import Sequence as Seq
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -79,8 +82,18 @@ class Speculator:
             drafted.append(longer)
         return drafted
 
+    def reads_newest(self, running: Seq[Sequence]) -> bool:
+        """Whether the next step, if all of these are in it, may have guesses by what has to know
+        their newest tokens."""
+        if not (self._is_ahead and self._num_draft_tokens and self._proposer.reads_newest):
+            return False
+        num_cheap = self._max_tokens - self._max_tokens // 2 - len(running)
+        is_decode = all(sequence.num_unplanned_tokens <= 1 for sequence in running)
+        return num_cheap > 0 and is_decode and any(has_no_look_back(s.request) for s in running)
+
     def _limit_of(self, row: PlanRow, most: int) -> int:
-        return limit_of(row, most) if not self._is_ahead or has_no_look_back(row) else 0
+        may_guess = not self._is_ahead or has_no_look_back(row.sequence.request)
+        return limit_of(row, most) if may_guess else 0
 
     def _lengthen(self, row: PlanRow, guesses: list[int], states: States, num_rows: int) -> PlanRow:
         if not guesses:
@@ -163,9 +176,8 @@ def num_ahead_of(row: PlanRow) -> int:
     return row.real_end + row.num_uncertain - len(row.sequence.token_ids)
 
 
-def has_no_look_back(row: PlanRow) -> bool:
+def has_no_look_back(request: Request) -> bool:
     """Whether what a request asks of its logits is the same whatever the tokens before are."""
-    request = row.sequence.request
     return not (request.is_constrained or request.sampling.is_penalized or request.adapter)
 
 

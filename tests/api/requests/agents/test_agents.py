@@ -12,9 +12,8 @@ from tests.api.reasoning.thinker import ANSWER, SWITCHED
 from tests.api.requests.agents.chat_agents import CHAT_AGENTS, HOLE
 from tests.api.requests.agents.messages_agents import COUNTED, MESSAGES_AGENTS
 from tests.api.requests.agents.responses_agents import RESPONSES_AGENTS
-from tests.api.support import EOS, VOCAB_SIZE, ByteTokenizer, client_of, ready_state, says
+from tests.api.support import EOS, VOCAB_SIZE, ByteTokenizer, app_over, client_of, says
 from tests.engine.process.fake_engine import FakeEngine, fake_info
-from thirdeye.server.launch.asgi_app import create_app
 from thirdeye.server.text.templates.chat_template import ChatTemplate
 
 CONTEXT = 32_768  # less than the limits that agents ask for, and more than their prompts
@@ -33,7 +32,7 @@ FORMED = {"claude code: a title": '{"title": "A"}', "codex: a review in a form":
 def sent(path: str, body: dict[str, Any], name: str = "", **model: Any) -> httpx.Response:
     answer = says(FORMED[name]) if name in FORMED else ANSWER if model else says("Hello!")
     info = fake_info(vocab_size=VOCAB_SIZE, max_model_len=CONTEXT)
-    state = ready_state(
+    app, _ = app_over(
         FakeEngine(answer, info=info, eos_token_ids=[EOS]),
         max_model_len=CONTEXT,
         name_patterns=("claude-*",),
@@ -41,7 +40,7 @@ def sent(path: str, body: dict[str, Any], name: str = "", **model: Any) -> httpx
     )
 
     async def main() -> httpx.Response:
-        async with client_of(create_app(state)) as client:
+        async with client_of(app) as client:
             return await client.post(path, json=body)
 
     return asyncio.run(main())

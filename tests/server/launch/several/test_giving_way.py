@@ -9,11 +9,11 @@ from contextlib import contextmanager
 import pytest
 
 from thirdeye.server.api.state.server_state import Phase, ServerState
-from thirdeye.server.launch.several import giving_way as subject
 from thirdeye.server.launch.several.giving_way import (
     IDLE_SECONDS,
     NICE,
     giving_way,
+    leave_behind,
     lower,
     may_take_back,
     restore,
@@ -117,12 +117,13 @@ def test_a_process_is_set_idle_and_back_with_all_its_threads() -> None:
     lower(process.pid)  # it has ended
 
 
-def test_what_would_not_come_back_is_not_given_away(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_is_about_to_end_comes_behind() -> None:
     own = os.getpriority(os.PRIO_PROCESS, 0)
-    monkeypatch.setattr(subject, "may_take_back", lambda: False)
-    with child() as process, giving_way(process.pid, Bells().call_later):
-        assert niceness_of(process.pid) == [own]
-        assert policies_of(process.pid) == {os.SCHED_OTHER}
+    with child() as process:
+        one_more_thread(process)
+        leave_behind(process.pid)
+        assert niceness_of(process.pid) == [min(own + NICE, 19)] * 2
+    leave_behind(process.pid)  # it has ended
 
 
 def test_who_loads_first_has_nobody_to_give_way_to() -> None:

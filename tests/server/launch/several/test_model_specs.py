@@ -1,15 +1,19 @@
 """How an operator names several models, and what each is said to take before it is loaded."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.tiny import tiny_llama
 from thirdeye.server.api.http.api_config import ApiConfig
 from thirdeye.server.api.pool.model_terms import DoesNotFit
+from thirdeye.server.api.state.server_state import Phase, ServerState
 from thirdeye.server.engine.process.spawn import Spawned
 from thirdeye.server.launch.opened_model import open_model
+from thirdeye.server.launch.several import open_models as subject
 from thirdeye.server.launch.several.memory_needs import (
     PROCESS_BYTES,
     free_memory,
@@ -171,8 +175,37 @@ def test_a_draft_model_takes_what_its_own_form_takes(checkpoint: Path) -> None:
 def test_a_containers_limit_counts(tmp_path: Path) -> None:
     meminfo = tmp_path / "meminfo"
     meminfo.write_text("MemTotal: 9 kB\nMemAvailable:    4000 kB\n")
-    assert free_memory(meminfo, tmp_path) == 4_096_000
-    (tmp_path / "memory.current").write_text("1000\n")
+    proc, group = tmp_path / "proc", tmp_path / "sys/fs/cgroup"
+    assert free_memory(meminfo, proc, tmp_path) == 4_096_000
+    proc.mkdir()
+    group.mkdir(parents=True)
+    (proc / "cgroup").write_text("0::/\n")
+    (proc / "mountinfo").write_text("31 23 0:28 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n")
+    (group / "memory.current").write_text("1000\n")
     for limit, free in (("max", 4_096_000), ("3000", 2000), ("500", 0)):
-        (tmp_path / "memory.max").write_text(limit + "\n")
-        assert free_memory(meminfo, tmp_path) == free
+        (group / "memory.max").write_text(limit + "\n")
+        assert free_memory(meminfo, proc, tmp_path) == free
+
+
+class NoEngine:
+    """What a model's engine is made with."""
+
+    def __init__(self, made: list["NoEngine"], *args: Any, is_beside_others: Any) -> None:
+        self.state: ServerState = args[2]
+        self.is_beside_others = is_beside_others
+        made.append(self)
+
+
+@pytest.mark.parametrize("may", [True, False])
+def test_who_may_not_come_back_gives_no_way(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch, may: bool
+) -> None:
+    """Whether it may is tried once, and neither at a load nor at an end."""
+    monkeypatch.setattr(subject, "may_take_back", lambda: may)
+    engines: list[NoEngine] = []
+    monkeypatch.setattr(subject, "ModelEngine", partial(NoEngine, engines))
+    flags = {"memory": 8, "kv_memory": 0.25}
+    models = opened([f"a={checkpoint}", f"b={checkpoint}"], kv_memory=0.25)
+    make_pool(models, read_settings(flags), ApiConfig(), no_process)
+    engines[0].state.phase = Phase.READY
+    assert [one.is_beside_others() for one in engines] == [False, may]

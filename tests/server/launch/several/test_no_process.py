@@ -85,6 +85,7 @@ class LoadedEngine:
     """As `SupervisedEngine.start` gives it."""
 
     info: Any = None
+    is_alive = True
     num_closes = 0
 
     async def close(self) -> None:
@@ -110,6 +111,22 @@ def test_an_engine_that_nobody_can_serve_is_closed(
     with pytest.raises(type(error)):
         asyncio.run(engine.start())
     assert loaded.num_closes == 1
+
+
+@pytest.mark.parametrize("is_beside", [True, False])
+def test_one_that_ends_beside_others_gives_way(
+    monkeypatch: pytest.MonkeyPatch, is_beside: bool
+) -> None:
+    behind: list[int] = []
+    monkeypatch.setattr(start_engine, "leave_behind", behind.append)
+    settings, opened = Any, Any
+    engine = start_engine.ModelEngine(
+        settings, opened, ServerState(), lambda: spawn(SLEEPER), is_beside_others=lambda: is_beside
+    )
+    loaded: Any = LoadedEngine()
+    engine._engine, engine.pid = loaded, 77
+    asyncio.run(engine.stop())
+    assert (behind, loaded.num_closes) == ([77] * is_beside, 1)
 
 
 def test_the_pipe_s_end_is_closed_once(monkeypatch: pytest.MonkeyPatch) -> None:

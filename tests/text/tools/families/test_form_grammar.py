@@ -4,9 +4,9 @@ import json
 
 import jsonschema_rs
 import pytest
-from llguidance import LLMatcher
 
-from tests.text.tools.families.written_answers import BYTES, written
+from tests.text.byte_grammar import accepts
+from tests.text.tools.families.written_answers import written
 from thirdeye.server.text.answer_reader import make_reader
 from thirdeye.server.text.reasoning.reasoning_form import HARMONY, PromptState
 from thirdeye.server.text.tools.definitions import ChoiceMode, Tool, ToolChoice, ToolUse
@@ -33,13 +33,6 @@ NAMED = ToolChoice(ChoiceMode.NAMED, "weather")
 
 def grammar(form: CallForm, choice: ToolChoice, *, is_parallel: bool = True) -> str:
     return form_grammar(ToolUse(TOOLS, choice, is_parallel), form)
-
-
-def accepts(serialized: str, text: str) -> bool:
-    matcher = LLMatcher(BYTES, serialized, log_level=0)
-    assert not matcher.is_error(), matcher.get_error()
-    raw = list(text.encode())
-    return bool(matcher.try_consume_tokens(raw) == len(raw) and matcher.is_accepting())
 
 
 def read(form: CallForm, text: str) -> tuple[str, list[tuple[str, str]]]:

@@ -2,9 +2,8 @@
 
 import random
 
-from llguidance import LLMatcher, LLTokenizer
+from tests.text.byte_grammar import follower
 
-BYTES = LLTokenizer("byte")
 BITS = [[bit for bit in range(8) if byte >> bit & 1] for byte in range(256)]
 MARKS = [
     *('"', "</parameter>", "\n</parameter>\n", "</arg_value>\n", "</｜DSML｜parameter>\n"),
@@ -14,7 +13,7 @@ MARKS = [
 
 def written(serialized: str, seed: int) -> str | None:
     """One of them; None for one that does not end in time."""
-    chance, matcher = random.Random(seed), LLMatcher(BYTES, serialized, log_level=0)
+    chance, matcher = random.Random(seed), follower(serialized)
     raw: list[int] = []
     while len(raw) < 600 and not matcher.is_stopped():
         mask = matcher.compute_bitmask()[:32]  # 256 bytes, a bit each
