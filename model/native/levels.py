@@ -55,6 +55,12 @@ LEVELS = (  # of a family of processors the quickest first
     ),
     Level("avxvnni", "x86_64", "LEVEL_AVXVNNI", {**AVX2, "avx_vnni": "-mavxvnni"}),
     Level("avx2", "x86_64", "LEVEL_AVX2", AVX2),
+    Level(
+        "i8mm",
+        "aarch64",
+        "LEVEL_I8MM",
+        {"asimddp": "-march=armv8.2-a+dotprod", "i8mm": "-march=armv8.2-a+dotprod+i8mm"},
+    ),
     Level("neon", "aarch64", "LEVEL_NEON", {"asimddp": "-march=armv8.2-a+dotprod"}),
 )
 

@@ -120,6 +120,7 @@ class KernelSettings:
             "avx512vnni": "Intel's servers since 2019, AMD since Zen 4",
             "avxvnni": "Intel's laptops since 2021",
             "avx2": "with FMA and F16C: nearly all since 2015",
+            "i8mm": "ARM with products of 8-bit matrices, on Linux",
             "neon": "ARM with dot products, on Linux",
         },
     )

@@ -73,7 +73,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_one_package_is_installed(environment: Path) -> None:
     """At night with the kernels of every compiler that is here."""
     if is_night() and shutil.which(CROSS[0]):
-        assert [*environment.glob("lib/python*/**/prebuilt/kernels-neon.so")]
+        for level in ("i8mm", "neon"):
+            assert [*environment.glob(f"lib/python*/**/prebuilt/kernels-{level}.so")]
     (packages,) = environment.glob("lib/python*/site-packages")
     names = {path.name.partition("-")[0] for path in packages.iterdir()}
     assert names == {"thirdeye", "thirdeye_server", "lent.pth"}

@@ -8,9 +8,9 @@
  * How whole numbers are multiplied is a level's own (int8_dot.h); a lane is one row of weights, and 4
  * activations go to all lanes at once.
  */
-#include "int8_dot.h"
 #include "experts.h"
 #include "int8_linear.h"
+#include "squares.h"
 
 #include <stddef.h>
 
@@ -57,11 +57,38 @@ store(const struct int8_linear_args *args, int panel, int first, const int token
     }
 }
 
-/* What a group of channels adds to the sums of some tiles. Tokens are `groups` groups apart. */
-INLINE void add_group(const uint8_t *weights, const int8_t *codes, const float *code_scales,
-                      const int32_t *starts, int groups, int first, const int tokens,
-                      floats sums[TOKENS][TILES]) {
-    ints whole[TOKENS][AT_ONCE];
+#if BY_TWO
+enum { PAIRS = TOKENS / 2 };
+
+/* Sums of a group of channels' products, of a tile and TOKENS tokens. */
+INLINE void dot_by_two(const uint8_t *weights, const int8_t *codes, const int32_t *starts, int groups,
+                       ints whole[TOKENS][AT_ONCE]) {
+    size_t next = (size_t)groups * GROUP;
+    squares sums[PAIRS];
+    for (int i = 0; i < PAIRS; i++)
+        sums[i] = squares_of(starts[2 * i * groups], starts[(2 * i + 1) * groups]);
+#pragma GCC unroll 4
+    for (int step = 0; step < GROUP / STEP; step += 2, weights += 2 * ROWS * STEP) {
+        ints near = i_load_raw(weights), far = i_load_raw(weights + ROWS * STEP);
+        for (int i = 0; i < PAIRS; i++) {
+            const int8_t *own = codes + 2 * i * next + step * STEP;
+            sums[i] = squares_add(sums[i], near, far, own, own + next);
+        }
+        STEP_BY_STEP;
+    }
+    for (int i = 0; i < PAIRS; i++) squares_end(sums[i], &whole[2 * i][0], &whole[2 * i + 1][0]);
+}
+#endif
+
+/* Sums of a group of channels' products. */
+INLINE void dot(const uint8_t *weights, const int8_t *codes, const int32_t *starts, int groups,
+                const int tokens, ints whole[TOKENS][AT_ONCE]) {
+#if BY_TWO
+    if (tokens == TOKENS) {
+        dot_by_two(weights, codes, starts, groups, whole);
+        return;
+    }
+#endif
     for (int t = 0; t < tokens; t++)
         for (int tile = 0; tile < AT_ONCE; tile++) whole[t][tile] = dot_from(starts[t * groups]);
 #pragma GCC unroll 8
@@ -73,7 +100,16 @@ INLINE void add_group(const uint8_t *weights, const int8_t *codes, const float *
             for (int tile = 0; tile < AT_ONCE; tile++)
                 whole[t][tile] = dot_add(whole[t][tile], w[tile], four);
         }
+        STEP_BY_STEP;
     }
+}
+
+/* What a group of channels adds to the sums of some tiles. Tokens are `groups` groups apart. */
+INLINE void add_group(const uint8_t *weights, const int8_t *codes, const float *code_scales,
+                      const int32_t *starts, int groups, int first, const int tokens,
+                      floats sums[TOKENS][TILES]) {
+    ints whole[TOKENS][AT_ONCE];
+    dot(weights, codes, starts, groups, tokens, whole);
     for (int t = 0; t < tokens; t++) {
         floats scale = f_all(code_scales[t * groups]);
         for (int tile = 0; tile < AT_ONCE; tile++)

@@ -19,6 +19,10 @@
 
 enum { WIDTH = 16 };
 
+#if defined(LEVEL_I8MM) /* and all that NEON has */
+#define LEVEL_NEON
+#endif
+
 #if defined(LEVEL_NEON)
 #include "simd_neon.h"
 #elif defined(LEVEL_AVX512)
