@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests.model.tiny import CPU, LLAMA, change
-from tests.server.launch.test_cli import thirdeye
+from tests.server.test_cli import thirdeye
 from tests.tiny import tiny_llama
 from thirdeye.model.native.library import Library
 from thirdeye.model.placement import Placement

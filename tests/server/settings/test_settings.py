@@ -8,8 +8,8 @@ import msgspec
 import pytest
 
 from tests.recipes import make_recipe
-from tests.server.launch.test_cli import thirdeye
 from tests.server.settings.page import PAGE, page
+from tests.server.test_cli import thirdeye
 from thirdeye.server.load.engine_recipe import EngineRecipe
 from thirdeye.server.settings.read_settings import read_settings
 from thirdeye.server.settings.setting import ARGUMENTS, Setting
