@@ -182,14 +182,22 @@ def served_native(kernels: "Path | Unavailable") -> "Library | None":
 
 
 @pytest.fixture(autouse=True)
-def plain_torch():
-    """No test leaves a default dtype or a thread count behind."""
+def plain_process():
+    """No test leaves a default dtype, a thread count or a configured log behind: a process that
+    serves leaves out what its log has just said."""
     import torch
 
+    from thirdeye.server.logs import QUIET
+
     dtype, threads = torch.get_default_dtype(), torch.get_num_threads()
+    logs = [(log, log.level, [*log.filters]) for log in map(logging.getLogger, QUIET)]
     yield
     torch.set_default_dtype(dtype)
     torch.set_num_threads(threads)
+    for log, level, filters in logs:
+        if log.level != level:  # to set it empties what all loggers have cached
+            log.setLevel(level)
+        log.filters[:] = filters
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -8,6 +8,7 @@ from pydantic import BaseModel
 
 from tests.api.openai.tools import engine_that_says, state_of
 from tests.api.support import CHAT, by_sample, fake_engine, live, ready_state, says
+from thirdeye.server.api.http.api_config import ApiConfig
 from thirdeye.server.api.state.server_state import ServerState
 from thirdeye.server.text.tools.form import write_call
 
@@ -110,9 +111,9 @@ def test_an_error_in_mid_stream_raises(client: openai.OpenAI, state: ServerState
 def test_a_full_queue_is_retried_when_told() -> None:
     """The client waits for what Retry-After says and comes back."""
     state = state_of(engine_that_says("Hello!"))  # one that has refused nobody yet
-    state.admission.max_wait = 0  # the queue is bounded by its length, and soon gone
+    config = ApiConfig(max_queue_time=0)  # the queue is bounded by its length, and soon gone
     permit = state.admission.admit(10**6)  # whatever was measured before
-    with live(state) as url, openai.OpenAI(base_url=f"{url}/v1", api_key="x") as patient:
+    with live(state, config) as url, openai.OpenAI(base_url=f"{url}/v1", api_key="x") as patient:
         from threading import Timer
 
         Timer(0.3, permit.release).start()

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.api.support import EOS, fake_engine, live, ready_state
+from tests.api.support import EOS, eventually, fake_engine, live, ready_state
 from tests.tiny import tiny_llama
 from tests.trust.live.flood import BODY, Flood, Load, generate
+from thirdeye.server.api.http.api_config import ApiConfig
 
 
 def test_an_answer_counts_by_its_part_in_the_time() -> None:
@@ -29,10 +30,11 @@ def test_the_generator_takes_whole_answers_and_refusals(how: tuple[str, ...]) ->
     """On connections that it keeps, or on one for each: a hundred in a row."""
     engine = fake_engine([*b"hello", EOS])
     state = ready_state(engine)
-    state.admission.max_wait = 0  # else a forecast decides, by how long the served ones took
-    with live(state) as url:
+    config = ApiConfig(max_queue_time=0)  # else a forecast decides, by how long the served took
+    with live(state, config) as url:
         port, body = int(url.rpartition(":")[2]), {**BODY, "model": "tiny"}
         served = generate(port, 0.2, "--callers", "2", *how, body=body)
+        eventually(lambda: state.admission.in_flight == 0)
         permit = state.admission.admit(1000)
         refused = generate(port, 0.2, "--rate", "200", *how, body=body)
         permit.release()
