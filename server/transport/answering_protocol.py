@@ -61,14 +61,14 @@ class AnsweringProtocol(HttpToolsProtocol):
 
     def refuse_again(self, data: bytes) -> bool:
         """Between two messages: whether this is a third, which has been refused herewith."""
-        self._unparsed = data
-        heads = self._flood.heads
+        heads, self._unparsed = self._flood.heads, data
         if not heads or self.flow.write_paused or (head := head_of(data)) is None:
             return False
         known = heads.get(head)
         answer = None if known is None else known.repeat()
         if known is None or answer is None:
             return False
+        self._unparsed = b""  # a body of many bytes is not kept while the connection waits
         close = b"" if known.keep_alive else b"connection: close\r\n"
         status, default = (
             STATUS_LINE[known.repeat.status],

@@ -24,6 +24,7 @@ from thirdeye.server.asgi_extension import EarlyAnswer
 from thirdeye.server.launch.asgi_app import create_app
 from thirdeye.server.tracing.request_trace import NO_TRACER, NoTracer
 from thirdeye.server.transport import known_heads
+from thirdeye.server.transport.answering_protocol import AnsweringProtocol
 from thirdeye.server.transport.connection_guard import GuardedProtocol
 from thirdeye.server.transport.held_back import HeldBack
 
@@ -140,6 +141,22 @@ def test_another_connection_has_the_same_head(parsed: list[str]) -> None:
             with connected(client) as sock:
                 assert Connection(sock).ask(message())[0] == 429
     assert len(parsed) == 1
+
+
+def test_nothing_is_kept_of_who_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thousand connections with a quarter of a megabyte each would be 256 MB."""
+    protocols: set[AnsweringProtocol] = set()
+    refuse = AnsweringProtocol.refuse_again
+
+    def noted(self: AnsweringProtocol, data: bytes) -> bool:
+        protocols.add(self)
+        return refuse(self, data)
+
+    monkeypatch.setattr(AnsweringProtocol, "refuse_again", noted)
+    with flooding(full_house()) as connection:
+        for _ in range(2):
+            connection.ask(message(body=b"x" * 1000))
+        assert [one._unparsed for one in protocols] == [b""]
 
 
 def test_who_closes_is_closed(parsed: list[str]) -> None:
