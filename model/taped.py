@@ -93,7 +93,7 @@ class TapedBlocks:
         plans: Plans,
     ) -> Tensor:
         """x [T, hidden_size] -> [T, hidden_size]."""
-        if len(x) <= MAX_TOKENS and self._tape.is_taken:
+        if x.shape[0] <= MAX_TOKENS and self._tape.is_taken:
             others = tuple([group.slot_mapping for group in batch.other_groups])
             own = (batch.slot_mapping, batch.adapter_slots, batch.layer_inputs, others)
             inputs: _Inputs = (x, own, rotations, plans)

@@ -143,11 +143,12 @@ class Transformer(nn.Module):
         """As `forward`; in the dtype of the head's product, where nothing is done to them: whoever
         reads each but once saves writing them out in 32 bits."""
         x, added = self._residual(batch, kv_cache)
-        is_all = batch.num_singles == len(x) == len(batch.logits_indices)  # one token a sequence
+        # One token a sequence. A size is read at once, `len` is a function of torch's in Python.
+        is_all = batch.num_singles == x.shape[0] == batch.logits_indices.shape[0]
         if not is_all:
             x = x.index_select(0, batch.logits_indices)
             added = None if added is None else added.index_select(0, batch.logits_indices)
-        raw = self.lm_head(self.project_out(self._normed(x, added)))
+        raw = self.lm_head(_through(self.project_out, self._normed(x, added)))
         if isinstance(self._logit_shape, nn.Identity):
             return raw
         logits: Tensor = self._logit_shape(raw.float())
@@ -210,12 +211,15 @@ class Transformer(nn.Module):
 
     def embed(self, input_ids: Tensor, positions: Tensor) -> Tensor:
         """ids and positions [T] -> the residual stream before the first block, [T, hidden_size]."""
-        return self.embed_positions(self.embed_text(input_ids), positions)
+        x = self.embed_text(input_ids)
+        return (
+            x if type(self.embed_positions) is NoPositions else self.embed_positions(x, positions)
+        )
 
     def embed_text(self, input_ids: Tensor) -> Tensor:
         """The same before learned positions are added."""
-        x: Tensor = self.embed_norm(self.project_in(self.embed_tokens(input_ids)))
-        return x
+        x = _through(self.project_in, self.embed_tokens(input_ids))
+        return _through(self.embed_norm, x)
 
     def _one_by_one(
         self,
@@ -295,6 +299,12 @@ class Transformer(nn.Module):
             self.layer_inputs.table.shrink()
         if not (isinstance(self.lm_head, TiedLinear) and self.lm_head.reads_table):
             self.embed_tokens.shrink()
+
+
+def _through(module: nn.Module, x: Tensor) -> Tensor:
+    """module(x): torch's way to call a module that changes nothing is a small step's time."""
+    changed: Tensor = x if type(module) is nn.Identity else module(x)
+    return changed
 
 
 def tokens_alone(batch: ForwardBatch, x: Tensor) -> Tensor:  # noqa: ARG001

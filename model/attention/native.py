@@ -7,6 +7,7 @@ that knows nothing of tiles and threads, so a token's bits are the same in any b
 `model/attention/blocked.py` are, but not equal to them.
 """
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -39,7 +40,10 @@ class NativeAttention:
         return NativeAttention(self._library, spec)
 
     def plan(self, batch: ForwardBatch, kv_cache: KVCache) -> Tiles:  # noqa: ARG002
-        starts, seq_lens = batch.query_start_loc.tolist(), batch.seq_lens.tolist()
+        seq_lens = batch.seq_lens.tolist()
+        if batch.num_singles == len(seq_lens) > 0:
+            return self._plan_singles(seq_lens, batch.block_table)
+        starts = batch.query_start_loc.tolist()
         tiles = []
         for sequence, seq_len in enumerate(seq_lens):
             stop = starts[sequence + 1]
@@ -53,7 +57,17 @@ class NativeAttention:
             tiles=torch.tensor(tiles, dtype=torch.int32).view(-1, 4),
             block_table=_wider(batch.block_table),
             max_queries=max((count for _, _, count, _ in tiles), default=0),
-            max_blocks=-(-longest // (FEW * KEYS)) * FEW,
+            max_blocks=_rounded_blocks(longest),
+        )
+
+    def _plan_singles(self, seq_lens: list[int], block_table: Tensor) -> Tiles:
+        """Of sequences that have a token each, of most steps: a tile each."""
+        tiles = [(row, row, 1, seq_len - 1) for row, seq_len in enumerate(seq_lens)]
+        return Tiles(
+            tiles=torch.from_numpy(np.array(tiles, np.int32)),  # [B, 4]
+            block_table=_wider(block_table),
+            max_queries=1,
+            max_blocks=_rounded_blocks(max(seq_lens)),
         )
 
     def forward(
@@ -68,6 +82,15 @@ class NativeAttention:
         return self._kernel(query.contiguous(), key_cache, value_cache, plan, sinks, slopes)
 
 
+def _rounded_blocks(num_keys: int) -> int:
+    return -(-num_keys // (FEW * KEYS)) * FEW
+
+
 def _wider(block_table: Tensor) -> Tensor:
     """block_table [B, M], with columns added that nobody looks at."""
-    return torch.nn.functional.pad(block_table, (0, -block_table.shape[1] % TABLE_STEP))
+    num_rows, width = block_table.shape
+    if not width % TABLE_STEP:
+        return block_table
+    wide = np.zeros((num_rows, -(-width // TABLE_STEP) * TABLE_STEP), np.int32)
+    wide[:, :width] = block_table.numpy()  # torch pads so few in several times the time
+    return torch.from_numpy(wide)

@@ -48,6 +48,7 @@ class SampleArgs(ctypes.Structure):
 class SampleKernel:
     def __init__(self, library: Library) -> None:
         self._run, self._operation = library.run, library.operation("sample")
+        self._scratch_for, self._scratch = (0, 0), (torch.empty(0), torch.empty(0))
 
     def sample(self, logits: Tensor, rows: Iterable[Row]) -> Tensor:
         """logits [R, vocab_size] float32 -> token ids [R] int64, -1 where a logit is no number.
@@ -60,10 +61,8 @@ class SampleKernel:
         num_rows, vocab_size = logits.shape
         table = np.array(list(rows), ROW)
         assert len(table) == num_rows
-        threads = torch.get_num_threads()
         token_ids = torch.empty(num_rows, dtype=torch.int64)
-        distances = torch.empty(threads, vocab_size + WIDTH)
-        sums = torch.empty(threads, -(-vocab_size // BLOCK), dtype=torch.float64)
+        distances, sums = self._scratch_of(torch.get_num_threads(), vocab_size)
         args = SampleArgs(
             logits=address(logits, torch.float32, num_rows, vocab_size),
             rows=table.ctypes.data,
@@ -75,3 +74,12 @@ class SampleKernel:
         )
         self._run(self._operation, args, is_small=num_rows == 1)
         return token_ids
+
+    def _scratch_of(self, threads: int, vocab_size: int) -> tuple[Tensor, Tensor]:
+        """Of each thread: distances [threads, vocab_size + WIDTH] float32, sums [threads, blocks]
+        float64. Kept, since it is the same for each step of an engine, and nothing in it is."""
+        if self._scratch_for != (threads, vocab_size):
+            distances = torch.empty(threads, vocab_size + WIDTH)
+            sums = torch.empty(threads, -(-vocab_size // BLOCK), dtype=torch.float64)
+            self._scratch_for, self._scratch = (threads, vocab_size), (distances, sums)
+        return self._scratch

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -21,6 +22,7 @@ from thirdeye.model.declare.stored import StoredTensor
 GROUP = 32  # channels that share a scale
 LARGEST = 127
 SMALLEST = 1e-30  # stands for a scale of 0: it makes no number of zeros
+FEW = 8  # ids of a small step
 CHUNK = 64  # rows looked at together: what they take stays in the processor's caches
 
 
@@ -50,9 +52,20 @@ class Blocks:
     scales: Tensor  # [n, width / GROUP] float16
 
     def look_up(self, ids: Tensor) -> Tensor:
+        if ids.is_cpu and ids.shape[0] <= FEW:
+            return self._look_up_few(ids)
         scales = F.embedding(ids, self.scales).float().unsqueeze(2)  # [T, groups, 1]
         numbers = F.embedding(ids, self.numbers).view(*scales.shape[:2], GROUP)
         return (numbers * scales).flatten(1)
+
+    def _look_up_few(self, ids: Tensor) -> Tensor:
+        """The same bits by numpy, which begins each operation sooner than torch."""
+        places = ids.numpy()
+        scales = self.scales.numpy()[places].astype(np.float32)  # [T, groups]
+        numbers = self.numbers.numpy()[places].reshape(*scales.shape, GROUP)
+        return torch.from_numpy(
+            (numbers * scales[..., None]).reshape(len(places), self.numbers.shape[1])
+        )
 
 
 @dataclass(frozen=True, slots=True)

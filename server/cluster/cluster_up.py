@@ -35,7 +35,7 @@ from thirdeye.server.cluster.ray_package import RayMissing, check_ray
 from thirdeye.server.cluster.state_folder import FolderUnusable, RunningCluster, StateFolder
 from thirdeye.server.engine.execution.cpu_threads import num_cores
 from thirdeye.server.launch.console import fail, say, warn
-from thirdeye.server.launch.open_door import open_door_line
+from thirdeye.server.launch.open_door import open_door_line, open_keys_line
 from thirdeye.server.launch.server_run import explain
 from thirdeye.server.settings.read_settings import read_settings
 from thirdeye.server.settings.settings import Settings
@@ -135,8 +135,9 @@ class Up:
         running = RunningCluster(pid=os.getpid(), address=self._address, url=url, apps=apps)
         self._folder.remember(running)
         self._is_up = True
-        has_key = bool(self._settings.access.api_keys())
-        say("\n".join([f"Ready: {url}", *open_door_line(url, has_key=has_key)]))
+        access = self._settings.access
+        warnings = open_door_line(url, has_key=bool(access.api_keys()))
+        say("\n".join([f"Ready: {url}", *warnings, *open_keys_line(access.api_key_file)]))
 
     def _start_head(self) -> None:
         """More than once if need be: Ray gives its own processes 30 s, whatever else the machine

@@ -38,6 +38,11 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() or c == "\n" else "?" for c in text)
 
 
+def one_line(name: str) -> str:
+    """A name as part of a line: it makes no second one."""
+    return printable(name).replace("\n", "?")
+
+
 class ServersConsole(PlainConsole):
     """Of a command that goes on where a list would end: whoever read its lines may leave."""
 
@@ -96,7 +101,7 @@ class LoadingProgress:
         console: Console | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._name = printable(name)
+        self._name = one_line(name)
         self._console = console or ServersConsole(soft_wrap=True)
         self._clock = clock
         self._first: tuple[float, int] | None = None  # when, and the bytes that were there

@@ -1,7 +1,13 @@
-"""Who reaches a server that asks for no key: a warning where that is anybody but this machine."""
+"""Warnings beside the ready line: of a server without a key that others reach, and of keys that
+other users of this machine can read."""
 
 import ipaddress
+import stat
+from pathlib import Path
 from urllib.parse import urlsplit
+
+from thirdeye.server.launch.console import one_line
+from thirdeye.server.settings.api_keys import HASHED, keys_in
 
 
 def open_door_line(url: str, *, has_key: bool) -> list[str]:
@@ -15,6 +21,27 @@ def open_door_line(url: str, *, has_key: bool) -> list[str]:
         f"  WARNING: anybody who reaches this machine ({reached}) may use the model: set "
         "--api-key-file (or THIRDEYE_API_KEY), or listen on 127.0.0.1"
     ]
+
+
+def open_keys_line(file: Path | None) -> list[str]:
+    """Hashes in a file may be read by anybody, keys may not."""
+    if file is None or not is_read_by_all(file):
+        return []
+    return [
+        "  WARNING: every user of this machine can read the keys of --api-key-file: chmod 600 "
+        f"{one_line(str(file))}, or keep their hashes there (sha256:...)"
+    ]
+
+
+def is_read_by_all(file: Path) -> bool:
+    """Whether it holds a key as it is sent, and all may read it. What a folder above forbids is not
+    looked at."""
+    try:
+        if not file.stat().st_mode & stat.S_IROTH:
+            return False
+        return any(not line.split()[-1].startswith(HASHED) for line in keys_in(file))
+    except (OSError, ValueError):  # it is gone, or being written: the next reading says so
+        return False
 
 
 def is_loopback(host: str) -> bool:

@@ -7,6 +7,7 @@ one message that names the way out; a traceback is a bug.
 import asyncio
 import json
 import os
+import shlex
 import signal
 import sys
 import time
@@ -28,8 +29,8 @@ from thirdeye.server.interpreter_lock import share_often
 from thirdeye.server.launch.adapter_checks import check_adapters
 from thirdeye.server.launch.ahead import OpenedAhead
 from thirdeye.server.launch.commands.pull_command import pull_from_catalog, pull_from_hub
-from thirdeye.server.launch.console import LoadingProgress, fail, say
-from thirdeye.server.launch.open_door import open_door_line
+from thirdeye.server.launch.console import LoadingProgress, fail, one_line, say
+from thirdeye.server.launch.open_door import open_door_line, open_keys_line
 from thirdeye.server.launch.opened_model import open_model
 from thirdeye.server.launch.replica import Replica
 from thirdeye.server.launch.several.model_specs import ModelsUnclear, read_specs
@@ -182,7 +183,7 @@ async def load(replica: Replica, url: str, started: float) -> None:
     Raises `EngineDead` with the reason if the engine cannot be loaded, or not kept alive.
     """
     opened, settings = replica.opened, replica.settings
-    say(f"thirdeye {VERSION}: loading {opened.names[0]} ({opened.path})")
+    say(f"thirdeye {VERSION}: loading {one_line(f'{opened.names[0]} ({opened.path})')}")
     began = time.monotonic()
     with LoadingProgress(opened.names[0]) as progress:
         info = await replica.start(progress)
@@ -199,6 +200,7 @@ async def load(replica: Replica, url: str, started: float) -> None:
         *defaults_line(opened.defaults),
         *(["  --deterministic: on a CPU it is always so"] if is_no_op else []),
         *open_door_line(url, has_key=has_key),
+        *open_keys_line(settings.access.api_key_file),
         curl_line(url, opened.names[0], has_chat=has_chat, has_key=has_key),
     ]
     say("\n".join(lines))  # in one write: who reads the first finds the others too
@@ -216,7 +218,7 @@ def ready_line(url: str, name: str, info: EngineInfo, seconds: float) -> str:
     draft = f", drafts by {info.draft}" if info.draft else ""
     device = info.device if ranks == 1 else f"{ranks} ranks on {info.device.partition(':')[0]}"
     return (
-        f"Ready: {url}  chat: {url}/  model: {name} "
+        f"Ready: {url}  chat: {url}/  model: {one_line(name)} "
         f"({info.num_parameters / 1e6:,.1f} M parameters, {info.max_model_len:,} context, "
         f"{device} {info.dtype}, {info.num_blocks:,} KV blocks{groups}{states}{draft}{missed})  "
         f"in {seconds:.1f} s"
@@ -257,4 +259,4 @@ def curl_line(url: str, name: str, *, has_chat: bool, has_key: bool) -> str:
     what: dict[str, object] = {"messages": messages} if has_chat else {"prompt": "Hello"}
     key = " -H 'Authorization: Bearer YOUR_KEY'" if has_key else ""
     body = json.dumps({"model": name, **what, "max_tokens": 32, "temperature": 0})
-    return f"  curl {url}/v1/{path}{key} -H 'Content-Type: application/json' -d '{body}'"
+    return f"  curl {url}/v1/{path}{key} -H 'Content-Type: application/json' -d {shlex.quote(body)}"

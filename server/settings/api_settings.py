@@ -21,6 +21,13 @@ def check_json_object(text: str) -> str:
     return text
 
 
+def check_shown(name: str) -> str:
+    """It stands in lines of the terminal and in answers. Raises ValueError."""
+    if not name.isprintable():
+        raise ValueError("a name has no line ends, control characters or marks of direction")
+    return name
+
+
 LOG_LEVELS = {"debug": "", "info": "a line for each request", "warning": "", "error": ""}
 
 
@@ -44,6 +51,7 @@ class CheckpointSettings:
     served_model_name: tuple[str, ...] = setting(
         (),
         "What clients may call the model; the first is shown, claude-* is many",
+        check=check_shown,
         unit="NAME",
         shown="its own",
         is_common=True,

@@ -138,7 +138,8 @@ class StoredLinearKernel:
 
     def __call__(self, x: Tensor) -> Tensor:
         """x [T, in] float32 -> [T, out] float32."""
-        num_tokens, places = len(x), len(x) * self._groups
+        num_tokens = x.shape[0]
+        places = num_tokens * self._groups
         y = x.new_empty(num_tokens, self.out_features)
         if not num_tokens:
             return y

@@ -19,6 +19,7 @@ broken device, whose context no later step could use, and a broken invariant of 
 no answer could be trusted. Clients never see an exception's text; the log has it.
 """
 
+import errno
 import logging
 import time
 from collections.abc import Callable, Iterable
@@ -37,6 +38,7 @@ from thirdeye.server.engine.inspection.inspection_queue import Inspect, Inspecti
 from thirdeye.server.engine.interface.adapters import AdapterReport, AdapterSource
 from thirdeye.server.engine.interface.engine_config import EngineConfig
 from thirdeye.server.engine.interface.engine_stats import EngineStats, MissedPath
+from thirdeye.server.engine.interface.grammar_protocol import GrammarError
 from thirdeye.server.engine.interface.step_record import StepRecord
 from thirdeye.server.engine.interface.trace import Trace, TraceRequest
 from thirdeye.server.engine.interface.types import (
@@ -61,6 +63,7 @@ OUT_OF_MEMORY = (
 )
 TRITON_ERROR = "Triton Error [CUDA]"
 MEMORY_WORDS = ("can't allocate memory", f"{TRITON_ERROR}: out of memory")
+NO_ROOM = {errno.ENOMEM, errno.EAGAIN, errno.EMFILE, errno.ENFILE}  # for a process, a file
 GRAMMAR_FAILED = "The grammar of this request could not be compiled."
 ADAPTER_GONE = "The adapter of this request was unloaded before the request could begin."
 NO_ADAPTERS = "this engine was started without room for adapters."
@@ -191,15 +194,14 @@ class EngineCore:
         return outputs
 
     def _take_matchers(self) -> None:
-        """Queue those whose grammar is compiled; what was wrong with one is its error alone."""
+        """Queue those whose grammar is compiled; what went wrong with one is its error alone."""
         if self._grammars is None:
             return
-        for request_id, matcher in self._grammars.pop_ready():
-            if matcher is not None:
-                self._scheduler.make_ready(request_id, matcher)
+        for request_id, found in self._grammars.pop_ready():
+            if isinstance(found, Exception):
+                self._outputs.append(self._scheduler.reject(request_id, *why_no_matcher(found)))
             else:
-                code = ErrorCode.INVALID_GRAMMAR
-                self._outputs.append(self._scheduler.reject(request_id, GRAMMAR_FAILED, code))
+                self._scheduler.make_ready(request_id, found)
 
     def _forget_grammars(self, ended: list[StepOutput]) -> None:
         if self._grammars is not None:
@@ -345,6 +347,16 @@ def is_running(row: PlanRow) -> bool:
 
 def is_unfinished(row: PlanRow) -> bool:
     return row.sequence.status is not SequenceStatus.FINISHED
+
+
+def why_no_matcher(error: Exception) -> tuple[str, ErrorCode | None]:
+    """What a request hears that has none. Its grammar is to blame for a `GrammarError` alone: the
+    vocabulary may be unreadable, a process not be had."""
+    if isinstance(error, GrammarError):
+        return GRAMMAR_FAILED, ErrorCode.INVALID_GRAMMAR
+    if is_out_of_memory(error) or (isinstance(error, OSError) and error.errno in NO_ROOM):
+        return OUT_OF_MEMORY, ErrorCode.OUT_OF_MEMORY
+    return STEP_FAILED, None
 
 
 def is_lost_device(error: Exception) -> bool:

@@ -29,6 +29,8 @@ def build_batch(
     samples. `adapter_slots`: of the adapters that are loaded, by their numbers."""
     rows = plan.rows
     has_adapters = bool(adapter_slots) and any(row.sequence.request.adapter for row in rows)
+    if device.type == "cpu" and not has_adapters and all(map(is_plain, rows)):
+        return build_decoding(rows, block_size)
     query_start_loc = make_query_start_loc(rows)
     positions = make_positions(rows, query_start_loc)
     tables = [make_block_table(rows, block_size, group) for group in range(num_groups(rows))]
@@ -58,6 +60,43 @@ def build_batch(
                 for own, table in zip(slots[1:], tables[1:], strict=True)
             ]
         ),
+    )
+
+
+def is_plain(row: PlanRow) -> bool:
+    """Whether it computes one token, to sample the next, in a model of one group without states."""
+    return (
+        row.num_scheduled_tokens == row.num_samples == 1
+        and row.score_start == row.score_end
+        and not (row.state_spans or row.num_uncertain)
+        and len(row.sequence.blocks.tables) == 1
+    )
+
+
+def build_decoding(rows: list[PlanRow], block_size: int) -> ForwardBatch:
+    """The same for plain rows: what one token each says needs no sums nor repeats, and each call of
+    a library costs a small step some microseconds, as the weights have passed through the caches.
+    """
+    counted = range(len(rows))
+    table = make_block_table(rows, block_size)
+    positions = [row.start for row in rows]
+    slots = [
+        row.sequence.blocks.tables[0][at // block_size] * block_size + at % block_size
+        for row, at in zip(rows, positions, strict=True)
+    ]
+    token_ids = [row.token_ids[0] for row in rows]
+    longs = torch.from_numpy(np.array([token_ids, positions, slots, counted], np.int64))
+    ints = torch.from_numpy(np.array([*counted, len(rows), *[r.end for r in rows]], np.int32))
+    input_ids, at_positions, slot_mapping, logits_indices = longs.unbind()  # [B] each
+    return ForwardBatch(
+        input_ids=input_ids,
+        positions=at_positions,
+        slot_mapping=slot_mapping,
+        query_start_loc=ints[: len(rows) + 1],
+        seq_lens=ints[len(rows) + 1 :],
+        block_table=torch.from_numpy(table),
+        logits_indices=logits_indices,
+        num_singles=len(rows),
     )
 
 

@@ -38,6 +38,8 @@ class RowMasks:
     def addresses(self, num_rows: int) -> list[int]:
         """Where each row's mask begins, 0 for one that has none."""
         found = [0] * num_rows
+        if not self.rows:
+            return found
         start, (stride, _) = self.words.ctypes.data, self.words.strides
         for place, row in enumerate(self.rows):
             found[row] = start + place * stride

@@ -149,8 +149,9 @@ class GrammarCompiler:
         self._start_waiting()
         return not self._done.empty()
 
-    def pop_ready(self) -> Iterator[tuple[str, Matcher | None]]:
-        """Those that are ready, by request id; None for one that could not be compiled."""
+    def pop_ready(self) -> Iterator[tuple[str, Matcher | Exception]]:
+        """Those that are ready, by request id, or why there is no matcher: a `GrammarError` is the
+        grammar's fault, all else is ours."""
         while True:
             try:
                 request_id, future = self._done.get_nowait()
@@ -172,11 +173,11 @@ def _compile_there(
         raise
 
 
-def _matcher_of(request_id: str, future: Future[Matcher]) -> Matcher | None:
+def _matcher_of(request_id: str, future: Future[Matcher]) -> Matcher | Exception:
     try:
         return future.result()
-    except GrammarError:
-        return None  # the caller's fault, who is told
-    except Exception:
+    except GrammarError as error:
+        return error  # the caller's fault, who is told
+    except Exception as error:
         logger.exception("request %s: its grammar could not be compiled", request_id)
-        return None
+        return error

@@ -18,7 +18,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from thirdeye.server.engine.grammar.bitmask import RowMasks, apply_masks, empty_masks, fill_mask
+from thirdeye.server.engine.grammar.bitmask import (
+    NO_MASKS,
+    RowMasks,
+    apply_masks,
+    empty_masks,
+    fill_mask,
+)
 from thirdeye.server.engine.interface.grammar_protocol import GrammarError
 from thirdeye.server.engine.interface.history import History, Sample
 from thirdeye.server.engine.interface.step_result import RowResult
@@ -57,7 +63,7 @@ class HostSampler:
     def __call__(self, logits: Tensor, samples: Seq[Sample]) -> SampledTokens:
         """logits [S, vocab_size], samples in the order of their rows."""
         masks, failed = fill_masks(samples, logits.shape[-1])
-        draw_params, positions = [GREEDY] * len(logits), [0] * len(logits)
+        draw_params, positions = [GREEDY] * logits.shape[0], [0] * logits.shape[0]
         others: list[Sample] = []
         for sample in samples:
             if is_processed(sample.history):
@@ -91,6 +97,8 @@ class HostSampler:
 def fill_masks(samples: Seq[Sample], vocab_size: int) -> tuple[RowMasks, dict[int, RowResult]]:
     """The masks of the samples that have a grammar; and why some have none."""
     constrained = [sample for sample in samples if sample.history.request.is_constrained]
+    if not constrained:
+        return NO_MASKS, {}
     words, rows = empty_masks(len(constrained), vocab_size), list[int]()
     failed: dict[int, RowResult] = {}
     for sample in constrained:

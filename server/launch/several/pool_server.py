@@ -13,7 +13,7 @@ from thirdeye.server.garbage_collection import freeze_heap
 from thirdeye.server.interpreter_lock import share_often
 from thirdeye.server.launch.asgi_app import create_pool_app
 from thirdeye.server.launch.console import say
-from thirdeye.server.launch.open_door import open_door_line
+from thirdeye.server.launch.open_door import open_door_line, open_keys_line
 from thirdeye.server.launch.replica import api_config, reread_keys
 from thirdeye.server.launch.several.giving_way import may_take_back
 from thirdeye.server.launch.several.open_models import Opened, loaded_at_start, make_pool
@@ -76,7 +76,8 @@ class PoolServer:
                 "that wants root, LimitNICE=+0 of a unit or --ulimit nice=20 of a container"
             )
         has_key = bool(self.pool.default.state.keys)
-        return [*lines, *open_door_line(url, has_key=has_key)]
+        key_file = self.settings.access.api_key_file
+        return [*lines, *open_door_line(url, has_key=has_key), *open_keys_line(key_file)]
 
 
 def about(terms: ModelTerms) -> str:

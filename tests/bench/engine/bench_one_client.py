@@ -1,15 +1,17 @@
 """Where one client's token goes: products, attention, small operations, Python, and the way out.
 
     python -m tests.bench.engine.bench_one_client [--model FILE] [--threads 2] [--rounds 5]
-                                            [--tokens 100] [--cpu-time] [--no-server]
+                                            [--tokens 100] [--seconds 60] [--cpu-time] [--no-server]
 
 One sequence behind some 200 tokens, no guesses. In this process: a step of the engine by itself,
 and in it the tape, the head's product and the draw; what is left of it is Python and torch. The
 tape is then replayed in parts, products alone, attention alone, all else alone, whose sum differs
 from the whole by the barriers between them. Then `thirdeye serve` with the same threads: a token's
 time as the client sees it, and the processor time of both processes. Engine and server take turns;
-medians of the rounds, microseconds a token. `--threads 1 --cpu-time` counts this process's own
-time, for a machine with other programs. The last line is JSON.
+medians of the rounds, microseconds a token. No round but the first begins later than `--seconds`
+after the start, so a run takes some two minutes on a busy machine too. `--threads 1 --cpu-time`
+counts this process's own time, for a machine with other programs. The last line is JSON: the
+medians, each of them as a share of the step, and `by_round`, to be divided by another run's.
 """
 
 import argparse
@@ -150,6 +152,7 @@ def seconds_of(pids: list[int]) -> float:
 
 
 def measure(args: argparse.Namespace, model: str, watch: Watch) -> list[Figures]:
+    ends_at = time.monotonic() + args.seconds
     core, _ = make_engine(model, args.threads, speculation="off")
     for name in ("warm", "again"):
         decode(core, watch, name, 20)
@@ -157,6 +160,8 @@ def measure(args: argparse.Namespace, model: str, watch: Watch) -> list[Figures]
     server = None if args.no_server else LiveServer([model, *serve_args(args.threads)]).start()
     try:
         for number in range(args.rounds):
+            if rounds and time.monotonic() > ends_at:
+                break
             figures = decode(core, watch, f"round {number}", args.tokens)
             assert watch.tape is not None, "no step came from tape"
             assert watch.library is not None
@@ -164,6 +169,9 @@ def measure(args: argparse.Namespace, model: str, watch: Watch) -> list[Figures]
             figures |= {f"tape: {name}": figure for name, figure in parts.items()}
             if server is not None:
                 figures |= served(server, number, args.tokens)
+            figures["not products"] = (
+                figures["step"] - figures["tape: products"] - figures.get("head", 0.0)
+            )
             rounds.append(figures)
     finally:
         if server is not None:
@@ -177,6 +185,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--tokens", type=int, default=100)
+    parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--cpu-time", action="store_true")
     parser.add_argument("--no-server", action="store_true")
     args = parser.parse_args()
@@ -185,11 +194,20 @@ def main() -> None:
     with watch.looking():
         rounds = measure(args, model, watch)
     found = {name: statistics.median(r[name] for r in rounds) for name in rounds[0]}
-    found["not products"] = found["step"] - found["tape: products"] - found.get("head", 0.0)
     for name, figure in found.items():
         print(f"{name:45} {figure:9.1f}")
-    shown = {name: round(figure, 1) for name, figure in found.items()}
-    print(json.dumps({"one_client": shown, "threads": args.threads, "cpu_time": args.cpu_time}))
+    result = {
+        "one_client": {name: round(figure, 1) for name, figure in found.items()},
+        "of_step": {
+            name: round(figure / found["step"], 4)
+            for name, figure in found.items()
+            if not name.endswith("number")
+        },
+        "by_round": {name: [round(r[name], 1) for r in rounds] for name in rounds[0]},
+        "threads": args.threads,
+        "cpu_time": args.cpu_time,
+    }
+    print(json.dumps(result))
 
 
 def serve_args(threads: int) -> list[str]:

@@ -14,7 +14,9 @@ from thirdeye.server.engine.scheduling.step_plan import PlanRow, StepPlan
 
 @st.composite
 def plans(draw: st.DrawFn, block_size: int) -> StepPlan:
+    """`are_decoded`, all of them or none: a token each, to sample the next."""
     rows: list[PlanRow] = []
+    are_decoded = draw(st.booleans())
     for i in range(draw(st.integers(1, 5))):
         prompt = draw(st.lists(st.integers(0, 99), min_size=1, max_size=20))
         sequence = Sequence(
@@ -27,6 +29,9 @@ def plans(draw: st.DrawFn, block_size: int) -> StepPlan:
         table = st.lists(st.integers(0, 500), min_size=num_blocks, max_size=num_blocks)
         sequence.blocks = BlockTables([draw(table)], [0])
         start = draw(st.integers(0, len(prompt) - 1))
+        if are_decoded:
+            rows.append(PlanRow(sequence, start, start + 1, start, start, is_sampled=True))
+            continue
         end = draw(st.integers(start + 1, len(prompt)))
         score_start = draw(st.integers(start, end))
         score_end = draw(st.integers(score_start, end))
@@ -65,6 +70,8 @@ def test_as_an_obvious_loop(data: st.DataObject, block_size: int) -> None:
     assert batch.query_start_loc.tolist() == starts
     assert batch.seq_lens.tolist() == lens
     assert batch.logits_indices.tolist() == logits_indices
+    counts = [row.end - row.start for row in plan.rows]
+    assert batch.num_singles == next((b for b, n in enumerate(counts) if n > 1), len(counts))
     widest = max(-(-row.end // block_size) for row in plan.rows)
     assert batch.block_table.shape == (len(plan.rows), widest)
     for name in ("input_ids", "positions", "slot_mapping", "logits_indices"):

@@ -4,6 +4,7 @@ The compiler here is a stub that a test holds back for as long as it likes; no c
 """
 
 import asyncio
+import errno
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,11 +28,21 @@ from tests.engine.toy import (
     toy_info,
     until,
 )
-from thirdeye.server.engine.core.engine_core import GRAMMAR_FAILED, EngineCore
+from thirdeye.server.engine.core.engine_core import (
+    GRAMMAR_FAILED,
+    OUT_OF_MEMORY,
+    STEP_FAILED,
+    EngineCore,
+)
 from thirdeye.server.engine.execution.model_runner import ModelRunner
 from thirdeye.server.engine.grammar import llguidance_matcher
 from thirdeye.server.engine.grammar.compiler import GrammarCompiler
 from thirdeye.server.engine.grammar.llguidance_matcher import LLGuidanceMatcher
+from thirdeye.server.engine.interface.grammar_protocol import (
+    CompileGrammar,
+    GrammarError,
+    Matcher,
+)
 from thirdeye.server.engine.interface.types import ErrorCode, FinishReason, Request
 from thirdeye.server.engine.process.thread_engine import ThreadEngine
 from thirdeye.server.text.constraints import constraint as grammar
@@ -54,8 +65,11 @@ class HeldBack:
         return guidance().compile(serialized, tenant)
 
 
-def broken(serialized: str, tenant: str) -> LLGuidanceMatcher:
-    raise RuntimeError("no vocabulary")
+def failing(error: Exception) -> CompileGrammar:
+    def compile_grammar(serialized: str, tenant: str) -> Matcher:
+        raise error
+
+    return compile_grammar
 
 
 def constrained(request_id: str = "constrained") -> Request:
@@ -129,16 +143,30 @@ def test_an_abort_while_it_compiles_ends_it_at_once(held: HeldBack) -> None:
     assert held.num_compiled == 2
 
 
-def test_what_cannot_be_compiled_is_that_requests_error_alone() -> None:
-    core = core_with(broken)
+FAULTS: list[tuple[Exception, str, ErrorCode | None]] = [
+    (GrammarError("too complex"), GRAMMAR_FAILED, ErrorCode.INVALID_GRAMMAR),
+    (MemoryError(), OUT_OF_MEMORY, ErrorCode.OUT_OF_MEMORY),
+    (BlockingIOError(errno.EAGAIN, "no process"), OUT_OF_MEMORY, ErrorCode.OUT_OF_MEMORY),
+    (OSError(errno.EMFILE, "no descriptor"), OUT_OF_MEMORY, ErrorCode.OUT_OF_MEMORY),
+    (FileNotFoundError(errno.ENOENT, "no file"), STEP_FAILED, None),
+    (ValueError("the model has changed since it was loaded"), STEP_FAILED, None),
+]
+
+
+@pytest.mark.parametrize(("error", "told", "code"), FAULTS, ids=lambda one: type(one).__name__)
+def test_what_cannot_be_compiled_is_that_requests_error_alone(
+    error: Exception, told: str, code: ErrorCode | None
+) -> None:
+    """And the grammar's fault only if it is: a vocabulary that cannot be read is ours."""
+    core = core_with(failing(error))
     with listening(core) as woken:
         core.add(constrained())
         core.add(make_request("free"))
         woken.get(timeout=10)
     outputs = drain(core)
     (last,) = outputs["constrained"]
-    assert (last.finish_reason, last.error) == (FinishReason.ERROR, GRAMMAR_FAILED)
-    assert last.error_code is ErrorCode.INVALID_GRAMMAR
+    assert (last.finish_reason, last.error) == (FinishReason.ERROR, told)
+    assert last.error_code is code
     assert outputs["free"][-1].finish_reason is not FinishReason.ERROR
 
 
@@ -183,5 +211,5 @@ def test_nobody_learns_what_another_tenant_had_compiled() -> None:
         grammars = GrammarCompiler(compiler.compile, ImmediateExecutor())
         for number, tenant in enumerate(("one", "other", "one", "other")):
             grammars.start(msgspec.structs.replace(constrained(str(number)), tenant=tenant))
-        assert [matcher is not None for _, matcher in grammars.pop_ready()] == [True] * 4
+        assert [isinstance(found, Exception) for _, found in grammars.pop_ready()] == [False] * 4
     assert compiled == [AB, AB]

@@ -45,6 +45,13 @@ def blocks(seed: int, rows: int = 67, width: int = 96, *, least: int = -24) -> T
     return (numbers * scales.float().unsqueeze(2)).flatten(1) + 0.0  # no zero with a minus
 
 
+def check_few(kept: Blocks, table: Tensor) -> None:
+    """Few ids are looked up in another way, each as among many."""
+    for ids in ([], [0], [len(table) - 1, 1], [3, 2, 3]):
+        few = torch.tensor(ids, dtype=torch.int64)
+        assert equal_bits(kept.look_up(few), table[few])
+
+
 @settings(deadline=None)
 @given(st.integers(0, 2**32))
 def test_blocks_come_back(seed: int) -> None:
@@ -53,6 +60,7 @@ def test_blocks_come_back(seed: int) -> None:
     kept = compact(table)
     assert isinstance(kept, Blocks)
     assert equal_bits(kept.look_up(torch.arange(len(table))), table)
+    check_few(kept, table)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -163,7 +171,9 @@ def test_any_blocks_of_8_bits_are_kept_apart_from_their_scales() -> None:
     tensor = stored_tensor(memoryview(raw.tobytes()), kind, (40, 64))
     kept = as_stored(tensor, decode)
     assert isinstance(kept, Blocks)
-    assert equal_bits(kept.look_up(torch.arange(40)), torch.from_numpy(tensor.widen()))
+    table = torch.from_numpy(tensor.widen())
+    assert equal_bits(kept.look_up(torch.arange(40)), table)
+    check_few(kept, table)
 
 
 @pytest.mark.parametrize("is_tied", [True, False])

@@ -98,3 +98,13 @@ def test_the_engines_groups_cross_to_its_process_as_they_are() -> None:
     crossed = msgspec.msgpack.decode(msgspec.msgpack.encode(recipe), type=EngineRecipe)
     assert crossed == recipe
     assert (crossed.cache.kv_memory_bytes, crossed.placement.threads) == (1 << 29, 3)
+
+
+@pytest.mark.parametrize(
+    "name", ["a\nReady: http://evil", "a\x1b[2J", "a\u202eb", "a\u2028b", "\0"]
+)
+def test_a_models_name_makes_no_line_of_its_own(name: str) -> None:
+    with pytest.raises(ValueError, match="no line ends, control characters") as caught:
+        read_settings({"served_model_name": ["fine", name]})
+    assert "served_model_name" in str(caught.value)
+    assert read_settings({"served_model_name": ["Größe *", "模型"]})
