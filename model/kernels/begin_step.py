@@ -19,6 +19,7 @@ from torch import Tensor
 
 from thirdeye.model.batch import GroupBlocks, LookedUp, LookUp
 from thirdeye.model.kernels.choose_tokens import POSITION, TOKEN
+from thirdeye.model.kernels.dependent_launch import begin, launch_options
 
 STATE_SOURCE = tl.constexpr(14)  # of a slot's header, as `choose_tokens` has the others
 STATE_TARGET = tl.constexpr(15)
@@ -31,11 +32,12 @@ def begin_step_kernel(
     stride_table, max_blocks, spans, vectors, turns, vector_table, turn_table, num_positions,
     FIRST_BLOCK: tl.constexpr, BLOCK_SIZE: tl.constexpr, NUM_GROUPS: tl.constexpr,
     CHUNK: tl.constexpr, HAS_STATES: tl.constexpr, WIDTH: tl.constexpr, HALF: tl.constexpr,
-    BLOCK_HALF: tl.constexpr,
+    BLOCK_HALF: tl.constexpr, DEPENDENT: tl.constexpr,
 ):  # fmt: skip
     """Grid (rows, chunks of block tables or of vectors). A row has `NUM_GROUPS` tables, one behind
     the other, of `max_blocks` words together; its token a vector of `WIDTH`, 0 where that is looked
     up later; its position cos and sin of `HALF`."""
+    begin(DEPENDENT)
     row, chunk = tl.program_id(0).to(tl.int64), tl.program_id(1)
     slot = tl.load(rows + row).to(tl.int64)
     words = table + slot * stride_table
@@ -123,7 +125,7 @@ def begin_step(
         num_positions,
         FIRST_BLOCK=first_block, BLOCK_SIZE=block_size, NUM_GROUPS=num_groups, CHUNK=CHUNK,
         HAS_STATES=has_states, WIDTH=width, HALF=half,
-        BLOCK_HALF=triton.next_power_of_2(max(half, 1)), num_warps=4,
+        BLOCK_HALF=triton.next_power_of_2(max(half, 1)), num_warps=4, **launch_options(device),
     )  # fmt: skip
     looked_up = None
     if vectors is not None and turns is not None:

@@ -15,12 +15,6 @@ from thirdeye.model.kernels.dependent_launch import begin, launch_options
 BLOCK = 1024
 KINDS = frozenset(Activation) - {Activation.XIELU}  # which has parameters of its own
 
-SQRT_HALF = tl.constexpr(0.7071067811865476)
-SQRT_8_OVER_PI = tl.constexpr(1.5957691216057308)  # twice that of tanh's argument
-SWIGLU_ALPHA = tl.constexpr(1.702)
-SWIGLU_LIMIT = tl.constexpr(7.0)
-SWIGLU_LEAST = tl.constexpr(-7.0)
-
 
 @triton.jit
 def activate(x, KIND: tl.constexpr):
@@ -28,8 +22,10 @@ def activate(x, KIND: tl.constexpr):
     if KIND == "silu":
         return x / (1.0 + tl.exp(-x))
     elif KIND == "gelu":
+        SQRT_HALF: tl.constexpr = 0.7071067811865476
         return 0.5 * x * (1.0 + tl.erf(x * SQRT_HALF))
     elif KIND == "gelu_tanh":  # 1 + tanh(y) = 2 sigmoid(2 y)
+        SQRT_8_OVER_PI: tl.constexpr = 1.5957691216057308  # twice that of tanh's argument
         return x / (1.0 + tl.exp(-(x + 0.044715 * x * x * x) * SQRT_8_OVER_PI))
     else:
         tl.static_assert(KIND == "relu" or KIND == "relu2")
@@ -41,10 +37,13 @@ def activate(x, KIND: tl.constexpr):
 def gated(gate, up, KIND: tl.constexpr, dtype: tl.constexpr):
     """gate and up float32 -> what comes of them, not yet rounded to `dtype`."""
     if KIND == "clamped_swiglu":
-        gate = tl.where(gate > SWIGLU_LIMIT, SWIGLU_LIMIT, gate)
-        up = tl.where(up > SWIGLU_LIMIT, SWIGLU_LIMIT, up)
-        up = tl.where(up < SWIGLU_LEAST, SWIGLU_LEAST, up)
-        return gate / (1.0 + tl.exp(-gate * SWIGLU_ALPHA)) * (up + 1.0)
+        ALPHA: tl.constexpr = 1.702
+        LIMIT: tl.constexpr = 7.0
+        LEAST: tl.constexpr = -7.0
+        gate = tl.where(gate > LIMIT, LIMIT, gate)
+        up = tl.where(up > LIMIT, LIMIT, up)
+        up = tl.where(up < LEAST, LEAST, up)
+        return gate / (1.0 + tl.exp(-gate * ALPHA)) * (up + 1.0)
     else:
         return activate(gate, KIND).to(dtype).to(tl.float32) * up
 

@@ -29,7 +29,6 @@ from thirdeye.model.kernels.rope_kv import kept_value, turn_heads, write_vector
 
 # Integers that change from step to step: one machine code for all, compiled before anybody waits.
 BY_BATCH = ("first_sequence", "stop_sequence", "stride_table", "max_splits")
-LOG2_E = tl.constexpr(1.4426950408889634)  # the hardware computes powers of 2
 
 
 @triton.jit
@@ -71,6 +70,12 @@ def merge(maximum, total, mixed, split_maximum, split_total, split_mixed):
 def power_of_2(exponents):
     """2 ** (exponent - 127), by putting it where a float32 has its exponent."""
     return (exponents.to(tl.int32) << 23).to(tl.float32, bitcast=True)
+
+
+@triton.jit
+def in_base_2(exponents):
+    """e^x = 2^(x / ln 2); the hardware computes powers of 2."""
+    return exponents * 1.4426950408889634
 
 
 @triton.jit
@@ -117,7 +122,7 @@ def attend_split(
             is_seen &= keys_at[None, :] > positions[:, None] - WINDOW
         if CHUNK > 0:
             is_seen &= keys_at[None, :] >= positions[:, None] // CHUNK * CHUNK
-        scores = tl.where(is_seen, scores * LOG2_E, -float("inf"))
+        scores = tl.where(is_seen, in_base_2(scores), -float("inf"))
         new_maximum = tl.maximum(maximum, tl.max(scores, 1))
         base = tl.where(new_maximum == -float("inf"), 0.0, new_maximum)
         weights = tl.exp2(scores - base[:, None])  # [M, N]
@@ -139,7 +144,7 @@ def attend_split(
 def add_sinks(maximum, total, mixed, sinks):
     """A score per row that takes its share of the softmax and gives no value."""
     nothing = tl.zeros_like(mixed)
-    return merge(maximum, total, mixed, sinks * LOG2_E, tl.zeros_like(total) + 1.0, nothing)
+    return merge(maximum, total, mixed, in_base_2(sinks), tl.zeros_like(total) + 1.0, nothing)
 
 
 @triton.jit(do_not_specialize=BY_BATCH, do_not_specialize_on_alignment=["cos", "sin"])

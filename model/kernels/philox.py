@@ -11,6 +11,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from thirdeye.model.kernels.dependent_launch import begin, launch_options
+
 BLOCK = 128
 NUM_ROUNDS = 10
 MULTIPLIER = 0xD256D193
@@ -41,8 +43,9 @@ def noise(
 def philox_kernel(
     output, seeds, positions, num_rows,
     NUM_ROUNDS: tl.constexpr, MULTIPLIER: tl.constexpr, KEY_STEP: tl.constexpr,
-    FLOAT_BITS: tl.constexpr, BLOCK: tl.constexpr,
+    FLOAT_BITS: tl.constexpr, BLOCK: tl.constexpr, DEPENDENT: tl.constexpr,
 ):  # fmt: skip
+    begin(DEPENDENT)
     rows = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     inside = rows < num_rows
     seed = tl.load(seeds + rows, inside, 0)
@@ -61,5 +64,6 @@ def uniform(seeds: Tensor, positions: Tensor) -> Tensor:
         philox_kernel[(triton.cdiv(len(output), BLOCK),)](
             output, seeds, positions, len(output), NUM_ROUNDS=NUM_ROUNDS, MULTIPLIER=MULTIPLIER,
             KEY_STEP=KEY_STEP, FLOAT_BITS=FLOAT_BITS, BLOCK=BLOCK, num_warps=4,
+            **launch_options(output.device),
         )  # fmt: skip
     return output

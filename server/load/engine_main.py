@@ -10,10 +10,12 @@ import os
 import sys
 
 from thirdeye.model.loading.import_torch import import_torch
+from thirdeye.server.oom_score import LOADING, end_before_others
 
 
 def main() -> int:
     gc.disable()
+    end_before_others(LOADING)  # torch alone can be what the memory is too small for
     import_torch()
     from thirdeye.server.load.load_engine import main as serve  # noqa: PLC0415 (it needs torch)
 

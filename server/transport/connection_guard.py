@@ -9,6 +9,7 @@ uvicorn's protocol class: pyproject pins its minor version.
 """
 
 import asyncio
+import sys
 from enum import Enum, auto
 from http import HTTPStatus
 from typing import Any, ClassVar
@@ -19,7 +20,7 @@ import msgspec
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
-from thirdeye.server.errors import InvalidRequest, ServiceUnavailable
+from thirdeye.server.errors import ApiError, InternalError, InvalidRequest, ServiceUnavailable
 from thirdeye.server.transport.answering_protocol import AnsweringProtocol
 
 
@@ -94,7 +95,12 @@ class GuardedProtocol(AnsweringProtocol):
             self._check_head(self._raw_bytes)
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 (uvicorn's words for it)
-        self._refuse(HTTPStatus.BAD_REQUEST)
+        cause = getattr(sys.exc_info()[1], "__context__", None)
+        if isinstance(cause, MemoryError):  # of a callback: the parser tells it as an error in HTTP
+            self.logger.error("There was no memory to read a request.")
+            self._refuse(HTTPStatus.INTERNAL_SERVER_ERROR)
+        else:
+            self._refuse(HTTPStatus.BAD_REQUEST)
 
     # Writing
 
@@ -106,8 +112,8 @@ class GuardedProtocol(AnsweringProtocol):
         super().resume_writing()
         self._expect_reading(self.transport.is_closing())
 
-    def timeout_keep_alive_handler(self) -> None:
-        super().timeout_keep_alive_handler()
+    def _end_waiting(self) -> None:
+        super()._end_waiting()
         self._expect_reading(True)
 
     def _expect_reading(self, is_expected: bool) -> None:
@@ -232,12 +238,15 @@ class GuardedProtocol(AnsweringProtocol):
             HTTPStatus.SERVICE_UNAVAILABLE: (
                 f"At most {self.max_connections} connections may be open. Try again in 1 s."
             ),
+            HTTPStatus.INTERNAL_SERVER_ERROR: (
+                "The server had no memory to read the request. Please try again."
+            ),
         }[status]
-        error = (
-            InvalidRequest(why)
-            if status < 500
-            else ServiceUnavailable(why, code="too_many_connections")
-        )
+        error: ApiError = InvalidRequest(why)
+        if status is HTTPStatus.INTERNAL_SERVER_ERROR:
+            error = InternalError(why, code="internal_error")
+        elif status is HTTPStatus.SERVICE_UNAVAILABLE:
+            error = ServiceUnavailable(why, code="too_many_connections")
         body = msgspec.json.encode(error.body())
         head = (
             f"HTTP/1.1 {status.value} {status.phrase}\r\n"

@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import Tensor
@@ -24,10 +25,13 @@ from thirdeye.model.config import Activation, Norm, RopeConfig
 from thirdeye.model.declare.block import QKNormPart
 from thirdeye.model.declare.parts import NormPart
 from thirdeye.model.few_rows.around import ALONE, Around
+from thirdeye.model.kernels import dependent_launch
 from thirdeye.model.kernels.accept_drafts import accept_drafts
 from thirdeye.model.kernels.begin_step import begin_step
 from thirdeye.model.kernels.choose_tokens import choose_tokens
 from thirdeye.model.kernels.gated_mul import gated_mul
+from thirdeye.model.kernels.philox import uniform
+from thirdeye.model.kernels.products.dequantize import dequantize
 from thirdeye.model.kernels.products.few_rows_matmul import FewRowsMatmul
 from thirdeye.model.kernels.products.fixed_matmul import SPLIT, FixedMatmul
 from thirdeye.model.kernels.products.lora_matmul import TritonLora
@@ -49,10 +53,11 @@ from thirdeye.model.state_spec import DeltaNetSpec, Mamba2Spec
 CPU, BF16 = torch.device("cpu"), torch.bfloat16
 FEW_ROWS, FIXED = "few_rows_matmul_kernel", "fixed_matmul_kernel"
 ATTENTION = "paged_attention_kernel"
+NOT_DEPENDENT = "begin_step, not launched early"
 OF_A_LAYER = ("merge_splits_kernel", "rope_kv_kernel", "rms_norm_kernel", "gated_mul_kernel")
-OF_PRODUCTS = ("reduce_kernel", "expand_kernel", "quantize_rows_kernel")
+OF_PRODUCTS = ("reduce_kernel", "expand_kernel", "quantize_rows_kernel", "dequantize_kernel")
 OF_STATES = ("causal_conv_kernel", "delta_rule_kernel", "selective_scan_kernel")
-OF_A_STEPS_ENDS = ("begin_step_kernel", "accept_kernel")
+OF_A_STEPS_ENDS = ("begin_step_kernel", "accept_kernel", "philox_kernel")
 
 
 def main() -> None:
@@ -79,7 +84,12 @@ def main() -> None:
         rope_and_write(qkv, turns.cos, turns.sin, torch.arange(3), *cache.layer(0))
         table = torch.zeros(5, 48, dtype=torch.int32)
         words = torch.zeros(4, dtype=torch.int32)
+        with patch.object(dependent_launch, "has_dependent_launch", lambda device: False):
+            begin_step(words, table, 16, 16, offsets=words, drafts=words)
+        notes.compiled[NOT_DEPENDENT] = notes.compiled.pop("begin_step_kernel")
         begin_step(words, table, 16, 16, offsets=words, drafts=words)
+        uniform(torch.zeros(4, dtype=torch.int64), torch.zeros(4, dtype=torch.int64))
+        dequantize(round_to_int4(torch.zeros(64, 1024, dtype=BF16)), BF16)
         chosen = choose_tokens(torch.zeros(4, 128256), table, torch.arange(4), advance=True)
         accept_drafts(chosen, table, torch.arange(4), words, words)
         gated_mul(torch.zeros(2, 4096, dtype=BF16), Activation.SILU)

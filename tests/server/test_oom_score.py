@@ -1,5 +1,6 @@
 """Who ends first where memory does."""
 
+import gc
 import subprocess
 import sys
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from thirdeye.server import oom_score
+from thirdeye.server.load import engine_main
 from thirdeye.server.oom_score import LOADING, SERVING, end_before_others
 
 
@@ -39,3 +41,19 @@ def test_the_kernel_takes_it() -> None:
     )
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert said.stdout.split() == [str(LOADING), str(SERVING)]
+
+
+def test_an_engine_ends_first_from_its_first_line_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While it imports torch it would have the score of the server, which has more memory."""
+    order: list[object] = []
+
+    def import_torch() -> None:
+        order.append("torch")
+        raise MemoryError
+
+    monkeypatch.setattr(gc, "disable", lambda: None)
+    monkeypatch.setattr(engine_main, "end_before_others", order.append)
+    monkeypatch.setattr(engine_main, "import_torch", import_torch)
+    with pytest.raises(MemoryError):
+        engine_main.main()
+    assert order == [LOADING, "torch"]

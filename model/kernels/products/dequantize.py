@@ -10,6 +10,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from thirdeye.model.kernels.dependent_launch import begin, launch_options
 from thirdeye.model.linear.rounded import RoundedWeight
 
 BLOCK = 1024  # numbers of one program, all of one row
@@ -17,9 +18,11 @@ BLOCK = 1024  # numbers of one program, all of one row
 
 @triton.jit
 def dequantize_kernel(
-    output, numbers, scales, in_features, GROUP: tl.constexpr, BLOCK: tl.constexpr
-):
+    output, numbers, scales, in_features, GROUP: tl.constexpr, BLOCK: tl.constexpr,
+    DEPENDENT: tl.constexpr,
+):  # fmt: skip
     """Grid (outputs, tiles of a row's stored numbers)."""
+    begin(DEPENDENT)
     row = tl.program_id(0).to(tl.int64)
     at = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)  # of the row's numbers, or of its pairs
     dtype = output.dtype.element_ty
@@ -48,6 +51,7 @@ def dequantize(weight: RoundedWeight, dtype: torch.dtype) -> Tensor:
     output = torch.empty(shape, dtype=dtype, device=weight.numbers.device)
     grid = (weight.out_features, triton.cdiv(weight.numbers.shape[1], BLOCK))
     dequantize_kernel[grid](
-        output, weight.numbers, weight.scales, weight.in_features, GROUP=weight.group, BLOCK=BLOCK
-    )
+        output, weight.numbers, weight.scales, weight.in_features, GROUP=weight.group, BLOCK=BLOCK,
+        **launch_options(output.device),
+    )  # fmt: skip
     return output

@@ -76,7 +76,7 @@ struct scratch {
     float *queries; /* [max_rows, head_dim], divided by score->divisor */
     float *keys;    /* [head_dim, KEYS] */
     float *values;  /* [KEYS, padded value_dim] */
-    float *weights; /* [ROWS, KEYS] */
+    float *weights; /* [ROWS, KEYS]: scores, then weights */
     struct state total, part;
 };
 
@@ -103,7 +103,8 @@ struct sizes {
 /* Which keys of a block each row of a few sees: from its first to before its limit. */
 struct sight {
     int firsts[ROWS], limits[ROWS];
-    int begin, end; /* of what any of them sees, within the block */
+    int begin, end; /* of what any of them sees, within the block, */
+    int first_line, last_line; /* and of its registers: the others would weigh exactly 0 */
     float softcap, slopes[ROWS];
     int has_slopes;
     const float *key_scales, *value_scales; /* [KEYS], or NULL */
@@ -143,26 +144,26 @@ INLINE floats load(const void *at, const int number_bytes, int count) {
 }
 
 /* Where the keys of a tile's block of keys lie. */
-static struct place find_keys(const struct paged_attention_args *args, struct tile tile, int head,
-                              int block) {
+static void find_keys(const struct paged_attention_args *args, struct tile tile, int head,
+                      int block, struct place *place) {
     const int32_t *table = args->block_table + (size_t)tile.sequence * args->table_width;
     int64_t bytes = (int64_t)args->head_dim * args->number_bytes;
     int start = block * KEYS, page = start / args->block_size, offset = start % args->block_size;
-    struct place place;
-    place.count = smaller(KEYS, tile.position + tile.count - start);
-    for (int i = 0; i < place.count; i++) {
+    int64_t step = args->num_kv_heads * bytes;
+    int count = place->count = smaller(KEYS, tile.position + tile.count - start);
+    for (int i = 0; i < count; page++, offset = 0) {
         int64_t slot = (int64_t)table[page] * args->block_size + offset;
-        int64_t vector = slot * args->num_kv_heads + head;
-        place.offsets[i] = vector * bytes;
-        if (args->key_scales) {
-            place.key_scales[i] = args->key_scales[vector];
-            place.value_scales[i] = args->value_scales[vector];
-        }
-        if (++offset == args->block_size) page++, offset = 0;
+        int64_t vector = slot * args->num_kv_heads + head, at = vector * bytes;
+        int stop = smaller(count, i + args->block_size - offset);
+        if (args->key_scales)
+            for (int j = i; j < stop; j++, vector += args->num_kv_heads) {
+                place->key_scales[j] = args->key_scales[vector];
+                place->value_scales[j] = args->value_scales[vector];
+            }
+        for (; i < stop; i++, at += step) place->offsets[i] = at;
     }
     if (args->key_scales)
-        for (int i = place.count; i < KEYS; i++) place.key_scales[i] = place.value_scales[i] = 0;
-    return place;
+        for (int i = count; i < KEYS; i++) place->key_scales[i] = place->value_scales[i] = 0;
 }
 
 /* Asks memory for a part of 16 keys and values that will be wanted soon. They lie anywhere, so the
@@ -172,11 +173,12 @@ INLINE void ask_for(const struct paged_attention_args *args, const struct place 
                     int channel, const int number_bytes) {
     const char *keys = args->keys, *values = args->values;
     int at = channel * number_bytes, stop = smaller(first + WIDTH, place->count);
-    for (int i = first; i < stop; i++) {
-        if (at % LINE == 0) __builtin_prefetch(keys + place->offsets[i] + at, 0, 2);
-        if (channel < args->value_dim && (number_bytes == 4 || at % LINE == WIDTH * number_bytes))
+    if (at % LINE == 0)
+        for (int i = first; i < stop; i++)
+            __builtin_prefetch(keys + place->offsets[i] + at, 0, 2);
+    if (channel < args->value_dim && (number_bytes == 4 || at % LINE == WIDTH * number_bytes))
+        for (int i = first; i < stop; i++)
             __builtin_prefetch(values + place->offsets[i] + at, 0, 2);
-    }
 }
 
 /* Up to KEYS keys to [head_dim, KEYS]; what is behind the last's 16 stays as it is, and nobody sees
@@ -191,13 +193,17 @@ INLINE void turn_keys(const struct paged_attention_args *args, const struct plac
             ask_for(args, next, first, channel, number_bytes);
             if (first >= count) continue;
             int left = args->head_dim - channel;
+            const char *from = base + channel * number_bytes;
             floats r[WIDTH];
+            if (first + WIDTH <= count && left >= WIDTH) /* nearly always: nothing to ask of each */
 #pragma GCC unroll 16
-            for (int i = 0; i < WIDTH; i++)
-                r[i] = first + i < count
-                           ? load(base + offsets[first + i] + channel * number_bytes, number_bytes,
-                                  left)
-                           : f_zero();
+                for (int i = 0; i < WIDTH; i++)
+                    r[i] = load(from + offsets[first + i], number_bytes, WIDTH);
+            else
+#pragma GCC unroll 16
+                for (int i = 0; i < WIDTH; i++)
+                    r[i] = first + i < count ? load(from + offsets[first + i], number_bytes, left)
+                                             : f_zero();
             transpose(r);
 #pragma GCC unroll 16
             for (int i = 0; i < WIDTH; i++) /* up to the padded width: the last are not read */
@@ -244,65 +250,81 @@ INLINE floats fall(floats score, float slope, int distance) {
     return f_fnma(f_all(slope), f_of(far), score);
 }
 
-/* Queries times keys, LINES registers of keys from `first`. */
+/* Queries times keys, `lines` registers of these, to scores[r, KEYS]. */
 INLINE void multiply(const float *queries, const float *keys, int head_dim, const int rows,
-                     floats scores[ROWS][KEY_LINES], int first) {
+                     const int lines, float *scores) {
     floats sums[ROWS][LINES];
     for (int r = 0; r < rows; r++)
-        for (int line = 0; line < LINES; line++) sums[r][line] = f_zero();
+        for (int line = 0; line < lines; line++) sums[r][line] = f_zero();
     for (int channel = 0; channel < head_dim; channel++) {
         floats k[LINES];
-        for (int line = 0; line < LINES; line++)
+        for (int line = 0; line < lines; line++)
             k[line] = f_load(keys + (size_t)channel * KEYS + line * WIDTH);
         for (int r = 0; r < rows; r++) {
             floats q = f_all(queries[(size_t)r * head_dim + channel]);
-            for (int line = 0; line < LINES; line++)
+            for (int line = 0; line < lines; line++)
                 sums[r][line] = f_fma(q, k[line], sums[r][line]);
         }
     }
     for (int r = 0; r < rows; r++)
-        for (int line = 0; line < LINES; line++) scores[r][first + line] = sums[r][line];
+        for (int line = 0; line < lines; line++)
+            f_store(scores + r * KEYS + line * WIDTH, sums[r][line]);
 }
 
-/* Scores of the block's keys, those a row may not see at -infinity. */
+/* Products of the block's keys that any row sees, up to a whole register. */
 INLINE void score(const float *queries, const float *keys, const struct sight *sight, int head_dim,
-                  const int rows, const int is_plain, floats scores[ROWS][KEY_LINES]) {
-    for (int first = 0; first < KEY_LINES; first += LINES)
-        multiply(queries, keys + first * WIDTH, head_dim, rows, scores, first);
-    if (sight->key_scales)
-        for (int r = 0; r < rows; r++)
-            for (int line = 0; line < KEY_LINES; line++)
-                scores[r][line] =
-                    f_mul(scores[r][line], f_load(sight->key_scales + line * WIDTH));
-    if (!is_plain && sight->softcap > 0)
-        for (int r = 0; r < rows; r++)
-            for (int line = 0; line < KEY_LINES; line++)
-                scores[r][line] = cap(scores[r][line], sight->softcap);
-    if (!is_plain && sight->has_slopes)
-        for (int r = 0; r < rows; r++)
-            for (int line = 0; line < KEY_LINES; line++)
-                scores[r][line] = fall(scores[r][line], sight->slopes[r],
-                                       sight->limits[r] - 1 - line * WIDTH);
-    for (int r = 0; r < rows; r++)
-        for (int line = 0; line < KEY_LINES; line++) {
-            lanes seen = first_lanes(sight->limits[r] - line * WIDTH);
-            if (!is_plain) seen = without(seen, first_lanes(sight->firsts[r] - line * WIDTH));
-            scores[r][line] = f_select(seen, scores[r][line], f_all(-INFINITY));
-        }
+                  const int rows, float *scores) {
+    for (int first = sight->first_line; first < sight->last_line; first += LINES) {
+        const float *these = keys + first * WIDTH;
+        float *to = scores + first * WIDTH;
+        int lines = smaller(sight->last_line - first, LINES);
+        if (LINES > 3 && lines > 3)
+            multiply(queries, these, head_dim, rows, 4, to);
+        else if (LINES > 3 && lines == 3)
+            multiply(queries, these, head_dim, rows, 3, to);
+        else if (LINES > 3 && lines == 2)
+            multiply(queries, these, head_dim, rows, 2, to);
+        else
+            multiply(queries, these, head_dim, rows, 1, to);
+    }
 }
 
-/* Scores to weights, with their peaks and sums; times the values' scales, if they have any. */
-INLINE void weigh(floats scores[ROWS][KEY_LINES], const float *value_scales, const int rows,
-                  float *weights, struct state part) {
+/* A register of scores from its products, those that the row may not see at -infinity. */
+INLINE floats finish(floats score, const struct sight *sight, int r, int line, const int is_plain,
+                     const int is_whole) {
+    if (sight->key_scales) score = f_mul(score, f_load(sight->key_scales + line * WIDTH));
+    if (!is_plain && sight->softcap > 0) score = cap(score, sight->softcap);
+    if (!is_plain && sight->has_slopes)
+        score = fall(score, sight->slopes[r], sight->limits[r] - 1 - line * WIDTH);
+    if (is_whole) return score;
+    lanes seen = first_lanes(sight->limits[r] - line * WIDTH);
+    if (!is_plain) seen = without(seen, first_lanes(sight->firsts[r] - line * WIDTH));
+    return f_select(seen, score, f_all(-INFINITY));
+}
+
+/* Scores to weights where they lie, with their peaks and sums; times the values' scales, if they
+ * have any. `is_whole`: each row sees all keys. */
+INLINE void weigh(float *weights, const struct sight *sight, const int rows, const int is_plain,
+                  const int is_whole, struct state part) {
+    int first = is_whole ? 0 : sight->first_line, last = is_whole ? KEY_LINES : sight->last_line;
     for (int r = 0; r < rows; r++) {
-        floats *s = scores[r];
+        float *own = weights + r * KEYS;
+        floats s[KEY_LINES];
+        for (int line = 0; line < KEY_LINES; line++)
+            s[line] = line >= first && line < last
+                          ? finish(f_load(own + line * WIDTH), sight, r, line, is_plain, is_whole)
+                          : f_all(-INFINITY);
         floats top = f_max(f_max(s[0], s[1]), f_max(s[2], s[3]));
         float peak = f_largest(f_max(top, f_all(-FLT_MAX)));
         for (int line = 0; line < KEY_LINES; line++) {
-            s[line] = exp16(f_sub(s[line], f_all(peak)));
+            if (line < first || line >= last) { /* e^-infinity */
+                s[line] = f_zero();
+                continue;
+            }
+            s[line] = exp16_falling(f_sub(s[line], f_all(peak)));
             floats w = s[line];
-            if (value_scales) w = f_mul(w, f_load(value_scales + line * WIDTH));
-            f_store(weights + r * KEYS + line * WIDTH, w);
+            if (sight->value_scales) w = f_mul(w, f_load(sight->value_scales + line * WIDTH));
+            f_store(own + line * WIDTH, w);
         }
         part.peaks[r] = peak;
         floats sum = f_add(f_add(s[0], s[1]), f_add(s[2], s[3]));
@@ -310,10 +332,39 @@ INLINE void weigh(floats scores[ROWS][KEY_LINES], const float *value_scales, con
     }
 }
 
-/* Weighted values of `lines` registers of channels from `channel`; `count` are left in the last. */
+/* What a part changes of a total: of both, these shares are the new total. */
+struct shares {
+    float keep[WIDTH], take[WIDTH];
+};
+
+/* Peaks and sums of up to WIDTH rows: total = total and part. A part without a key of a row's
+ * changes nothing. */
+INLINE struct shares merge_sums(struct state total, struct state part, int rows) {
+    struct shares shares;
+    floats old = f_load_first(total.peaks, rows);
+    floats new = f_load_first(part.peaks, rows), top = f_max(old, new);
+    f_store(shares.keep, exp16(f_sub(old, top)));
+    f_store(shares.take, exp16(f_sub(new, top)));
+    f_store_first(total.peaks, rows, top);
+    for (int r = 0; r < rows; r++) {
+        float *sum = total.sums + (size_t)r * WIDTH;
+        floats kept = f_mul(f_load(sum), f_all(shares.keep[r]));
+        f_store(sum, f_fma(f_load(part.sums + (size_t)r * WIDTH), f_all(shares.take[r]), kept));
+    }
+    return shares;
+}
+
+/* And of their values, 16 channels of a row at `mixed`. */
+INLINE void merge_mixed(float *mixed, floats own, const struct shares *shares, int r) {
+    floats kept = f_mul(f_load(mixed), f_all(shares->keep[r]));
+    f_store(mixed, f_fma(own, f_all(shares->take[r]), kept));
+}
+
+/* Weighted values of `lines` registers of channels from `channel`, merged into `mixed`, or stored
+ * there where no shares are given; `count` are left in the last. */
 INLINE void mix_lines(struct values values, const float *weights, int begin, int end, int channel,
-                      int value_dim, float *mixed, int count, const int rows, const int lines,
-                      const int is_half) {
+                      int value_dim, float *mixed, const struct shares *shares, int count,
+                      const int rows, const int lines, const int is_half) {
     int width = padded(value_dim);
     const char *base = values.base + channel * (is_half ? 2 : 4);
     floats sums[ROWS][LINES];
@@ -330,41 +381,63 @@ INLINE void mix_lines(struct values values, const float *weights, int begin, int
                 sums[r][line] = f_fma(weight, v[line], sums[r][line]);
         }
     }
-    for (int r = 0; r < rows; r++)
-        for (int line = 0; line < lines; line++)
-            f_store(mixed + (size_t)r * width + channel + line * WIDTH, sums[r][line]);
+    mixed += channel;
+    if (shares)
+#pragma GCC unroll 6
+        for (int r = 0; r < rows; r++) /* unrolled, or the sums would be kept in memory */
+#pragma GCC unroll 4
+            for (int line = 0; line < lines; line++)
+                merge_mixed(mixed + (size_t)r * width + line * WIDTH, sums[r][line], shares, r);
+    else
+#pragma GCC unroll 6
+        for (int r = 0; r < rows; r++)
+#pragma GCC unroll 4
+            for (int line = 0; line < lines; line++)
+                f_store(mixed + (size_t)r * width + line * WIDTH, sums[r][line]);
 }
 
 INLINE void mix(struct values values, const float *weights, int begin, int end, int value_dim,
-                float *mixed, const int rows, const int is_half) {
+                float *mixed, const struct shares *shares, const int rows, const int is_half) {
     int channel = 0;
     for (; channel + LINES * WIDTH <= value_dim; channel += LINES * WIDTH)
-        mix_lines(values, weights, begin, end, channel, value_dim, mixed, WIDTH, rows, LINES,
-                  is_half);
+        mix_lines(values, weights, begin, end, channel, value_dim, mixed, shares, WIDTH, rows,
+                  LINES, is_half);
     for (; channel < value_dim; channel += WIDTH)
-        mix_lines(values, weights, begin, end, channel, value_dim, mixed, value_dim - channel,
-                  rows, 1, is_half);
+        mix_lines(values, weights, begin, end, channel, value_dim, mixed, shares,
+                  value_dim - channel, rows, 1, is_half);
 }
 
-/* What one block gives to `rows` rows; where this is inlined, loops have constant bounds. */
+/* What one block gives to `rows` rows, merged into `total` if there is one, else left in `part`;
+ * where this is inlined, loops have constant bounds. */
 INLINE void part_of(const float *queries, const float *keys, struct values values,
                     const struct sight *sight, struct sizes sizes, float *weights,
-                    struct state part, const int rows, const int is_plain) {
-    floats scores[ROWS][KEY_LINES];
-    score(queries, keys, sight, sizes.head_dim, rows, is_plain, scores);
-    weigh(scores, sight->value_scales, rows, weights, part);
+                    struct state part, const struct state *total, const int rows,
+                    const int is_plain) {
+    score(queries, keys, sight, sizes.head_dim, rows, weights);
+    if (is_plain && sight->limits[0] >= KEYS)
+        weigh(weights, sight, rows, 1, 1, part);
+    else
+        weigh(weights, sight, rows, is_plain, 0, part);
+    struct shares merged, *shares = NULL;
+    float *mixed = part.mixed;
+    if (total) {
+        merged = merge_sums(*total, part, rows);
+        shares = &merged;
+        mixed = total->mixed;
+    }
     int begin = is_plain ? 0 : sight->begin;
     if (values.is_half)
-        mix(values, weights, begin, sight->end, sizes.value_dim, part.mixed, rows, 1);
+        mix(values, weights, begin, sight->end, sizes.value_dim, mixed, shares, rows, 1);
     else
-        mix(values, weights, begin, sight->end, sizes.value_dim, part.mixed, rows, 0);
+        mix(values, weights, begin, sight->end, sizes.value_dim, mixed, shares, rows, 0);
 }
 
-#define PART(rows) part_of(queries, keys, values, sight, sizes, weights, part, rows, is_plain)
+#define PART(rows)                                                                                 \
+    part_of(queries, keys, values, sight, sizes, weights, part, total, rows, is_plain)
 
 INLINE void part_of_rows(int rows, const float *queries, const float *keys, struct values values,
                          const struct sight *sight, struct sizes sizes, float *weights,
-                         struct state part, const int is_plain) {
+                         struct state part, const struct state *total, const int is_plain) {
     switch (rows) {
     case 1: PART(1); break;
     case 2: PART(2); break;
@@ -377,36 +450,24 @@ INLINE void part_of_rows(int rows, const float *queries, const float *keys, stru
 
 static void plain_part(int rows, const float *queries, const float *keys, struct values values,
                        const struct sight *sight, struct sizes sizes, float *weights,
-                       struct state part) {
-    part_of_rows(rows, queries, keys, values, sight, sizes, weights, part, 1);
+                       struct state part, const struct state *total) {
+    part_of_rows(rows, queries, keys, values, sight, sizes, weights, part, total, 1);
 }
 
 static void shaped_part(int rows, const float *queries, const float *keys,
                         struct values values, const struct sight *sight, struct sizes sizes,
-                        float *weights, struct state part) {
-    part_of_rows(rows, queries, keys, values, sight, sizes, weights, part, 0);
+                        float *weights, struct state part, const struct state *total) {
+    part_of_rows(rows, queries, keys, values, sight, sizes, weights, part, total, 0);
 }
 
-/* total = total and part, for up to WIDTH rows. A part without a key of a row's changes nothing. */
+/* total = total and part, for up to WIDTH rows. */
 static void merge(struct state total, struct state part, int rows, int width) {
-    floats old = f_load_first(total.peaks, rows);
-    floats new = f_load_first(part.peaks, rows), top = f_max(old, new);
-    float keep[WIDTH], take[WIDTH];
-    f_store(keep, exp16(f_sub(old, top)));
-    f_store(take, exp16(f_sub(new, top)));
-    f_store_first(total.peaks, rows, top);
-    for (int r = 0; r < rows; r++) {
-        floats k = f_all(keep[r]), t = f_all(take[r]);
-        float *sum = total.sums + (size_t)r * WIDTH, *mixed = total.mixed + (size_t)r * width;
-        const float *own = part.sums + (size_t)r * WIDTH, *values = part.mixed + (size_t)r * width;
-        floats kept = f_mul(f_load(sum), k);
-        f_store(sum, f_fma(f_load(own), t, kept));
+    struct shares shares = merge_sums(total, part, rows);
+    for (int r = 0; r < rows; r++)
         for (int channel = 0; channel < width; channel += WIDTH) {
-            kept = f_mul(f_load(mixed + channel), k);
-            kept = f_fma(f_load(values + channel), t, kept);
-            f_store(mixed + channel, kept);
+            size_t at = (size_t)r * width + channel;
+            merge_mixed(total.mixed + at, f_load(part.mixed + at), &shares, r);
         }
-    }
 }
 
 /* Nothing seen yet, but for the sinks: a row's is its peak, and weighs 1 against it. */
@@ -421,17 +482,26 @@ static void begin(const struct paged_attention_args *args, struct state total, i
     }
 }
 
+/* A normal one. */
+static int is_power_of_two(float x) {
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    return (bits & 0x7fffff) == 0 && x > 0 && x <= FLT_MAX;
+}
+
 /* A tile's rows [count * group, head_dim], divided. */
 static void take_queries(const struct paged_attention_args *args, struct tile tile, int head,
                          float *queries) {
     int group = args->num_heads / args->num_kv_heads, size = group * args->head_dim;
-    floats divisor = f_all(args->score->divisor);
+    float divisor = args->score->divisor, inverse = 1 / divisor;
+    int is_exact = is_power_of_two(divisor) && is_power_of_two(inverse); /* then products are */
     for (int i = 0; i < tile.count; i++) {
         size_t at = ((size_t)(tile.first + i) * args->num_heads + head * group) * args->head_dim;
         for (int channel = 0; channel < size; channel += WIDTH) {
             int count = size - channel;
             floats q = f_load_first(args->query + at + channel, count);
-            f_store_first(queries + (size_t)i * size + channel, count, f_div(q, divisor));
+            q = is_exact ? f_mul(q, f_all(inverse)) : f_div(q, f_all(divisor));
+            f_store_first(queries + (size_t)i * size + channel, count, q);
         }
     }
 }
@@ -475,6 +545,8 @@ INLINE void look(const struct paged_attention_args *args, struct tile tile, int 
         sight->firsts[r] =
             larger(0, first_key(args->score, block * KEYS + sight->limits[r] - 1) - block * KEYS);
     sight->begin = sight->firsts[0];
+    sight->first_line = sight->begin / WIDTH;
+    sight->last_line = (larger(sight->end, 0) + WIDTH - 1) / WIDTH;
 }
 
 /* One block's part for all of a tile's rows: merged into the scratch's total, or left in `into`. */
@@ -510,10 +582,10 @@ static void attend_block(const struct paged_attention_args *args, struct tile ti
         sight.value_scales = args->key_scales ? place->value_scales : NULL;
         if (sight.begin >= sight.end && !into) continue; /* none of them sees any of it */
         struct state part = into ? from_row(*into, row, width) : s->part;
+        struct state total = from_row(s->total, row, width);
         (is_plain ? plain_part : shaped_part)(
             these, s->queries + (size_t)row * args->head_dim, s->keys, values, &sight, sizes,
-            s->weights, part);
-        if (!into) merge(from_row(s->total, row, width), part, these, width);
+            s->weights, part, into ? NULL : &total);
     }
 }
 
@@ -529,18 +601,20 @@ static void attend_tile(const struct paged_attention_args *args, struct tile til
                         int num_heads, struct scratch *s) {
     int rows = tile.count * (args->num_heads / args->num_kv_heads);
     int first = first_block(args, tile), blocks = last_block(tile) - first;
-    struct place place = find_keys(args, tile, first_head, first), next;
-    for (int step = 0; step < num_heads * blocks; step++, place = next) {
+    struct place places[2];
+    find_keys(args, tile, first_head, first, places);
+    for (int step = 0; step < num_heads * blocks; step++) {
         int head = first_head + step / blocks, block = step % blocks, following = step + 1;
-        next.count = 0;
+        struct place *place = &places[step % 2], *next = &places[following % 2];
+        next->count = 0;
         if (following < num_heads * blocks)
-            next = find_keys(args, tile, first_head + following / blocks,
-                             first + following % blocks);
+            find_keys(args, tile, first_head + following / blocks, first + following % blocks,
+                      next);
         if (block == 0) {
             take_queries(args, tile, head, s->queries);
             begin(args, s->total, head, rows);
         }
-        attend_block(args, tile, head, first + block, &place, &next, s, NULL);
+        attend_block(args, tile, head, first + block, place, next, s, NULL);
         if (block == blocks - 1) give_output(args, tile, head, s->total);
     }
 }
@@ -558,7 +632,8 @@ static void attend_parts(const struct paged_attention_args *args, struct team *t
         float *memory = args->parts + ((size_t)at * args->max_blocks + index) * args->part_floats;
         struct state part = state_at(memory, tile.count * group);
         take_queries(args, tile, head, s->queries);
-        struct place place = find_keys(args, tile, head, block);
+        struct place place;
+        find_keys(args, tile, head, block, &place);
         attend_block(args, tile, head, block, &place, &place, s, &part);
     }
     barrier(team);

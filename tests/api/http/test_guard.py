@@ -13,6 +13,7 @@ import pytest
 
 from tests.api.support import CHAT, EOS, eventually, fake_engine, live, ready_state
 from tests.e2e.procfs import has_read_all
+from thirdeye.server.transport.answering_protocol import AnsweringProtocol
 from thirdeye.server.transport.connection_guard import guarded
 
 HEAD_SECONDS, BODY_SECONDS, CONNECTIONS = 0.4, 0.7, 20
@@ -200,6 +201,23 @@ def test_allowed_heads_pass(patient: int) -> None:
         eventually(lambda: has_read_all(connection))
         connection.sendall(message[split:])
         assert status(rest(connection)) == 200
+
+
+def test_who_sent_good_http_is_not_blamed_for_a_lack_of_memory(
+    patient: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The parser tells whatever a callback raises as an error in HTTP."""
+
+    def on_body(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(AnsweringProtocol, "on_body", on_body)
+    with connect(patient) as connection:
+        connection.sendall(b"POST /tokenize HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}")
+        answer = rest(connection)
+    assert answer.startswith(b"HTTP/1.1 500 ")
+    assert b'"code":"internal_error"' in answer
+    assert "no memory to read a request" in caplog.text
 
 
 def test_a_running_stream_is_left_alone(port: int) -> None:

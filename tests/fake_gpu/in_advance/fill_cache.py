@@ -17,9 +17,11 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
+from typing import Any
 from unittest.mock import patch
 
 import torch
+from torch import Tensor
 
 from tests.fake_gpu import driver
 from tests.fake_gpu.engine import MULTIPROCESSORS, GraphMemory, pretending, stand_in
@@ -57,6 +59,7 @@ def as_on_a_gpu() -> ExitStack:
     is compared with nothing."""
     stack = ExitStack()
     stack.enter_context(patch.object(torch.testing, "assert_close"))
+    stack.enter_context(patch.object(torch, "_scaled_mm", scaled_product))
     stack.enter_context(patch("thirdeye.server.bench.random_model.load_native", lambda *_: None))
     chosen = "thirdeye.model.attention.choose_attention"
     stack.enter_context(patch(f"{chosen}._best", lambda *_: "triton"))
@@ -74,6 +77,11 @@ def as_on_a_gpu() -> ExitStack:
     numbers = "thirdeye.server.engine.run_ahead.device_sampler.is_finite"
     stack.enter_context(patch(numbers, lambda logits: torch.ones(len(logits), dtype=torch.bool)))
     return stack
+
+
+def scaled_product(x: Tensor, weight: Tensor, *, out_dtype: torch.dtype, **_: Any) -> Tensor:
+    """The library's, which a CPU has not: of its shape."""
+    return torch.zeros(len(x), weight.shape[1], dtype=out_dtype)
 
 
 def in_child(work: Callable[[], None], notes: driver.Notes) -> str:

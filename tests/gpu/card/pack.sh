@@ -43,7 +43,7 @@ mkdir -p "$stub"
     gcc -shared -Wl,-soname,libcuda.so.1 -o "$stub/libcuda.so.1" -x c /dev/null
 export TRITON_INTERPRET=0 TRITON_CACHE_DIR=$into/triton TRITON_LIBCUDA_PATH=$stub
 "$venv/bin/python" -m tests.fake_gpu.in_advance.fill_cache >"$into/asked.json"
-"$venv/bin/python" -m tests.fake_gpu.in_advance.rehearse "engine 0.6B" "engine 8B" guesses attention ||
+"$venv/bin/python" -m tests.fake_gpu.in_advance.rehearse "engine 0.6B" "engine 8B" guesses attention checks ||
     echo "these would be compiled on the card: its key or its forms are others"
 tar -czf "$into/triton.tgz" -C "$into/triton" .
 echo "triton: $(find "$into/triton" -name '*.cubin' | wc -l) kernels, $(du -h "$into/triton.tgz" | cut -f1)"
