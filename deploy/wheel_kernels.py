@@ -90,8 +90,8 @@ def planned() -> "list[Build]":
         Build,
         compiler_version,
         files_of,
-        fingerprint,
         knows,
+        library_name,
     )
     from thirdeye.model.native.levels import LEVELS  # noqa: PLC0415
     from thirdeye.weights.paths import kernels_directory  # noqa: PLC0415
@@ -101,9 +101,8 @@ def planned() -> "list[Build]":
     for level in LEVELS:
         compiler = compiler_for(level.machine)
         if compiler and knows(compiler, level):
-            name = fingerprint(files, level, compiler_version(compiler))[:16]
-            library = kernels_directory() / f"kernels-{level.name}-{name}.so"
-            builds.append(Build(compiler, c_files, library, level))
+            name = library_name(files, level, compiler_version(compiler))
+            builds.append(Build(compiler, c_files, kernels_directory() / name, level))
     return builds
 
 

@@ -119,10 +119,9 @@ def plan_build(
         raise Unavailable(f"no C compiler is here (tried {', '.join(compilers)})")
     files = files_of(sources)
     c_files = tuple(file for file in files if file.suffix == ".c")
-    version = f"{compiler_version(compiler)} {SEAL_KIND}"
+    version = compiler_version(compiler)
     for level in levels:
-        name = f"kernels-{level.name}-{fingerprint(files, level, version)[:16]}.so"
-        build = Build(compiler, c_files, cache / name, level)
+        build = Build(compiler, c_files, cache / library_name(files, level, version), level)
         if level is levels[-1] or build.is_done or knows(compiler, level):
             return build
     raise AssertionError("the last level is tried in any case")
@@ -141,6 +140,11 @@ def choose_levels(isa: str, cpu_info: Path = CPU_INFO) -> list[Level]:
     if isa == "auto":
         raise Unavailable("the processor has neither AVX2, FMA and F16C nor ARM's dot products")
     raise Unavailable(f"the processor has no {wanted[0].missing(cpu_info)[0]}")
+
+
+def library_name(files: Sequence[Path], level: Level, version: str) -> str:
+    """By which it is found again in a cache. `version`: of the compiler."""
+    return f"kernels-{level.name}-{fingerprint(files, level, f'{version} {SEAL_KIND}')[:16]}.so"
 
 
 def fingerprint(files: Sequence[Path], level: Level, version: str = "") -> str:

@@ -29,6 +29,8 @@ from thirdeye.server.transport.direct_write import CycleWriter
 from thirdeye.server.transport.flood import flood_of
 from thirdeye.server.transport.known_heads import head_of, may_be_noted
 
+_ONE_MORE_LOOK = 0.001  # seconds: the loop asks the system what came, before its next timers
+
 
 class AnsweringProtocol(HttpToolsProtocol):
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -89,12 +91,24 @@ class AnsweringProtocol(HttpToolsProtocol):
         )
 
     def timeout_keep_alive_handler(self) -> None:
-        """The timer is not renewed for each that is refused again."""
+        """What came while the loop was busy is read before the connection is closed: a request must
+        not be lost to that moment."""
+        if not self._has_more_time():
+            self.timeout_keep_alive_task = self.loop.call_later(_ONE_MORE_LOOK, self._look_again)
+
+    def _look_again(self) -> None:
+        if not self._has_more_time():
+            self._end_waiting()
+
+    def _has_more_time(self) -> bool:
+        """Whether it was refused again meanwhile: the timer is not renewed each time."""
         left = self._refused_at + self.timeout_keep_alive - self.loop.time()
         if left > 0:
             self._wait_for_more(left)
-        else:
-            super().timeout_keep_alive_handler()
+        return left > 0
+
+    def _end_waiting(self) -> None:
+        super().timeout_keep_alive_handler()
 
     def _note_refused(self, cycle: RequestResponseCycle, refusal: EarlyAnswer) -> None:
         if refusal.repeat is None or not may_be_noted(self._unparsed):

@@ -112,8 +112,8 @@ class GuardedProtocol(AnsweringProtocol):
         super().resume_writing()
         self._expect_reading(self.transport.is_closing())
 
-    def timeout_keep_alive_handler(self) -> None:
-        super().timeout_keep_alive_handler()
+    def _end_waiting(self) -> None:
+        super()._end_waiting()
         self._expect_reading(True)
 
     def _expect_reading(self, is_expected: bool) -> None:

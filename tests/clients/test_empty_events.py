@@ -200,3 +200,11 @@ def test_the_shell_counts_anew_after_a_token(stub: Stub) -> None:
     done = run(stub.url, "chat.sh", "-m", "tiny", "Hi", max_empty="150")
     assert (done.returncode, done.stdout) == (0, b"one two\n")
     assert json.loads(stub.requests[0].raw)["stream"]
+
+
+def test_the_shells_clock_goes_on_behind_many_lines(stub: Stub) -> None:
+    part: list[Any] = [b": ping\n" * 10, 0.3]
+    stub.stream(EMPTY["blank lines"] * 110, *part * 40, DONE, chunked=False)
+    done = run(stub.url, "chat.sh", "-m", "tiny", "Hi", max_wait="1")
+    assert done.returncode == 1
+    assert b"no token for 1 s" in done.stderr

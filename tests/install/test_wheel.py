@@ -21,7 +21,8 @@ from tests.draws import also_at_night, is_night
 from tests.e2e.live import ROOT, LiveServer
 from tests.model.native.levels.test_arm import CROSS
 from tests.tiny import tiny_llama
-from thirdeye.model.native.levels import levels_here
+from thirdeye.model.native.build import Unavailable
+from thirdeye.model.native.levels import LEVELS, levels_here
 from thirdeye.server.web import ASSETS
 
 COMPILING = 900  # seconds: half a minute on two free cores
@@ -36,11 +37,16 @@ def pip(*args: str, path: Path | None = None) -> None:
     subprocess.run(command, check=True, timeout=COMPILING, env=env)
 
 
-def knows_nothing(folder: Path) -> Path:
-    """Where ARM's compiler is one that knows no instructions, so that nothing is compiled by it:
-    it would take as long as all else here, and nothing here could run what it makes."""
-    for name in CROSS:
-        (folder / name).write_text("#!/bin/sh\nexit 1\n")
+def knows_no_other(folder: Path) -> Path:
+    """Where compilers know no level that this processor lacks: each would take as long as all else
+    here, and nothing here could run what it makes."""
+    programs = dict.fromkeys(CROSS, "exit 1\n")
+    if compiler := shutil.which("cc"):
+        others = [level for level in LEVELS if level not in levels_here()]
+        refusals = (f"'{' '.join(level.flags)} -E '*) exit 1;;\n" for level in others)
+        programs["cc"] = f'case "$*" in\n{"".join(refusals)}esac\nexec {compiler} "$@"\n'
+    for name, script in programs.items():
+        (folder / name).write_text(f"#!/bin/sh\n{script}")
         (folder / name).chmod(0o755)
     return folder
 
@@ -48,7 +54,7 @@ def knows_nothing(folder: Path) -> Path:
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
     dist, home = tmp_path_factory.mktemp("dist"), tmp_path_factory.mktemp("environment")
-    path = None if is_night() else knows_nothing(tmp_path_factory.mktemp("programs"))
+    path = None if is_night() else knows_no_other(tmp_path_factory.mktemp("programs"))
     how = ("--no-deps", "--no-build-isolation", "--wheel-dir", str(dist))
     pip("wheel", *how, str(ROOT), path=path)
     (wheel,) = dist.glob("*.whl")
@@ -80,6 +86,17 @@ def test_one_package_is_installed(environment: Path) -> None:
     assert names == {"thirdeye", "thirdeye_server", "lent.pth"}
     (licences,) = packages.glob("thirdeye_server-*.dist-info/licenses")
     assert len([*licences.glob("server/web/vendor/*/LICENSE")]) == 3  # of the page's libraries
+
+
+def test_what_was_compiled_here_before_is_not_compiled_again(
+    environment: Path, kernels: Path | Unavailable
+) -> None:
+    """A library's last bytes are of its name in the cache."""
+    if isinstance(kernels, Unavailable):
+        pytest.skip(f"NATIVE TESTS SKIPPED: {kernels}")
+    name = f"kernels-{levels_here()[0].name}.so"
+    (library,) = environment.glob(f"lib/python*/**/prebuilt/{name}")
+    assert library.read_bytes() == kernels.read_bytes()
 
 
 def test_a_script_beside_modules_of_our_rooms_names(environment: Path, folder: Path) -> None:

@@ -5,8 +5,9 @@ import asyncio
 import json
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from threading import Event
 from typing import Any
 
 import pytest
@@ -24,6 +25,7 @@ from thirdeye.server.launch.asgi_app import create_app
 from thirdeye.server.tracing.request_trace import NO_TRACER, NoTracer
 from thirdeye.server.transport import known_heads
 from thirdeye.server.transport.answering_protocol import AnsweringProtocol
+from thirdeye.server.transport.connection_guard import GuardedProtocol
 from thirdeye.server.transport.held_back import HeldBack
 
 KEY = "Authorization: Bearer secret"
@@ -48,6 +50,10 @@ def parsed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def flooding(state: ServerState, config: ApiConfig | None = None) -> Iterator["Connection"]:
     with serving(state, config) as client, connected(client) as sock:
         yield Connection(sock)
+
+
+def connected_to(url: str) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])), timeout=60)
 
 
 class Connection:
@@ -292,6 +298,55 @@ def test_who_goes_on_is_kept_and_who_does_not_is_closed() -> None:
             connection.ask(message())
             assert connection.ended()
     assert time.monotonic() - began >= 0.4
+
+
+@pytest.fixture
+def protocols(monkeypatch: pytest.MonkeyPatch) -> set[GuardedProtocol]:
+    """Those of connections on which something came; nobody is held back."""
+    found: set[GuardedProtocol] = set()
+    receive = GuardedProtocol.data_received
+
+    def noted(self: GuardedProtocol, data: bytes) -> None:
+        found.add(self)
+        receive(self, data)
+
+    monkeypatch.setattr(GuardedProtocol, "data_received", noted)
+    monkeypatch.setattr(HeldBack, "hold", lambda *_: None)
+    return found
+
+
+def on_loop(protocol: GuardedProtocol, call: Callable[[], object]) -> None:
+    """Called by the loop of the server, and done."""
+    done = Event()
+    protocol.loop.call_soon_threadsafe(lambda: (call(), done.set()))
+    assert done.wait(100)
+
+
+def test_a_timer_that_goes_on_cuts_nothing(protocols: set[GuardedProtocol]) -> None:
+    """Who is refused again has more time: no timer is left that ends what is let in later."""
+    with live(full_house(), timeout_keep_alive=60) as url, connected_to(url) as sock:
+        connection = Connection(sock)
+        for _ in range(2):
+            connection.ask(message())
+        (protocol,) = protocols
+        on_loop(protocol, protocol.timeout_keep_alive_handler)
+        assert protocol._stalled is None
+        assert connection.ask(message())[0] == 429
+
+
+def test_what_came_before_the_close_is_answered(protocols: set[GuardedProtocol]) -> None:
+    with live(full_house(), timeout_keep_alive=60) as url, connected_to(url) as sock:
+        connection = Connection(sock)
+        connection.ask(message())
+        (protocol,) = protocols
+
+        def late() -> None:
+            sock.sendall(message())
+            protocol.timeout_keep_alive_handler()
+
+        on_loop(protocol, late)
+        assert connection.hear()[0] == 429
+        assert connection.ask(message())[0] == 429  # and it goes on
 
 
 def test_who_may_ask_again_is_held_back(monkeypatch: pytest.MonkeyPatch) -> None:
