@@ -72,7 +72,7 @@ def test_what_was_touched_is_tested(tmp_path: Path, touched: str, jobs: list[str
         ({"RESULT": 137}, OF_RAY, "WARNING: the contract with ray was killed", 0),
         ({"RESULT": 1}, TWICE, "", 0),
         ({"RESULT": 1, "AGAIN": 124}, TWICE, "WARNING: the contract with ray took more than", 0),
-        ({"RESULT": 1, "AGAIN": 1}, TWICE, "FAILED: the contract", 1),
+        (FAILS, TWICE, "WARNING: the contract with ray failed twice, see above", 0),
         ({**FAILS, "CORES": 0}, TWICE, "WARNING: the contract with ray failed twice on a busy", 0),
         ({"RESULT": 2}, OF_RAY, "FAILED: the contract with ray", 1),
     ],
@@ -85,3 +85,9 @@ def test_what_becomes_of_it(
     assert done.stderr.startswith(told)
     assert len(done.stderr.splitlines()) == bool(told)
     assert done.returncode == returncode
+
+
+def test_a_router_that_fails_twice_fails(tmp_path: Path) -> None:
+    done = ran(tmp_path, "deploy/routers", **FAILS)
+    assert jobs_of(done) == [*OF_ROUTERS, "again --last-failed"]
+    assert (done.returncode, done.stderr) == (1, "FAILED: the contract with routers\n")
