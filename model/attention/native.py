@@ -90,7 +90,7 @@ def _wider(block_table: Tensor) -> Tensor:
     """block_table [B, M], with columns added that nobody looks at."""
     num_rows, width = block_table.shape
     if not width % TABLE_STEP:
-        return block_table
+        return block_table.contiguous()  # the kernel reads rows that lie one after another
     wide = np.zeros((num_rows, -(-width // TABLE_STEP) * TABLE_STEP), np.int32)
     wide[:, :width] = block_table.numpy()  # torch pads so few in several times the time
     return torch.from_numpy(wide)

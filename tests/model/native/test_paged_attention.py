@@ -1,6 +1,7 @@
 """Attention in C: right, by the textbook; the same bits in any company; and nobody else's NaN."""
 
 import math
+from dataclasses import replace
 from itertools import pairwise
 
 import torch
@@ -186,3 +187,20 @@ def test_nobody_is_asked(native: Library) -> None:
     empty = torch.empty(0, 6, 32)
     batch = make_batch([Row([], 5, [1])], 16)
     assert attend(native, empty, sequences.keys, sequences.values, batch).shape == (0, 6, 32)
+
+
+def test_a_table_may_be_a_part_of_a_wider_one(native: Library) -> None:
+    """As where steps are launched ahead: the columns in use of those that a sequence may have."""
+    case = Case([(200, 1), (17, 1)], 16, 6, 2, 32)
+    g = torch.Generator().manual_seed(0)
+    batch, num_blocks = scattered_batch(case, g)
+    keys, values = (poisoned_cache(case, batch, num_blocks, g) for _ in range(2))
+    query = torch.randn(2, case.num_heads, case.head_dim, generator=g)
+    table = batch.block_table  # [2, M]
+    wide = torch.zeros(2, 32, dtype=table.dtype)
+    wide[:, : table.shape[1]] = table
+    part = replace(batch, block_table=wide[:, :16])
+    assert not part.block_table.is_contiguous()
+    assert torch.equal(
+        attend(native, query, keys, values, part), attend(native, query, keys, values, batch)
+    )
