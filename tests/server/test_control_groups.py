@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.control_group_files import write_groups
 from thirdeye.server.control_groups import GroupMemory, group_memory
 from thirdeye.server.engine.cache import kv_budget
 
@@ -18,15 +19,7 @@ NO_LIMIT = "9223372036854771712\n"
 
 
 def memory_of(tmp: Path, groups: str, mounts: str, files: Mapping[str, str]) -> GroupMemory | None:
-    """`files`: what stands in them, by their paths below /sys/fs/cgroup."""
-    (tmp / "proc").mkdir()
-    (tmp / "proc/cgroup").write_text(groups)
-    (tmp / "proc/mountinfo").write_text(mounts)
-    for name, text in files.items():
-        path = tmp / "sys/fs/cgroup" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    return group_memory(tmp / "proc", tmp)
+    return group_memory(write_groups(tmp, groups, mounts, files), tmp)
 
 
 def v2(limit: str, used: int, folder: str = "", stat: str = "") -> dict[str, str]:

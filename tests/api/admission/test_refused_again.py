@@ -315,6 +315,8 @@ def test_who_goes_on_is_kept_and_who_does_not_is_closed(protocols: set[GuardedPr
             connection.ask(message())
         (protocol,) = protocols
         on_loop(protocol, protocol.timeout_keep_alive_handler)
+        on_loop(protocol, protocol._look_again)
+        assert not protocol.transport.is_closing()
         assert connection.ask(message())[0] == 429
 
         def a_minute_later() -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.control_group_files import write_groups
 from thirdeye.server.engine.execution.cgroup_quota import cgroup_quota
 
 V2 = "31 23 0:28 {seen} /sys/fs/cgroup rw shared:4 - cgroup2 cgroup2 rw,nsdelegate\n"
@@ -17,15 +18,7 @@ V1 = (
 
 
 def quota_of(tmp: Path, groups: str, mounts: str, files: Mapping[str, str]) -> float | None:
-    """`files`: what stands in them, by their paths below /sys/fs/cgroup."""
-    (tmp / "proc").mkdir()
-    (tmp / "proc/cgroup").write_text(groups)
-    (tmp / "proc/mountinfo").write_text(mounts)
-    for name, text in files.items():
-        path = tmp / "sys/fs/cgroup" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    return cgroup_quota(tmp / "proc", tmp)
+    return cgroup_quota(write_groups(tmp, groups, mounts, files), tmp)
 
 
 def v1(quota: str, folder: str = "") -> dict[str, str]:
