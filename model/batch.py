@@ -105,6 +105,17 @@ def _part_of(slots: Tensor, table: Tensor, view: BlockView, block_size: int) -> 
     return GroupBlocks(slots + before * block_size, table * view.num_parts + view.part)
 
 
+@dataclass(frozen=True, slots=True)
+class PlainStep:
+    """A step in which each of B sequences computes one token, whose logits are wanted, as numbers:
+    of a model with one group of layers, whose tokens have no adapters and no states."""
+
+    token_ids: list[int]
+    positions: list[int]
+    tables: list[list[int]]  # blocks of each sequence, 0 for those before all windows
+    block_size: int
+
+
 def count_singles(num_tokens: Iterable[int]) -> int:
     """`num_singles` of sequences with so many tokens."""
     return len(list(takewhile(lambda count: count == 1, num_tokens)))

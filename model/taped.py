@@ -14,11 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from thirdeye.model.attention.native import NativeAttention
+from thirdeye.model.attention.native import NativeAttention, rounded_blocks, rounded_width
 from thirdeye.model.attention.protocol import AttentionBackend
-from thirdeye.model.batch import ForwardBatch, GroupBlocks
+from thirdeye.model.batch import ForwardBatch, GroupBlocks, PlainStep
 from thirdeye.model.fast_path import FastPath
 from thirdeye.model.native.library import Library
+from thirdeye.model.native.paged_attention import Tiles
+from thirdeye.model.native.tapes.plain_inputs import PlainInputs
 from thirdeye.model.native.tapes.tape import Tape
 from thirdeye.model.native.tapes.torch_call import Unrecordable
 from thirdeye.model.placement import Placement
@@ -77,6 +79,7 @@ class TapedSteps:
         self._memory = memory
         # By the shape of the step. None: of this shape one step was seen.
         self._recordings: dict[object, _Recording | None] = {}
+        self._plain: dict[object, _Recording] = {}  # those whose steps are plain
         self._kv_cache: KVCache | None = None  # the one that is on tape
 
     def __call__(self, batch: ForwardBatch, kv_cache: KVCache, plans: Plans) -> Tensor:
@@ -88,7 +91,7 @@ class TapedSteps:
                 recording = self._find(shape, inputs, kv_cache)
             except Unrecordable as error:
                 self._tape.refuse(str(error))
-                self._recordings.clear()
+                self._forget_all()
             else:
                 if recording is not None:
                     self._tape.num_missed += bool(recording.done_by_torch)
@@ -98,12 +101,30 @@ class TapedSteps:
         result: Tensor = self._forward(batch, kv_cache, plans)
         return result
 
+    def replay_plain(self, kv_cache: KVCache, step: PlainStep) -> Tensor | None:
+        """The step's result if there is a tape of its shape: no call of torch is needed then."""
+        key = (
+            torch.get_num_threads(),
+            len(step.positions),
+            rounded_width(max(map(len, step.tables))),
+            rounded_blocks(max(step.positions) + 1),
+        )
+        recording = self._plain.get(key)
+        if recording is None or kv_cache is not self._kv_cache:
+            return None
+        self._tape.num_missed += bool(recording.done_by_torch)
+        return recording.replay_plain(step)
+
+    def _forget_all(self) -> None:
+        self._recordings.clear()
+        self._plain.clear()
+
     def _find(
         self, shape: list[object], inputs: "_Inputs", kv_cache: KVCache
     ) -> "_Recording | None":
         """The tape for these inputs, made if this is the second time that their shape is seen."""
         if kv_cache is not self._kv_cache:
-            self._recordings.clear()
+            self._forget_all()
             self._kv_cache = kv_cache
         key = (torch.get_num_threads(), *shape)
         newest, recording = next(reversed(self._recordings.items()), (None, None))
@@ -114,10 +135,13 @@ class TapedSteps:
             recording = self._recordings.pop(key) or _Recording(
                 self._library, self._forward, inputs, kv_cache, self._memory
             )
+            if recording.plain_key is not None:
+                self._plain[torch.get_num_threads(), *recording.plain_key] = recording
             if recording.done_by_torch:
                 self._tape.interrupt(", ".join(recording.done_by_torch))
         elif len(self._recordings) >= MAX_TAPES:
-            del self._recordings[next(iter(self._recordings))]  # what was longest not asked for
+            oldest = self._recordings.pop(next(iter(self._recordings)))  # not asked for since
+            self._plain = {k: own for k, own in self._plain.items() if own is not oldest}
         self._recordings[key] = recording  # as the newest
         return recording
 
@@ -180,8 +204,25 @@ class _Recording:
         batch = _batch_of(read)
         self._tape = Tape(library, lambda: forward(batch, kv_cache, plans), memory)
         self.done_by_torch = self._tape.done_by_torch
+        self.plain_key: tuple[int, int, int] | None = None  # of a step that decodes, see `_plain`
+        match plans:
+            case (Tiles() as tiles,) if is_plain(batch):
+                ids, positions, slots = batch.input_ids, batch.positions, batch.slot_mapping
+                self._plain = PlainInputs(ids, positions, slots, tiles)
+                width, num_blocks = tiles.block_table.shape[1], tiles.max_blocks
+                self.plain_key = (len(positions), width, num_blocks)
 
     def replay(self, tensors: list[Tensor]) -> Tensor:
         for place, tensor in zip(self._places, tensors, strict=True):
             place.copy_(tensor)
         return self._tape.replay()
+
+    def replay_plain(self, step: PlainStep) -> Tensor:
+        self._plain.write(step)
+        return self._tape.replay()
+
+
+def is_plain(batch: ForwardBatch) -> bool:
+    """Whether all that can be seen of it are a `PlainStep`'s numbers."""
+    others = (batch.stream, batch.adapter_slots, batch.layer_inputs)
+    return batch.asks_each and not batch.other_groups and all(one is None for one in others)

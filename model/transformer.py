@@ -11,14 +11,16 @@ asks what model it is. The model knows token ids and slots, not requests: which 
 is the engine's business.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from thirdeye.model.attention.protocol import AttentionBackend
-from thirdeye.model.batch import ForwardBatch, LookUp
+from thirdeye.model.batch import ForwardBatch, LookUp, PlainStep
 from thirdeye.model.config import ModelConfig
 from thirdeye.model.declare.stored import StoredTensor
 from thirdeye.model.declare.transformer import parameters, transformer_part
@@ -47,7 +49,8 @@ from thirdeye.model.parts.layers import Embedding, LearnedPositions, NoPositions
 from thirdeye.model.parts.rope import Rotation
 from thirdeye.model.placement import Placement, can_fuse
 from thirdeye.model.state.kv_cache import KVCache
-from thirdeye.model.taped import tape_steps
+from thirdeye.model.state.kv_groups import BlockView
+from thirdeye.model.taped import TapedSteps, tape_steps
 
 TABLE = "embed_tokens.weight"
 LAYER_TABLE = "layer_inputs.table.weight"  # large, and of each token one row is looked up
@@ -152,6 +155,16 @@ class Transformer(nn.Module):
             return raw
         logits: Tensor = self._logit_shape(raw.float())
         return logits
+
+    def decoder(self, kv_cache: KVCache) -> Callable[[PlainStep], Tensor | None] | None:
+        """What gives the logits [B, vocab_size] float32 of steps that decode, from their numbers,
+        where a tape has a step's shape; None: there is nothing quicker than `forward` here. They
+        are good until the next call."""
+        steps, is_raw = self._raw_of, isinstance(self._logit_shape, nn.Identity)
+        is_whole = kv_cache.groups.views == (BlockView(0),)
+        if isinstance(steps, TapedSteps) and is_raw and is_whole:
+            return partial(steps.replay_plain, kv_cache)
+        return None
 
     def with_hidden(self, batch: ForwardBatch, kv_cache: KVCache) -> tuple[Tensor, Tensor]:
         """The same, and the final hidden states that the head reads: float32 [T, hidden_size], or

@@ -173,6 +173,7 @@ def load_engine(
         choose_sampler(where.native),
         NO_SLOTS if model.adapters is None else model.adapters.slots,
         tells_hidden=guesser is not None and guesser.reads_hidden,
+        decode=model.decoder(kv_cache),
     )
     warm_up(runner, config, prompt_lengths(device, config.max_num_batched_tokens))
     model.tape.num_missed = 0  # the steps of the warm-up are nobody's

@@ -66,6 +66,7 @@ void look_up(const void *data, struct team *team) {
     for (int first; (first = next_item(team) * AT_ONCE) < num_rows;)
         for (int i = first; i < first + AT_ONCE && i < num_rows; i++) {
             int64_t table = i / args->num_ids, id = args->ids[i % args->num_ids];
+            if (id < 0 || id >= args->num_rows) id = 0; /* never asked for; nothing else is read */
             look_up_row(args, table * args->num_rows + id, i);
         }
 }

@@ -3,8 +3,8 @@
     python -m tests.bench.engine.bench_one_client [--model FILE] [--threads 2] [--rounds 5]
                                             [--tokens 100] [--seconds 60] [--cpu-time] [--no-server]
 
-One sequence behind some 200 tokens, no guesses. In this process: a step of the engine by itself,
-and in it the tape, with the head's product, and the draw; what is left of it is Python and torch. The
+One sequence behind some 200 tokens, no guesses. In this process: a step of the engine by itself, in
+it the tape, which ends with the head's product, and the draw; what is left is Python and torch. The
 tape is then replayed in parts, products alone, attention alone, all else alone, whose sum differs
 from the whole by the barriers between them. Then `thirdeye serve` with the same threads: a token's
 time as the client sees it, and the processor time of both processes. Engine and server take turns;
