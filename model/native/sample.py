@@ -37,7 +37,8 @@ class SampleArgs(ctypes.Structure):
 class SampleKernel:
     def __init__(self, library: Library) -> None:
         self._run, self._operation = library.run, library.operation("sample")
-        self._scratch_for, self._scratch = (0, 0), (torch.empty(0), torch.empty(0))
+        self._args = SampleArgs()
+        self._scratch_for = (0, 0)
         self._make_room(1)
 
     def sample(self, logits: Tensor, rows: Iterable[Row]) -> Tensor:
@@ -59,11 +60,11 @@ class SampleKernel:
             self._make_room(num_rows)
         for row, asked in enumerate(rows):
             ROW.pack_into(self._rows, row * ROW.size, *asked)
-        distances, sums = self._scratch_of(torch.get_num_threads(), vocab_size)
+        if self._scratch_for != (torch.get_num_threads(), vocab_size):
+            self._make_scratch(torch.get_num_threads(), vocab_size)
         args = self._args
         args.logits = address(logits, torch.float32, num_rows, vocab_size)
-        args.distances, args.sums = distances.data_ptr(), sums.data_ptr()
-        args.num_rows, args.vocab_size = num_rows, vocab_size
+        args.num_rows = num_rows
         self._run(self._operation, args, is_small=num_rows == 1)
         return self._token_ids[:num_rows]
 
@@ -71,15 +72,14 @@ class SampleKernel:
         """For so many rows: what C reads and writes, kept from one step to the next."""
         self._rows = (ctypes.c_char * (num_rows * ROW.size))()
         self._token_ids = (ctypes.c_int64 * num_rows)()
-        self._args = SampleArgs(
-            rows=ctypes.addressof(self._rows), token_ids=ctypes.addressof(self._token_ids)
-        )
+        self._args.rows = ctypes.addressof(self._rows)
+        self._args.token_ids = ctypes.addressof(self._token_ids)
 
-    def _scratch_of(self, threads: int, vocab_size: int) -> tuple[Tensor, Tensor]:
+    def _make_scratch(self, threads: int, vocab_size: int) -> None:
         """Of each thread: distances [threads, vocab_size + WIDTH] float32, sums [threads, blocks]
         float64. Kept, since it is the same for each step of an engine, and nothing in it is."""
-        if self._scratch_for != (threads, vocab_size):
-            distances = torch.empty(threads, vocab_size + WIDTH)
-            sums = torch.empty(threads, -(-vocab_size // BLOCK), dtype=torch.float64)
-            self._scratch_for, self._scratch = (threads, vocab_size), (distances, sums)
-        return self._scratch
+        distances = torch.empty(threads, vocab_size + WIDTH)
+        sums = torch.empty(threads, -(-vocab_size // BLOCK), dtype=torch.float64)
+        self._args.distances, self._args.sums = distances.data_ptr(), sums.data_ptr()
+        self._args.vocab_size = vocab_size
+        self._scratch_for, self._scratch = (threads, vocab_size), (distances, sums)
