@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from thirdeye.model.state.kv_cache import KVCache
 from thirdeye.model.state.kv_groups import kv_groups
 from thirdeye.server.engine.core.engine_core import EngineCore
 from thirdeye.server.engine.execution.model_runner import ModelRunner
+from thirdeye.server.engine.sampling.native_sampler import NativeSampler
 
 
 def test_a_prompt_beside_answers_is_on_tape(
@@ -54,10 +56,21 @@ def test_a_prompt_beside_answers_is_on_tape(
     assert core.stats().missed_paths == []
 
 
+WAYS: list[dict[str, Any]] = [
+    {},
+    {"temperature": 0.8, "seed": 3},
+    {},
+    {"temperature": 1.2, "top_p": 0.9, "seed": 4},
+    {"logprobs": 2},
+    {"frequency_penalty": 0.5},
+]
+
+
 @pytest.mark.parametrize("window", [None, 20])
 def test_steps_from_their_numbers(native: Library, window: int | None) -> None:
-    """The same answers as from tensors, of several sequences that come and go, and are longer than
-    a block table's first columns; from the second step of a shape on no tensor is made."""
+    """The same answers as from tensors, of several sequences that come and go, are longer than a
+    block table's first columns, and draw, or ask for more than a token; from the third step of a
+    shape on no tensor is made."""
     torch.set_num_threads(1)
     spec = replace(LLAMA.attention_of(0), window=window)
     described = change(
@@ -68,22 +81,23 @@ def test_steps_from_their_numbers(native: Library, window: int | None) -> None:
         num_blocks=192, block_size=4, max_model_len=128, windows=kv_groups(described).windows
     )
 
-    def answers(*, is_decoding: bool) -> dict[str, list[int]]:
+    def answers(*, is_decoding: bool) -> dict[str, list[Any]]:
         cache = make_cache(described, 192, 4)
         decode = model.decoder(cache)
         assert decode is not None
-        runner = ModelRunner(
-            model, cache, config, "cpu", decode=count_made(decode, made) if is_decoding else None
-        )
+        noted = count_made(decode, made) if is_decoding else None
+        runner = ModelRunner(model, cache, config, "cpu", NativeSampler(native), decode=noted)
         core = EngineCore(config, runner)
-        found: dict[str, list[int]] = {}
+        found: dict[str, list[Any]] = {}
         for number in range(12):
             prompt = [(7 * number + i) % 97 for i in range(1 + 5 * number)]
-            core.add(make_request(str(number), prompt, max_tokens=4 + number, ignore_eos=True))
+            ways = WAYS[number % len(WAYS)] | {"max_tokens": 4 + number, "ignore_eos": True}
+            core.add(make_request(str(number), prompt, **ways))
             for _ in range(2 if number < 11 else 99):
                 if core.has_work:
                     for output in core.step():
-                        found.setdefault(output.request_id, []).extend(output.token_ids)
+                        told = found.setdefault(output.request_id, [])
+                        told += [*output.token_ids, output.logprobs]
         return found
 
     made: list[bool] = []
