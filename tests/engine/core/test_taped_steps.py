@@ -109,6 +109,7 @@ def count_made(
     decode: Callable[[PlainStep], Tensor | None], made: list[bool]
 ) -> Callable[[PlainStep], Tensor | None]:
     def noted(step: PlainStep) -> Tensor | None:
+        assert all(block >= 0 for table in step.tables for block in table), "given back"
         logits = decode(step)
         made.append(logits is not None)
         return logits
