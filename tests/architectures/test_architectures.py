@@ -22,7 +22,7 @@ from tests.model.parallel.test_parallel import on_ranks
 from thirdeye.model.inspection.probe import LayerTrace, logit_lens, trace_layers
 from thirdeye.model.native.library import Library
 from thirdeye.model.parallel.shares import Alone, Ranks
-from thirdeye.model.taped import TapedBlocks
+from thirdeye.model.taped import TapedSteps
 from thirdeye.model.transformer import Transformer
 from thirdeye.weights.architectures.registry import ARCHITECTURES
 from thirdeye.weights.checkpoint import open_checkpoint
@@ -132,7 +132,7 @@ def test_steps_from_tape(written: Written, name: str, native: Library) -> None:
     """In 8 bits, bit for bit what the blocks compute without, and recorded."""
     _, path, _ = written(name)
     ours, plain = (load(path, native=native, quantize="int8") for _ in range(2))
-    plain._through_blocks = plain._one_by_one
+    plain._raw_of = plain._make_raw
     caches = make_cache(ours), make_cache(plain)
     first = count(BEYOND_A_BLOCK - 6, 0)
     if first:
@@ -145,8 +145,8 @@ def test_steps_from_tape(written: Written, name: str, native: Library) -> None:
 
 
 def is_recorded(model: Any) -> bool:
-    blocks = model._through_blocks
-    return isinstance(blocks, TapedBlocks) and any(blocks._recordings.values())
+    blocks = model._raw_of
+    return isinstance(blocks, TapedSteps) and any(blocks._recordings.values())
 
 
 @also_at_night
