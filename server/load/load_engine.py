@@ -155,10 +155,13 @@ def load_engine(
     kv_cache = make_kv_cache(
         own, num_blocks, config.block_size, kv_dtype, device, num_states, kv_groups(own)
     )
+    sampler = choose_sampler(where.native)
+    made = None if guesser is None else guesser.make(config, draft_budget, sampler)
     launcher = None
     if is_ahead:
         timeout = recipe.placement.rank_timeout
-        launcher = make_launcher(model, kv_cache, config, device, rank_group, timeout)
+        on_device = None if made is None else made.on_device
+        launcher = make_launcher(model, kv_cache, config, device, rank_group, timeout, on_device)
     adapters = make_adapter_loader(
         rank_group.wrap_adapters(model.adapters),
         checkpoint.config,
@@ -170,7 +173,7 @@ def load_engine(
         kv_cache,
         config,
         device,
-        choose_sampler(where.native),
+        sampler,
         NO_SLOTS if model.adapters is None else model.adapters.slots,
         tells_hidden=guesser is not None and guesser.reads_hidden,
     )
@@ -184,11 +187,9 @@ def load_engine(
     if launcher is not None and adapters is not None:
         launcher.fast_path.refuse("rows with adapters are computed step by step")
         fast_paths.append(launcher.fast_path)
-    sampler = choose_sampler(where.native)
     proposer = None  # prompt lookup alone
-    if guesser is not None:
-        model_guesses = guesser.proposer(config, draft_budget, sampler)
-        proposer = FirstOf(EachText(PromptLookup), model_guesses)
+    if made is not None:
+        proposer = FirstOf(EachText(PromptLookup), made.proposer)
     inspector = rank_group.wrap_inspector(LayerInspector(model, device, inspection_rows, kv_dtype))
     core = EngineCore(
         config,

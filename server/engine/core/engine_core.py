@@ -235,7 +235,7 @@ class EngineCore:
             step = self._launcher.launch(plan)
         except Exception as error:
             return self._read_launched() + self._fail(plan, error)
-        step.launched_at = started if self._launched is None else None
+        step.launched_at = (step.guessed_at or started) if self._launched is None else None
         self._scheduler.launched(plan)
         launched = time.perf_counter()
         outputs = self._read_launched()
