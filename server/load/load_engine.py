@@ -59,7 +59,7 @@ from thirdeye.server.engine.sampling.sampler import Sampler, sample
 from thirdeye.server.load.adapters.adapter_files import make_adapter_loader
 from thirdeye.server.load.drafting.choose_guesser import choose_guesser
 from thirdeye.server.load.drafting.guesser import Guesser
-from thirdeye.server.load.drafting.text_guesses import choose_text_guesses
+from thirdeye.server.load.drafting.text_guesses import LOOKS_BACK, choose_text_guesses
 from thirdeye.server.load.engine_info import describe, describe_numerics
 from thirdeye.server.load.engine_recipe import EngineRecipe
 from thirdeye.server.load.kv_memory import find_kv_budget, is_run_ahead
@@ -180,9 +180,12 @@ def load_engine(
     warm_up(runner, config, prompt_lengths(device, config.max_num_batched_tokens))
     model.tape.num_missed = 0  # the steps of the warm-up are nobody's
     numerics = describe_numerics(model, where, kv_dtype) + (", graphs" if is_ahead else "")
+    guesses = FastPath("guesses")
     if refused := choose_text_guesses(recipe, own, is_ahead=is_ahead).refused:
-        guesses = FastPath("guesses")
         guesses.refuse(refused)
+    elif config.most_rows_verified:
+        guesses.interrupt(LOOKS_BACK)
+    if guesses.reason:
         fast_paths.append(guesses)
     if launcher is not None and adapters is not None:
         launcher.fast_path.refuse("rows with adapters are computed step by step")

@@ -127,13 +127,13 @@ class DraftAhead(DraftModel):
             )
         return own
 
-    def timed(self, started: float, num_rounds: int, *, is_read: bool) -> None:
+    def timed(self, started: float, num_steps: int, *, is_read: bool) -> None:
         """It has begun to guess then; what nobody waited for takes as long as what was read."""
         seconds = self._clock() - started
         if is_read:
-            self._account.guessed(seconds, seconds / num_rounds)
+            self._account.guessed(seconds, seconds / num_steps)
         else:
-            self._account.guessed_unseen(num_rounds)
+            self._account.guessed_unseen(num_steps)
 
     @property
     def now(self) -> float:

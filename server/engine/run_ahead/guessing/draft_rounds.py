@@ -39,6 +39,11 @@ class LaunchedSteps:
         return step.read()
 
 
+def steps_for(num_guesses: int) -> int:
+    """Of the draft model: the last one computes the last guess, which may be right."""
+    return num_guesses + 1
+
+
 @dataclass(frozen=True, slots=True)
 class GuessPlaces:
     """Of n texts, in the order of their rows; [n] or [number of guesses] int64 each."""
@@ -64,24 +69,23 @@ class DraftRounds:
         started = self._proposer.now
         own_slots, step = self._launcher.place(self._proposer.own_rows(rows))
         places = self._places(own_slots, rows, slots)
-        num_guesses = max(len(row.draft_token_ids) for row in rows if row.is_guessed_ahead)
+        num_steps = steps_for(max(len(row.draft_token_ids) for row in rows if row.is_guessed_ahead))
 
         def guess() -> Tensor:
             own = self._launcher.state
             words = state.table[:, : SlotField.POSITION + 1].index_select(0, places.slots)
             own.table[:, : SlotField.POSITION + 1].index_copy_(0, places.own_slots, words)
-            said = [step()[: len(own_slots), 1].clone() for _ in range(num_guesses)]  # [n] each
-            step()  # the last guesses are computed as well
+            said = [step()[: len(own_slots), 1].clone() for _ in range(num_steps)]  # [n] each
             tokens = torch.cat(said).index_select(0, places.guesses).int()
             state.drafts.index_copy_(0, places.drafts, tokens)
             return tokens
 
         if any(row.num_pending_tokens for row in rows):
             self._stream.run(guess)
-            self._proposer.timed(started, num_guesses + 1, is_read=False)
+            self._proposer.timed(started, num_steps, is_read=False)
         else:  # all was read: now it can be seen how long that takes
             self._stream.submit(guess).wait()
-            self._proposer.timed(started, num_guesses + 1, is_read=True)
+            self._proposer.timed(started, num_steps, is_read=True)
 
     def _places(self, own_slots: list[int], rows: list[PlanRow], slots: list[int]) -> GuessPlaces:
         """Sent only where they are others than in the step before."""
