@@ -127,7 +127,7 @@ def test_each_guess_is_its_twins(
         assert tokens_of(said[name]) == tokens_of(outputs)
         assert said[name][-1].finish_reason == outputs[-1].finish_reason
     assert launcher.num_refused == 0
-    assert proposer.num_checked > 10
+    assert proposer.num_checked > 5
     assert not proposer._has_failed
     assert proposer._pool.num_used == 0
 
