@@ -23,7 +23,7 @@ from tests.model.parallel.test_parallel import on_ranks
 from thirdeye.model.inspection.probe import LayerTrace, logit_lens, trace_layers
 from thirdeye.model.native.library import Library
 from thirdeye.model.parallel.shares import Alone, Ranks
-from thirdeye.model.taped import TapedBlocks
+from thirdeye.model.taped import TapedSteps
 from thirdeye.model.transformer import Transformer
 from thirdeye.weights.architectures.registry import ARCHITECTURES
 from thirdeye.weights.checkpoint import open_checkpoint
@@ -64,9 +64,10 @@ def loaded(path: Path) -> Transformer:
 
 
 def in_steps(model: Transformer, ends: list[int]) -> Tensor:
-    """Logits of every token [T, vocab_size]."""
+    """Logits of every token [T, vocab_size]. A tape writes its next step's where its last one's
+    are."""
     cache = make_cache(model)
-    return torch.cat([step(model, cache, TOKENS[a:b], a) for a, b in pairwise([0, *ends])])
+    return torch.cat([step(model, cache, TOKENS[a:b], a).clone() for a, b in pairwise([0, *ends])])
 
 
 def test_every_architecture_has_cases() -> None:
@@ -139,7 +140,7 @@ def test_steps_from_tape(written: Written, name: str, native: Library) -> None:
     model = load(path, native=native, quantize="int8")
     taped = single_steps(model)
     assert is_recorded(model)
-    model._through_blocks = model._one_by_one
+    model._raw_of = model._make_raw
     assert torch.equal(taped, single_steps(model))
 
 
@@ -149,13 +150,14 @@ def single_steps(model: Transformer) -> Tensor:
     if first:
         step(model, cache, TOKENS[:first], 0)
     rest = TOKENS[first : count(BEYOND_A_BLOCK, len(TOKENS))]
-    steps = [step(model, cache, [token], past)[0] for past, token in enumerate(rest, first)]
-    return torch.stack(steps)
+    return torch.cat(
+        [step(model, cache, [token], past).clone() for past, token in enumerate(rest, first)]
+    )
 
 
 def is_recorded(model: Any) -> bool:
-    blocks = model._through_blocks
-    return isinstance(blocks, TapedBlocks) and any(blocks._recordings.values())
+    blocks = model._raw_of
+    return isinstance(blocks, TapedSteps) and any(blocks._recordings.values())
 
 
 @also_at_night
