@@ -104,8 +104,8 @@ def load_engine(
     where = replace(where, ranks=rank_group.ranks)
     device, kv_dtype = where.device, place_kv(recipe, where)
     repair_compiled_cache(device)
-    # A tenth of a second that holds the interpreter, half a second beside the steps and 40 MB: for
-    # the first request that needs it, and not for each start.
+    # Half a second beside the steps and 40 MB: for the first request that needs it, and not for
+    # each start.
     guidance = Once(partial(load_guidance, recipe, checkpoint.fingerprint))
     grammars = GrammarCompiler(
         lambda grammar, tenant: guidance().compile(grammar, tenant),
@@ -176,6 +176,7 @@ def load_engine(
         sampler,
         NO_SLOTS if model.adapters is None else model.adapters.slots,
         tells_hidden=guesser is not None and guesser.reads_hidden,
+        decode=model.decoder(kv_cache),
     )
     warm_up(runner, config, prompt_lengths(device, config.max_num_batched_tokens))
     model.tape.num_missed = 0  # the steps of the warm-up are nobody's

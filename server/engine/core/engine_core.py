@@ -22,6 +22,7 @@ import errno
 import logging
 import time
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import msgspec
 import torch
@@ -176,7 +177,7 @@ class EngineCore:
         plan = self._scheduler.schedule()
         self._is_held_up = not plan.rows and self._launched is None
         if plan.rows or self._inspections.first:
-            self._recorder.scheduled(plan, self._scheduler.stats(), self._scheduler.queue())
+            self._recorder.scheduled(plan, self._scheduler.gauges(), self._scheduler.queue())
             outputs = self._advance(plan)
             self._inspect()
             self._recorder.finish(outputs)
@@ -287,12 +288,13 @@ class EngineCore:
         self._inspections.advance()
         self._recorder.inspected(request, time.perf_counter() - started)
 
-    def stats(self) -> EngineStats:
+    def stats(self, **more: Any) -> EngineStats:
+        """`more`: fields that others count."""
         missed = [
             MissedPath(p.missed, p.reason, p.num_missed) for p in self._fast_paths if p.reason
         ]
         totals = self._recorder.totals()
-        stats = msgspec.structs.replace(self._scheduler.stats(), **totals, missed_paths=missed)
+        stats = self._scheduler.stats(**totals, missed_paths=missed, **more)
         if self._adapters is None or not self._adapters.num_loaded:
             return stats
         running, waiting = self._scheduler.adapters()

@@ -143,6 +143,11 @@ class Speculator:
         """A step is computed, whose drafts are not judged yet."""
         self._proposer.stepped(plan, result)
 
+    @property
+    def draft_seconds(self) -> float:
+        """In which a model guessed."""
+        return self._proposer.counts().draft_seconds_total
+
     def stats(self) -> dict[str, Any]:
         """The fields of `EngineStats` that are counted here."""
         return {
