@@ -5,7 +5,7 @@ Nothing here imports torch, unless `--engine thread` brings both under one roof.
 
 import asyncio
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 
 import msgspec
 
@@ -21,11 +21,14 @@ from thirdeye.server.engine.process.supervised_engine import (
 )
 from thirdeye.server.errors import InvalidRequest
 from thirdeye.server.launch.opened_model import OpenedModel
-from thirdeye.server.launch.several.giving_way import giving_way, leave_behind
+from thirdeye.server.launch.several.giving_way import leave_behind
+from thirdeye.server.launch.several.load_priorities import Process
 from thirdeye.server.load.engine_recipe import EngineRecipe
 from thirdeye.server.load.native_kernels import native_library
 from thirdeye.server.settings.settings import Settings
 from thirdeye.weights.errors import ModelError
+
+GivingWay = Callable[[Process], AbstractContextManager[None]]
 
 
 def write_recipe(settings: Settings, opened: OpenedModel) -> EngineRecipe:
@@ -41,8 +44,8 @@ def write_recipe(settings: Settings, opened: OpenedModel) -> EngineRecipe:
 class ModelEngine:
     """One model's engine, which its state is told of. It can be started again once it is stopped.
     `spawn` starts its process, unless the engine is to be a thread. `max_deaths`: of an engine that
-    is a process, until it is given up; some by default. `is_beside_others`: whether other models
-    answer now, to which a load and an end give way."""
+    is a process, until it is given up; some by default. `giving_way`: around a load, to other
+    models; `are_others_asked`: whether an end has somebody to give way to."""
 
     def __init__(
         self,
@@ -51,11 +54,12 @@ class ModelEngine:
         state: ServerState,
         spawn: Callable[[], Spawned],
         max_deaths: int | None = None,
-        is_beside_others: Callable[[], bool] = lambda: False,
+        giving_way: GivingWay = lambda _: nullcontext(),
+        are_others_asked: Callable[[], bool] = lambda: False,
     ) -> None:
         self._settings, self._opened, self._state, self._spawn = settings, opened, state, spawn
         self._max_deaths = max_deaths or RestartPolicy().max_deaths
-        self._is_beside_others = is_beside_others
+        self._giving_way, self._are_others_asked = giving_way, are_others_asked
         self.pid: int | None = None  # of the process that was started last
         self._engine: SupervisedEngine | None = None
 
@@ -75,7 +79,7 @@ class ModelEngine:
             on_progress,
             self._spawn_known,
             self._max_deaths,
-            self._is_beside_others,
+            self._giving_way,
         )
         self._engine = engine
         try:
@@ -111,7 +115,7 @@ class ModelEngine:
     async def stop(self) -> None:
         """Afterwards there is no process of it."""
         if self._engine is not None:
-            if self.pid is not None and self._engine.is_alive and self._is_beside_others():
+            if self.pid is not None and self._engine.is_alive and self._are_others_asked():
                 leave_behind(self.pid)
             await self._engine.close()
 
@@ -122,7 +126,7 @@ async def start_engine(
     on_progress: OnProgress,
     spawn: Callable[[], Spawned],
     max_deaths: int,
-    is_beside_others: Callable[[], bool],
+    giving_way: GivingWay,
 ) -> SupervisedEngine:
     """A loaded engine, to be supervised. Raises `EngineDead` with the reason if loading fails."""
     if settings.processes.engine == "thread":
@@ -137,7 +141,7 @@ async def start_engine(
         return await SupervisedEngine.start(lambda: start_thread(recipe, on_progress), policy)
     policy = RestartPolicy(max_deaths, step_timeout=settings.processes.step_timeout)
     return await SupervisedEngine.start(
-        lambda: start_process(recipe, on_progress, spawn, is_beside_others), policy
+        lambda: start_process(recipe, on_progress, spawn, giving_way), policy
     )
 
 
@@ -145,7 +149,7 @@ async def start_process(
     recipe: EngineRecipe,
     on_progress: OnProgress,
     spawn: Callable[[], Spawned],
-    is_beside_others: Callable[[], bool],
+    giving_way: GivingWay,
 ) -> KillableEngine:
     told = msgspec.msgpack.encode(recipe)
     try:
@@ -156,8 +160,7 @@ async def start_process(
     except (OSError, MemoryError, RuntimeError) as error:  # no process, no memory, no thread
         raise EngineDead(f"The engine process cannot be started: {said(error)}.") from error
     try:
-        call_later = asyncio.get_running_loop().call_later
-        with giving_way(spawned.process.pid, call_later) if is_beside_others() else nullcontext():
+        with giving_way(spawned.process):
             return await ProcessEngine.start(spawned, told, on_progress)
     except BaseException:  # one that nobody looks after holds its memory for ever
         spawned.kill()

@@ -1,45 +1,37 @@
-"""A model that loads while others answer gives way to them: their tokens come first.
+"""How a process comes behind the others, and back, with all its threads and ranks.
 
-A load keeps a core busy for seconds, and a lower priority makes that the time that nobody else
-wants. It is taken back once the model is there, so it is lowered only where that is allowed: to
-root, and to whom the system lets go back to 0 (`LimitNICE=+0` in a unit, `--ulimit nice=20` of a
-container). So is what `precedence.py` does to a crowded model.
+Lowered is only who can be raised again, so only where that is allowed: to root, and to whom the
+system lets go back to 0 (`LimitNICE=+0` in a unit, `--ulimit nice=20` of a container). Who comes
+behind, and when, is for `precedence.py` (crowded models) and `load_priorities.py` (loads) to say.
 """
 
 import contextlib
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from enum import Enum
 from pathlib import Path
-from typing import Protocol
 
 NICE = 10  # a tenth of what another gets who wants the same core
-IDLE_SECONDS = 20.0
 TASKS = Path("/proc/self/task")
 
 
-class Timer(Protocol):
-    def cancel(self) -> None: ...
+class Priority(Enum):
+    """What a process gets of a core that another wants."""
+
+    NORMAL = "as much"
+    LOW = "a tenth"
+    IDLE = "a few thousandths"
 
 
-CallLater = Callable[[float, Callable[[], None]], Timer]
-
-
-@contextlib.contextmanager
-def giving_way(pid: int, call_later: CallLater) -> Iterator[None]:
-    """Meanwhile the process, with all threads that it starts, comes behind the others: for
-    `IDLE_SECONDS` it takes what they leave, and then a tenth, so that it does end. Only where
-    `may_take_back`."""
+def set_priority(pid: int, priority: Priority) -> None:
+    """Who starts a thread or a rank hands its own on."""
     own = os.getpriority(os.PRIO_PROCESS, 0)
-    set_niceness(pid, min(own + NICE, 19))
-    lower(pid)
-    timer = call_later(IDLE_SECONDS, lambda: restore(pid))
-    try:
-        yield
-    finally:
-        timer.cancel()
+    if priority is not Priority.IDLE:
         restore(pid)
-        set_niceness(pid, own)
+    set_niceness(pid, own if priority is Priority.NORMAL else min(own + NICE, 19))
+    if priority is Priority.IDLE:
+        lower(pid)
 
 
 def leave_behind(pid: int) -> None:
@@ -73,15 +65,11 @@ def may_take_back() -> bool:
 
 
 def set_niceness(pid: int, niceness: int) -> None:
-    """Of each thread; one that another starts meanwhile is found in the next round."""
-    is_new = True
-    while is_new:
-        is_new = False
-        for thread in threads_of(pid):
-            with contextlib.suppress(ProcessLookupError):
-                if os.getpriority(os.PRIO_PROCESS, thread) != niceness:
-                    os.setpriority(os.PRIO_PROCESS, thread, niceness)
-                    is_new = True
+    for_each_thread(
+        pid,
+        lambda thread: os.getpriority(os.PRIO_PROCESS, thread) == niceness,
+        lambda thread: os.setpriority(os.PRIO_PROCESS, thread, niceness),
+    )
 
 
 def lower(pid: int) -> None:
@@ -91,20 +79,42 @@ def lower(pid: int) -> None:
 
 
 def restore(pid: int) -> None:
-    """It computes as everybody."""
+    """It computes as everybody, but for its niceness."""
     set_policy(pid, os.SCHED_OTHER)
 
 
 def set_policy(pid: int, policy: int) -> None:
-    """Of each thread, as above."""
+    for_each_thread(
+        pid,
+        lambda thread: os.sched_getscheduler(thread) == policy,
+        lambda thread: os.sched_setscheduler(thread, policy, os.sched_param(0)),
+    )
+
+
+def for_each_thread(pid: int, is_done: Callable[[int], bool], do: Callable[[int], object]) -> None:
+    """Of its ranks, too. One that another starts meanwhile is found in the next round."""
     is_new = True
     while is_new:
         is_new = False
-        for thread in threads_of(pid):
-            with contextlib.suppress(ProcessLookupError):
-                if os.sched_getscheduler(thread) != policy:
-                    os.sched_setscheduler(thread, policy, os.sched_param(0))
-                    is_new = True
+        for process in with_ranks(pid):
+            for thread in threads_of(process):
+                with contextlib.suppress(ProcessLookupError):
+                    if not is_done(thread):
+                        do(thread)
+                        is_new = True
+
+
+def with_ranks(pid: int) -> list[int]:
+    """The process and those that it has started in its own session, as it does with ranks. Those
+    of callers' grammars have one of their own, and a priority, too."""
+    found = [pid]
+    for process in found:  # which grows
+        for thread in threads_of(process):
+            with contextlib.suppress(OSError):  # it has ended, or the kernel does not tell
+                words = Path(f"/proc/{process}/task/{thread}/children").read_text().split()
+                session = os.getsid(pid)
+                found += [one for one in map(int, words) if os.getsid(one) == session]
+    return found
 
 
 def threads_of(pid: int) -> list[int]:

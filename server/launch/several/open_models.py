@@ -10,13 +10,14 @@ from thirdeye.server.api.pool.model_pool import ModelPool
 from thirdeye.server.api.pool.model_terms import ModelTerms, gib
 from thirdeye.server.api.pool.pool_member import PoolMember
 from thirdeye.server.api.state.context import Context
-from thirdeye.server.api.state.server_state import Phase, ServerState
+from thirdeye.server.api.state.server_state import ServerState
 from thirdeye.server.engine.interface.engine_config import BLOCK_SIZE
 from thirdeye.server.engine.interface.types import EngineInfo
 from thirdeye.server.engine.process.spawn import Spawned
 from thirdeye.server.launch.asgi_app import model_router
 from thirdeye.server.launch.opened_model import OpenedModel, is_pattern, open_model
 from thirdeye.server.launch.several.giving_way import may_take_back
+from thirdeye.server.launch.several.load_priorities import LoadPriorities
 from thirdeye.server.launch.several.memory_needs import memory_bound, needed_bytes, with_kv_memory
 from thirdeye.server.launch.several.model_specs import ModelSpec, ModelsUnclear
 from thirdeye.server.launch.several.precedence import Precedence
@@ -85,15 +86,9 @@ def make_pool(
                 )
     bound = memory_bound([one.settings for one in opened], asked.memory)
     states = [ServerState() for _ in opened]
-    can_give_way = may_take_back()
+    loads = LoadPriorities() if may_take_back() else None
     engines = [
-        ModelEngine(
-            one.settings,
-            one.model,
-            state,
-            spawn,
-            is_beside_others=partial(any_other_answers, state, states if can_give_way else ()),
-        )
+        ModelEngine(one.settings, one.model, state, spawn, **beside_others(one.name, loads))
         for one, state in zip(opened, states, strict=True)
     ]
     members = [
@@ -101,9 +96,9 @@ def make_pool(
         for one, state, engine in zip(opened, states, engines, strict=True)
     ]
     pool = ModelPool(members, bound, max_waiting=asked.load_queue, max_wait=asked.load_timeout)
-    if can_give_way:
+    if loads is not None:
         by_name = {one.name: engine for one, engine in zip(opened, engines, strict=True)}
-        pool.on_change = Precedence(pool, by_name).look
+        pool.on_change = Precedence(pool, by_name, loads).look
     return pool
 
 
@@ -122,8 +117,14 @@ def loaded_at_start(opened: Sequence[Opened], settings: Settings, pool: ModelPoo
     return [one.name for one in chosen]
 
 
-def any_other_answers(own: ServerState, states: Sequence[ServerState]) -> bool:
-    return any(state.phase is Phase.READY for state in states if state is not own)
+def beside_others(name: str, loads: LoadPriorities | None) -> dict[str, Any]:
+    """How a model's engine learns of the others, unless none may give way."""
+    if loads is None:
+        return {}
+    return {
+        "giving_way": partial(loads.loading, name),
+        "are_others_asked": partial(loads.are_others_asked, name),
+    }
 
 
 def _member(

@@ -1,4 +1,5 @@
-"""Makes the engines of crowded models give way to the others: see `Crowds` for which they are.
+"""Makes the engines of crowded models give way to the others: see `Crowds` for which they are. And
+tells those that load who is asked.
 
 It is looked at whenever a request begins or ends, and tells the kernel which processes are to
 compute only while nobody else wants the core: that holds within an operation, where a rule of the
@@ -14,6 +15,7 @@ from thirdeye.server.api.pool.model_terms import ModelPhase
 from thirdeye.server.api.pool.pool_member import PoolMember
 from thirdeye.server.launch.several.crowds import LINGER, Crowd, Crowds
 from thirdeye.server.launch.several.giving_way import lower, restore
+from thirdeye.server.launch.several.load_priorities import LoadPriorities
 
 PATIENCE = 5.0  # seconds without a step, after which a crowded model computes as everybody
 
@@ -31,11 +33,13 @@ class Precedence:
         self,
         pool: ModelPool,
         engines: Mapping[str, HasProcess],
+        loads: LoadPriorities,
         lower: Callable[[int], None] = lower,
         restore: Callable[[int], None] = restore,
     ) -> None:
         """`engines` by their models' names; `lower` and `restore` are told a process."""
-        self._pool, self._engines, self._lower, self._restore = pool, engines, lower, restore
+        self._pool, self._engines, self._loads = pool, engines, loads
+        self._lower, self._restore = lower, restore
         self._crowds = Crowds()
         self._lowered: dict[str, int] = {}  # the process that was, by its model's name
         self._timer: asyncio.TimerHandle | None = None
@@ -44,6 +48,7 @@ class Precedence:
         """`now` is the running loop's time."""
         members = self._pool.members.values()
         crowds = {m.name: self._crowd_of(m) for m in members if self._is_there(m)}
+        self._loads.tell([name for name, crowd in crowds.items() if crowd.under_way], now)
         self._crowds.tell(crowds, now)
         behind = {name for name in self._crowds.behind if not self._is_starved(name)}
         for name in crowds:

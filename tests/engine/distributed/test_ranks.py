@@ -1,8 +1,9 @@
 """Tensor parallelism in the engine: two processes answer as one, and die as one.
 
-A tiny checkpoint through the real worker, two ranks over gloo. The twin is the same recipe in one
-process. What each rank computes is held in `tests/model/parallel/test_parallel.py`, the server
-around it in `tests/e2e/test_ranks.py`.
+A tiny checkpoint through the real worker, two ranks over gloo. The twin is the same recipe on one
+rank, in this process. What each rank computes is held in `tests/model/parallel/test_parallel.py`,
+the server around it in `tests/e2e/test_ranks.py`. To start two ranks takes long: those that have
+answered are then ended, each in another way.
 """
 
 import asyncio
@@ -12,6 +13,8 @@ import os
 import signal
 import struct
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import astuple, replace
 from pathlib import Path
 from typing import Any
@@ -54,6 +57,7 @@ from thirdeye.server.engine.interface.types import (
 from thirdeye.server.engine.process.frames import pack_frame
 from thirdeye.server.engine.process.process_engine import ProcessEngine
 from thirdeye.server.engine.process.spawn import spawn
+from thirdeye.server.engine.process.thread_engine import ThreadEngine
 from thirdeye.server.load import tensor_parallel
 from thirdeye.server.load.engine_recipe import EngineRecipe
 from thirdeye.server.load.load_engine import load_engine
@@ -91,6 +95,28 @@ def small_recipe(checkpoint: Path, **changes: Any) -> EngineRecipe:
 async def start(recipe: EngineRecipe, env: dict[str, str] | None = None) -> ProcessEngine:
     environment = {**os.environ, **(env or {})}  # noqa: TID251 (a child wants a whole one)
     return await ProcessEngine.start(spawn(WORKER, environment), msgspec.msgpack.encode(recipe))
+
+
+@asynccontextmanager
+async def two_ranks(
+    recipe: EngineRecipe, env: dict[str, str] | None = None
+) -> AsyncIterator[tuple[ProcessEngine, int]]:
+    """The engine, whose process is rank 0, and the process of rank 1."""
+    engine = await start(recipe, env)
+    try:
+        (other,) = children(engine.pid)
+        yield engine, other
+    finally:
+        await engine.close()
+
+
+@asynccontextmanager
+async def one_rank(recipe: EngineRecipe) -> AsyncIterator[ThreadEngine]:
+    engine = ThreadEngine(*load_engine(recipe, lambda *_: None))
+    try:
+        yield engine
+    finally:
+        await engine.close()
 
 
 def children(pid: int) -> list[int]:
@@ -195,22 +221,31 @@ def floats(trace: Trace) -> dict[str, list[float]]:
 
 def test_two_ranks_answer_as_one(checkpoint: Path, tmp_path: Path) -> None:
     """Chunks, prefix hits, preemption, drafts, drawn tokens, logprobs, embeddings and a look
-    inside: the same tokens, and floats to 1e-5. Nothing is left of the place they met at."""
+    inside: the same tokens, and floats to 1e-5. When they are to end and rank 1 hangs, nobody waits
+    for it, and it is gone like rank 0; nor is anything left of the place they met at."""
 
-    async def main(num_ranks: int) -> Everything:
-        kv_bytes = KV_BYTES if num_ranks == 2 else 2 * KV_BYTES  # for as many blocks
-        recipe = small_recipe(checkpoint, tensor_parallel=num_ranks, kv_memory_bytes=kv_bytes)
-        engine = await start(recipe, {"TMPDIR": str(tmp_path)})
-        assert engine.info.num_ranks == num_ranks
-        assert engine.info.num_blocks == 24
-        assert ("2 ranks" in engine.info.numerics) == (num_ranks == 2)
-        try:
+    async def two() -> Everything:
+        recipe = small_recipe(checkpoint, tensor_parallel=2)
+        async with two_ranks(recipe, {"TMPDIR": str(tmp_path)}) as (engine, other):
+            assert engine.info.num_ranks == 2
+            assert engine.info.num_blocks == 24
+            assert "2 ranks" in engine.info.numerics
+            found = await ask_all(engine)
+            os.kill(other, signal.SIGSTOP)
+            async with asyncio.timeout(SLOW):
+                await engine.close()
+                await until(lambda: not is_running(other) and not is_running(engine.pid), SLOW)
+            return found
+
+    async def one() -> Everything:
+        recipe = small_recipe(checkpoint, kv_memory_bytes=2 * KV_BYTES)  # for as many blocks
+        async with one_rank(recipe) as engine:
+            assert (engine.info.num_ranks, engine.info.num_blocks) == (1, 24)
+            assert "2 ranks" not in engine.info.numerics
             return await ask_all(engine)
-        finally:
-            await engine.close()
 
-    answers, traces, counts = asyncio.run(main(2))
-    expected, twins, _ = asyncio.run(main(1))
+    answers, traces, counts = asyncio.run(two())
+    expected, twins, _ = asyncio.run(one())
     assert all(counts.values()), counts
     for ours, theirs in zip(answers, expected, strict=True):
         assert tokens_of(ours) == tokens_of(theirs)
@@ -224,8 +259,30 @@ def test_two_ranks_answer_as_one(checkpoint: Path, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+async def die_together(engine: ProcessEngine, other: int, what: str) -> None:
+    """kill -9 of either rank, or one that hangs: every stream gets its one ERROR within the
+    promised seconds, and no process is left."""
+    long = [
+        make_request(str(i), [i + 5], max_tokens=250, temperature=1.0, ignore_eos=True)
+        for i in range(4)
+    ]
+    tasks = [asyncio.create_task(collect(engine, request)) for request in long]
+    await until(lambda: engine.stats().num_requests_running == 4, SLOW)
+    victim = engine.pid if what == "rank 0" else other
+    os.kill(victim, signal.SIGSTOP if what == "rank 1 hangs" else signal.SIGKILL)
+    async with asyncio.timeout(SLOW):  # 2 s, and 6 more where it hangs, on a machine at rest
+        answers = await asyncio.gather(*tasks)
+        assert {endings(outputs)[0] for outputs in answers} == {FinishReason.ERROR}
+        await until(lambda: not is_running(other) and not is_running(engine.pid), SLOW)
+    with pytest.raises(EngineDead) as error:
+        await collect(engine, make_request())
+    if what == "rank 1":  # who, and how; a very busy machine may not hear it in time
+        assert str(error.value) in ("Rank 1 has ended with code -9.", RANKS_FAILED)
+
+
 def test_an_adapter_on_two_ranks(checkpoint: Path, tmp_path: Path) -> None:
-    """Loaded while both run, it answers as on one rank, beside the base; then it is unloaded."""
+    """Loaded while both run, it answers as on one rank, beside the base; then it is unloaded. They
+    die with rank 0."""
     model = tiny_llama(tmp_path / "tiny")
     generator = torch.Generator().manual_seed(0)
     factors = {
@@ -235,63 +292,76 @@ def test_an_adapter_on_two_ranks(checkpoint: Path, tmp_path: Path) -> None:
     asked = [make_request(str(i), [7, 8, 9, i], max_tokens=12, ignore_eos=True) for i in range(4)]
     asked = [msgspec.structs.replace(one, adapter=5 * (i % 2)) for i, one in enumerate(asked)]
 
-    async def main(num_ranks: int) -> list[list[int]]:
-        recipe = small_recipe(
-            checkpoint,
-            tensor_parallel=num_ranks,
-            lora_dir=str(tmp_path),
-            kv_memory_bytes=2 * KV_BYTES,
-        )
-        engine = await start(recipe)
-        try:
-            report = await engine.load_adapter(AdapterSource(5, str(folder)))
-            assert (report.error, report.rank) == ("", 4)
-            broken = await engine.load_adapter(AdapterSource(6, str(tmp_path)))
-            assert "is no adapter" in broken.error
-            found = await asyncio.gather(*(collect(engine, one) for one in asked))
-            engine.unload_adapter(5)
-            await until(lambda: engine.stats().num_adapters == 0)
-            gone = await collect(engine, msgspec.structs.replace(asked[1], request_id="late"))
-            assert gone[-1].error_code == "model_not_found"
-            return [tokens_of(outputs) for outputs in found]
-        finally:
-            await engine.close()
+    async def ask(engine: ProcessEngine | ThreadEngine) -> list[list[int]]:
+        report = await engine.load_adapter(AdapterSource(5, str(folder)))
+        assert (report.error, report.rank) == ("", 4)
+        broken = await engine.load_adapter(AdapterSource(6, str(tmp_path)))
+        assert "is no adapter" in broken.error
+        found = await asyncio.gather(*(collect(engine, one) for one in asked))
+        engine.unload_adapter(5)
+        await until(lambda: engine.stats().num_adapters == 0)
+        gone = await collect(engine, msgspec.structs.replace(asked[1], request_id="late"))
+        assert gone[-1].error_code == "model_not_found"
+        return [tokens_of(outputs) for outputs in found]
 
-    two, one = asyncio.run(main(2)), asyncio.run(main(1))
-    assert two == one
-    assert two[0] != two[1]
+    flags = {"lora_dir": str(tmp_path), "kv_memory_bytes": 2 * KV_BYTES}
+
+    async def two() -> list[list[int]]:
+        recipe = small_recipe(checkpoint, tensor_parallel=2, **flags)
+        async with two_ranks(recipe) as (engine, other):
+            found = await ask(engine)
+            await die_together(engine, other, "rank 0")
+            return found
+
+    async def one() -> list[list[int]]:
+        async with one_rank(small_recipe(checkpoint, **flags)) as engine:
+            return await ask(engine)
+
+    found = asyncio.run(two())
+    assert found == asyncio.run(one())
+    assert found[0] != found[1]
 
 
 @needs_int8
 def test_ranks_in_8_bits_answer_like_one(checkpoint: Path) -> None:
     """`--quantize int8`, greedily: two ranks round other shards than one, so their tokens may part
     where one rank's two likeliest are nearly as likely, and nowhere else. Alone or in a batch,
-    a request's tokens and logprobs have the same bits. Keys and values are fp16, as on one rank."""
+    a request's tokens and logprobs have the same bits. Keys and values are fp16, as on one rank.
+    They die with rank 1."""
     prompts = [list(range(5 * i, 7 * i + 9)) for i in range(1, 6)]
     asked = [
         make_request(str(i), prompt, max_tokens=24, ignore_eos=True, logprobs=2)
         for i, prompt in enumerate(prompts)
     ]
+    flags: dict[str, Any] = {"quantize": "int8", "kv_memory_bytes": 1 << 20}
 
-    async def main(num_ranks: int) -> list[list[StepOutput]]:
-        flags = {"quantize": "int8", "tensor_parallel": num_ranks, "kv_memory_bytes": 1 << 20}
-        engine = await start(small_recipe(checkpoint, **flags))
+    async def ask(engine: ProcessEngine | ThreadEngine) -> list[list[StepOutput]]:
         assert "Int8" in engine.info.numerics
         assert "float16 KV" in engine.info.numerics
-        try:
-            together = await asyncio.gather(*(collect(engine, request) for request in asked))
-            alone = [await collect(engine, request) for request in asked]
-        finally:
-            await engine.close()
+        together = await asyncio.gather(*(collect(engine, request) for request in asked))
+        alone = [await collect(engine, request) for request in asked]
         for ours, theirs in zip(together, alone, strict=True):
             assert tokens_of(ours) == tokens_of(theirs)
             assert numbers(ours) == numbers(theirs)
         return together
 
+    async def two() -> list[list[StepOutput]]:
+        async with two_ranks(small_recipe(checkpoint, tensor_parallel=2, **flags)) as (
+            engine,
+            other,
+        ):
+            found = await ask(engine)
+            await die_together(engine, other, "rank 1")
+            return found
+
+    async def one() -> list[list[StepOutput]]:
+        async with one_rank(small_recipe(checkpoint, **flags)) as engine:
+            return await ask(engine)
+
     num_equal = 0
-    for two, one in zip(asyncio.run(main(2)), asyncio.run(main(1)), strict=True):
-        scores = [entry for output in one for entry in output.logprobs or []]
-        for ours, theirs, entry in zip(tokens_of(two), tokens_of(one), scores, strict=True):
+    for of_two, of_one in zip(asyncio.run(two()), asyncio.run(one()), strict=True):
+        scores = [entry for output in of_one for entry in output.logprobs or []]
+        for ours, theirs, entry in zip(tokens_of(of_two), tokens_of(of_one), scores, strict=True):
             if ours != theirs:
                 (_, first), (_, second) = entry.top
                 assert first - second < 0.25
@@ -328,11 +398,18 @@ def test_ranks_that_run_ahead_answer_as_those_that_are_told(checkpoint: Path) ->
         assert numbers(ours) == pytest.approx(numbers(one), rel=1e-5, abs=1e-5)
 
 
-@pytest.mark.parametrize("graphs", ["off", pytest.param("on", marks=pytest.mark.prove)])
-@pytest.mark.parametrize("what", ["rank 0", "rank 1", "rank 1 hangs"])
+@pytest.mark.parametrize(
+    ("what", "graphs"),
+    [
+        ("rank 1 hangs", "off"),
+        *(
+            pytest.param(what, "on", marks=pytest.mark.prove)
+            for what in ("rank 0", "rank 1", "rank 1 hangs")
+        ),
+    ],
+)
 def test_ranks_die_together(checkpoint: Path, what: str, graphs: str) -> None:
-    """kill -9 of either rank, or one that hangs: every stream gets its one ERROR within the
-    promised seconds, and no process is left."""
+    """Those that are told each batch have died with either rank in the tests above."""
     recipe = small_recipe(
         checkpoint,
         tensor_parallel=2,
@@ -343,36 +420,8 @@ def test_ranks_die_together(checkpoint: Path, what: str, graphs: str) -> None:
     )
 
     async def main() -> None:
-        engine = await start(recipe)
-        (other,) = children(engine.pid)
-        long = [make_request(str(i), [i + 5], max_tokens=250, ignore_eos=True) for i in range(4)]
-        tasks = [asyncio.create_task(collect(engine, request)) for request in long]
-        await until(lambda: engine.stats().num_requests_running == 4, SLOW)
-        victim = engine.pid if what == "rank 0" else other
-        os.kill(victim, signal.SIGSTOP if what == "rank 1 hangs" else signal.SIGKILL)
-        async with asyncio.timeout(SLOW):  # 2 s, and 6 more where it hangs, on a machine at rest
-            answers = await asyncio.gather(*tasks)
-            assert {endings(outputs)[0] for outputs in answers} == {FinishReason.ERROR}
-            await until(lambda: not is_running(other) and not is_running(engine.pid), SLOW)
-        with pytest.raises(EngineDead) as error:
-            await collect(engine, make_request())
-        if what == "rank 1":  # who, and how; a very busy machine may not hear it in time
-            assert str(error.value) in ("Rank 1 has ended with code -9.", RANKS_FAILED)
-        await engine.close()
-
-    asyncio.run(main())
-
-
-def test_a_rank_that_hangs_at_shutdown(checkpoint: Path) -> None:
-    """Nobody waits for it, and it is gone like the others."""
-
-    async def main() -> None:
-        engine = await start(small_recipe(checkpoint, tensor_parallel=2))
-        (other,) = children(engine.pid)
-        os.kill(other, signal.SIGSTOP)
-        async with asyncio.timeout(SLOW):
-            await engine.close()
-            await until(lambda: not is_running(other) and not is_running(engine.pid), SLOW)
+        async with two_ranks(recipe) as (engine, other):
+            await die_together(engine, other, what)
 
     asyncio.run(main())
 

@@ -3,6 +3,7 @@
 Run by path with the socket's descriptor number as its last argument, like the real worker.
 """
 
+import gc
 import os
 import socket
 import sys
@@ -11,9 +12,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
-import torch
 
 sys.path.insert(0, str(Path(__file__).parents[3]))
+
+if __name__ == "__main__":  # as the real worker does: a third less to do
+    from thirdeye.model.loading.import_torch import import_torch
+
+    gc.disable()
+    import_torch()
+
+import torch
 
 from tests.engine.process.told_steps import ToldSteps
 from tests.engine.toy import ToyCache, ToyModel, toy_config, toy_core, toy_info
@@ -26,7 +34,6 @@ from thirdeye.server.engine.process.engine_process import OnEnd, serve_engine
 class Recipe(msgspec.Struct):
     load_seconds: float = 0.0
     load_error: str | None = None
-    exit_while_loading: int | None = None
     step_seconds: float = 0.0
     die_after_steps: int | None = None
     step_file: str | None = None  # is there as soon as a step has begun
@@ -57,8 +64,6 @@ def load(
     recipe = msgspec.msgpack.decode(raw, type=Recipe)
     progress("weights", 5, 10)
     time.sleep(recipe.load_seconds)
-    if recipe.exit_while_loading is not None:
-        os._exit(recipe.exit_while_loading)
     if recipe.load_error is not None:
         raise FileNotFoundError(recipe.load_error)
     progress("weights", 10, 10)

@@ -183,10 +183,22 @@ def test_leaving_early_frees_everything(run: Run, steps: ToldSteps) -> None:
     run(main)
 
 
-def test_close_ends_running_requests_with_abort(make: Make, tmp_path: Path) -> None:
+def test_close_ends_running_requests_watchers_and_looks_inside(make: Make, tmp_path: Path) -> None:
+    """Each request with an abort, each watcher behind the last record, and each viewer with a last
+    trace and its reason; afterwards nothing of any kind is begun."""
+
     async def main() -> None:
         steps = ToldSteps(tmp_path / "told")
         engine = await make(steps)
+
+        async def follow() -> list[StepRecord]:
+            return [record async for record in engine.watch()]
+
+        watching = asyncio.create_task(follow())
+        await collect(engine, make_request(max_tokens=3, ignore_eos=True))
+        stream = engine.inspect(look(num_layers=100_000))
+        await anext(stream)
+        looking = asyncio.create_task(rest_of(stream))
         with steps.held():
             tasks = [
                 asyncio.create_task(collect(engine, long_request(str(i), i + 1))) for i in range(3)
@@ -198,10 +210,16 @@ def test_close_ends_running_requests_with_abort(make: Make, tmp_path: Path) -> N
         for outputs in await asyncio.gather(*tasks):
             assert endings(outputs) == [FinishReason.ABORT]
             assert outputs[-1].finish_reason is FinishReason.ABORT
+        async with asyncio.timeout(SLOW):
+            assert len(await watching) >= 3
+            last = (await looking)[-1]
+        assert last.is_last
+        assert last.error is not None
         assert not engine.is_alive
         assert engine.stats().num_requests_running == 0
-        with pytest.raises(EngineDead, match="closed"):
-            await collect(engine, long_request())
+        for begin in (collect(engine, long_request()), follow(), traces_of(engine, look())):
+            with pytest.raises(EngineDead, match="closed"):
+                await begin
         await engine.close()
 
     asyncio.run(main())
@@ -241,24 +259,6 @@ def test_watching_tells_of_each_step(run: Run) -> None:
         await asyncio.wait([again])
 
     run(main)
-
-
-def test_watching_ends_with_the_engine(make: Make, tmp_path: Path) -> None:
-    async def main() -> None:
-        engine = await make(ToldSteps(tmp_path / "told"))
-
-        async def follow() -> list[StepRecord]:
-            return [record async for record in engine.watch()]
-
-        task = asyncio.create_task(follow())
-        await collect(engine, make_request(max_tokens=3, ignore_eos=True))
-        await engine.close()
-        async with asyncio.timeout(SLOW):
-            assert len(await task) == 3
-        with pytest.raises(EngineDead):
-            await follow()
-
-    asyncio.run(main())
 
 
 def look(name: str = "look", num_layers: int = 3) -> TraceRequest:
@@ -321,25 +321,6 @@ def test_a_viewer_that_leaves_ends_the_work(run: Run) -> None:
         assert len(await traces_of(engine, look("next"))) == 4
 
     run(main)
-
-
-def test_close_ends_what_is_looked_into(make: Make, tmp_path: Path) -> None:
-    """Every viewer gets a last trace, with the reason."""
-
-    async def main() -> None:
-        engine = await make(ToldSteps(tmp_path / "told"))
-        stream = engine.inspect(look(num_layers=100_000))
-        await anext(stream)
-        task = asyncio.create_task(rest_of(stream))
-        await asyncio.sleep(0)  # it waits for more
-        await engine.close()
-        last = (await task)[-1]
-        assert last.is_last
-        assert last.error is not None
-        with pytest.raises(EngineDead):
-            await traces_of(engine, look())
-
-    asyncio.run(main())
 
 
 def test_an_embedding_ends_with_its_vector(run: Run) -> None:

@@ -1,6 +1,7 @@
 """The engine's process is told what to load before the web framework is there, if that is plain."""
 
 import asyncio
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +96,7 @@ def test_a_child_that_loads_something_else_is_not_taken(
         child.recipe = told
         recipe = write_recipe(ahead.settings, ahead.opened)
         asyncio.run(
-            start_engine.start_process(recipe, lambda *_: None, spawner, lambda: False)  # type: ignore[arg-type]
+            start_engine.start_process(recipe, lambda *_: None, spawner, nullcontext)  # type: ignore[arg-type]
         )
     assert (taken[0] is child) == (told is None)
     assert (child.process.poll() is not None) == (told is not None)

@@ -1,25 +1,23 @@
-"""A process that loads comes behind the others, with all its threads, and does not stay there."""
+"""A process comes behind the others, with all its threads and ranks, and does not stay there."""
 
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
 
-from thirdeye.server.api.state.server_state import Phase, ServerState
 from thirdeye.server.launch.several.giving_way import (
-    IDLE_SECONDS,
     NICE,
-    giving_way,
+    Priority,
     leave_behind,
     lower,
     may_take_back,
     restore,
+    set_priority,
     threads_of,
 )
-from thirdeye.server.launch.several.open_models import any_other_answers
 
 CHILD = """
 import sys, threading
@@ -63,47 +61,55 @@ def policies_of(pid: int) -> set[int]:
     return {os.sched_getscheduler(thread) for thread in threads_of(pid)}
 
 
-class Bells:
-    """A loop's timers, which ring when the test says so."""
-
-    def __init__(self) -> None:
-        self.seconds: list[float] = []
-        self.is_cancelled = False
-
-    def call_later(self, seconds: float, ring: Callable[[], None]) -> "Bells":
-        self.seconds.append(seconds)
-        self.ring = ring
-        return self
-
-    def cancel(self) -> None:
-        self.is_cancelled = True
+WITH_CHILDREN = """
+import subprocess, sys
+own = [sys.executable, "-c", "import sys; print(flush=True); sys.stdin.read()"]
+for is_apart in (False, True):
+    child = subprocess.Popen(own, stdout=-1, stdin=-1, start_new_session=is_apart)
+    child.stdout.readline()
+    print(child.pid, flush=True)
+sys.stdin.read()
+"""
 
 
-@pytest.mark.skipif(
-    not may_take_back(),
-    reason="a priority that is given away here does not come back",
-)
-def test_a_load_gives_way_and_then_no_more() -> None:
+@pytest.mark.skipif(not may_take_back(), reason="what is given away here does not come back")
+def test_a_process_comes_behind_and_back_with_all_its_threads() -> None:
     own = os.getpriority(os.PRIO_PROCESS, 0)
-    bells = Bells()
+    low = min(own + NICE, 19)
+    expected = {
+        Priority.LOW: (low, os.SCHED_OTHER),
+        Priority.IDLE: (low, os.SCHED_IDLE),
+        Priority.NORMAL: (own, os.SCHED_OTHER),
+    }
     with child() as process:
-        one_more_thread(process)
-        with giving_way(process.pid, bells.call_later):
+        for priority in [*Priority, *reversed(Priority), *Priority]:
             one_more_thread(process)
-            assert niceness_of(process.pid) == [min(own + NICE, 19)] * 3
-            assert policies_of(process.pid) == {os.SCHED_IDLE}
-            assert bells.seconds == [IDLE_SECONDS]
-            bells.ring()
-            assert niceness_of(process.pid) == [min(own + NICE, 19)] * 3
-            assert policies_of(process.pid) == {os.SCHED_OTHER}
-        assert bells.is_cancelled
-        with giving_way(process.pid, bells.call_later):
-            pass
-        assert niceness_of(process.pid) == [own] * 3
-        assert policies_of(process.pid) == {os.SCHED_OTHER}
+            set_priority(process.pid, priority)
+            one_more_thread(process)
+            niceness, policy = expected[priority]
+            assert set(niceness_of(process.pid)) == {niceness}
+            assert policies_of(process.pid) == {policy}
     assert os.getpriority(os.PRIO_PROCESS, 0) == own
-    with giving_way(process.pid, bells.call_later):  # it has ended
-        pass
+    set_priority(process.pid, Priority.IDLE)  # it has ended
+
+
+@pytest.mark.skipif(not may_take_back(), reason="what is given away here does not come back")
+def test_ranks_come_along_and_grammars_do_not() -> None:
+    """A rank that begins while its engine is behind is not left there."""
+    command = [sys.executable, "-c", WITH_CHILDREN]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    with subprocess.Popen(command, text=True, **pipes) as process:
+        assert process.stdout is not None
+        rank = int(process.stdout.readline())
+        apart = int(process.stdout.readline())
+        set_priority(process.pid, Priority.IDLE)
+        assert policies_of(rank) == {os.SCHED_IDLE}
+        assert policies_of(apart) == {os.SCHED_OTHER}
+        set_priority(process.pid, Priority.NORMAL)
+        assert policies_of(rank) == {os.SCHED_OTHER}
+        assert set(niceness_of(rank)) == {own}
+        process.communicate()
 
 
 @pytest.mark.skipif(not may_take_back(), reason="what is given away here does not come back")
@@ -124,11 +130,3 @@ def test_who_is_about_to_end_comes_behind() -> None:
         leave_behind(process.pid)
         assert niceness_of(process.pid) == [min(own + NICE, 19)] * 2
     leave_behind(process.pid)  # it has ended
-
-
-def test_who_loads_first_has_nobody_to_give_way_to() -> None:
-    states = [ServerState() for _ in range(3)]
-    assert not any_other_answers(states[0], states)
-    states[0].phase = Phase.READY
-    assert not any_other_answers(states[0], states)
-    assert any_other_answers(states[1], states)

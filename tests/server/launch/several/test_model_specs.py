@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from tests.tiny import tiny_llama
 from thirdeye.server.api.http.api_config import ApiConfig
 from thirdeye.server.api.pool.model_terms import DoesNotFit
-from thirdeye.server.api.state.server_state import Phase, ServerState
 from thirdeye.server.engine.process.spawn import Spawned
 from thirdeye.server.launch.opened_model import open_model
 from thirdeye.server.launch.several import open_models as subject
@@ -86,6 +86,9 @@ def test_a_file_has_a_table_for_each(tmp_path: Path) -> None:
         ("[a]\npin = 1", "'pin' must be true or false, got 1"),
         ('[a]\naliases = "b"', "'aliases' must be a list of texts"),
         ("[a]\nmodel = 5", "'model' must be a text"),
+        ("[a]\nkeep_alive = nan", "'keep_alive' must be a number, got nan"),  # a timer that rings
+        ("[a]\nkeep_alive = -inf", "'keep_alive' must be a number, got -inf"),
+        ('[""]\nmodel = "b"', "a table's name is its model's"),
     ],
 )
 def test_what_is_wrong_in_a_file_is_named(tmp_path: Path, text: str, words: str) -> None:
@@ -190,9 +193,8 @@ def test_a_containers_limit_counts(tmp_path: Path) -> None:
 class NoEngine:
     """What a model's engine is made with."""
 
-    def __init__(self, made: list["NoEngine"], *args: Any, is_beside_others: Any) -> None:
-        self.state: ServerState = args[2]
-        self.is_beside_others = is_beside_others
+    def __init__(self, made: list["NoEngine"], *_: Any, **beside: Any) -> None:
+        self.beside = beside
         made.append(self)
 
 
@@ -200,12 +202,25 @@ class NoEngine:
 def test_who_may_not_come_back_gives_no_way(
     checkpoint: Path, monkeypatch: pytest.MonkeyPatch, may: bool
 ) -> None:
-    """Whether it may is tried once, and neither at a load nor at an end."""
+    """Whether it may is tried once, and neither at a load nor at an end. Who may does where another
+    is asked, and not where it is merely there."""
     monkeypatch.setattr(subject, "may_take_back", lambda: may)
     engines: list[NoEngine] = []
     monkeypatch.setattr(subject, "ModelEngine", partial(NoEngine, engines))
     flags = {"memory": 8, "kv_memory": 0.25}
     models = opened([f"a={checkpoint}", f"b={checkpoint}"], kv_memory=0.25)
-    make_pool(models, read_settings(flags), ApiConfig(), no_process)
-    engines[0].state.phase = Phase.READY
-    assert [one.is_beside_others() for one in engines] == [False, may]
+    pool = make_pool(models, read_settings(flags), ApiConfig(), no_process)
+    asked = [one.beside.get("are_others_asked", lambda: None) for one in engines]
+    assert ["giving_way" in one.beside for one in engines] == [may] * 2
+    assert [is_asked() for is_asked in asked] == [False if may else None] * 2
+    if may:
+        for name, expected in (("a", [False, True]), ("b", [True, False])):
+            engines[0].beside["giving_way"].func.__self__.tell([name], 0.0)
+            assert [is_asked() for is_asked in asked] == expected
+    assert pool.members.keys() == {"a", "b"}
+
+
+@pytest.mark.parametrize("flag", ["memory", "kv_memory"])
+def test_more_memory_than_there_is_anywhere_is_a_line(flag: str) -> None:
+    with pytest.raises(ValidationError, match=f"{flag}\n.*less than or equal to 100000"):
+        read_settings({flag: 1e300})

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from thirdeye.server.engine.process.spawn import Spawned, spawn
 from thirdeye.server.launch import start_engine
 from thirdeye.server.launch.several.giving_way import may_take_back
 
+GIVING_WAY: start_engine.GivingWay = nullcontext
 SLEEPER = [sys.executable, "-c", "import time; time.sleep(600)"]
 
 
@@ -29,7 +31,10 @@ def started(spawned: list[Spawned]) -> Callable[[], Spawned]:
 
 def start(spawned: list[Spawned]) -> None:
     recipe: Any = {}
-    asyncio.run(start_engine.start_process(recipe, lambda *_: None, started(spawned), lambda: True))
+    start_engine_ = start_engine.start_process(
+        recipe, lambda *_: None, started(spawned), GIVING_WAY
+    )
+    asyncio.run(start_engine_)
 
 
 @pytest.mark.parametrize(
@@ -43,7 +48,7 @@ def test_a_process_that_cannot_be_spoken_to_ends(
         raise error
 
     if where == "priority":
-        monkeypatch.setattr(start_engine, "giving_way", fail)
+        monkeypatch.setattr(sys.modules[__name__], "GIVING_WAY", fail)
     else:
         monkeypatch.setattr(asyncio, "open_unix_connection", fail)
     spawned: list[Spawned] = []
@@ -121,7 +126,7 @@ def test_one_that_ends_beside_others_gives_way(
     monkeypatch.setattr(start_engine, "leave_behind", behind.append)
     settings, opened = Any, Any
     engine = start_engine.ModelEngine(
-        settings, opened, ServerState(), lambda: spawn(SLEEPER), is_beside_others=lambda: is_beside
+        settings, opened, ServerState(), lambda: spawn(SLEEPER), are_others_asked=lambda: is_beside
     )
     loaded: Any = LoadedEngine()
     engine._engine, engine.pid = loaded, 77

@@ -11,12 +11,20 @@ from tests.api.pool.test_model_pool import ask, settle
 from tests.oracles.virtual_time import run
 from thirdeye.server.api.pool.model_pool import ModelPool
 from thirdeye.server.launch.several.crowds import LINGER
+from thirdeye.server.launch.several.giving_way import Priority
+from thirdeye.server.launch.several.load_priorities import LoadPriorities
 from thirdeye.server.launch.several.precedence import PATIENCE, Precedence
 
 
 @dataclass
 class Process:
     pid: int | None
+
+
+@dataclass
+class Loading:
+    pid: int = 7
+    returncode: int | None = None
 
 
 class Machine:
@@ -28,9 +36,12 @@ class Machine:
         self.loadables: dict[str, FakeLoadable] = {one.name: loadable for one, loadable in made}
         self.processes = {"a": Process(1), "b": Process(2)}
         self.told: list[tuple[str, int]] = []
+        self.placed: list[Priority] = []
+        self.loads = LoadPriorities(lambda _, priority: self.placed.append(priority))
         self.pool.on_change = Precedence(
             self.pool,
             self.processes,
+            self.loads,
             lambda pid: self.told.append(("lower", pid)),
             lambda pid: self.told.append(("restore", pid)),
         ).look
@@ -95,6 +106,27 @@ def test_an_engine_that_comes_back_comes_behind_too() -> None:
             await ask(machine.pool, "a", end)
         assert machine.told == [("lower", 1), ("lower", 3)]
         await settle()
+        await machine.pool.close()
+
+    run(main())
+
+
+def test_a_load_gives_way_to_another_that_is_asked_and_not_to_one_that_is_idle() -> None:
+    async def main() -> None:
+        machine = Machine()
+        with ExitStack() as end:
+            await asyncio.gather(ask(machine.pool, "a", end), ask(machine.pool, "b", end))
+        with machine.loads.loading("a", Loading()), machine.loads.loading("c", Loading()):
+            assert not machine.placed, "both are loaded, and nobody asks them"
+            with ExitStack() as end:
+                await ask(machine.pool, "a", end)
+                assert machine.placed == [Priority.IDLE], "c's, and a's own gives way to nobody"
+            await asyncio.sleep(1)
+            assert machine.placed == [Priority.IDLE, Priority.NORMAL]
+            machine.loadables["a"].engine.die()  # its number of requests is nobody's work
+            with ExitStack() as end:
+                await ask(machine.pool, "a", end)
+            assert machine.placed == [Priority.IDLE, Priority.NORMAL]
         await machine.pool.close()
 
     run(main())
