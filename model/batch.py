@@ -60,8 +60,15 @@ class ForwardBatch:
     # Of the token before each, what a head that guesses reads beside the token.
     hidden: Tensor | None = None  # [T, hidden_size]
     looked_up: LookedUp | None = None  # None: the model does it
+    # What the first layer reads, where that is made apart from the rest. None: the model makes it.
+    stream: Tensor | None = None  # [T, hidden_size]
     # Where those above say it of the first group of layers, these do of the others.
     other_groups: tuple[GroupBlocks, ...] = ()
+
+    @property
+    def asks_each(self) -> bool:
+        """Whether each token's logits are wanted, of sequences that have one token each."""
+        return self.num_singles == self.positions.shape[0] == self.logits_indices.shape[0]
 
     def seen_as(self, views: tuple[BlockView, ...], block_size: int) -> "ForwardBatch":
         """The same where layers see blocks in these ways: a group for each of them."""
@@ -96,6 +103,17 @@ def _part_of(slots: Tensor, table: Tensor, view: BlockView, block_size: int) -> 
         return GroupBlocks(slots, table)
     before = slots // block_size * (view.num_parts - 1) + view.part  # blocks that come between
     return GroupBlocks(slots + before * block_size, table * view.num_parts + view.part)
+
+
+@dataclass(frozen=True, slots=True)
+class PlainStep:
+    """A step in which each of B sequences computes one token, whose logits are wanted, as numbers:
+    of a model with one group of layers, whose tokens have no adapters and no states."""
+
+    token_ids: list[int]
+    positions: list[int]
+    tables: list[list[int]]  # blocks of each sequence, 0 for those before all windows
+    block_size: int
 
 
 def count_singles(num_tokens: Iterable[int]) -> int:

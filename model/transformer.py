@@ -11,14 +11,16 @@ asks what model it is. The model knows token ids and slots, not requests: which 
 is the engine's business.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from thirdeye.model.attention.protocol import AttentionBackend
-from thirdeye.model.batch import ForwardBatch, LookUp
+from thirdeye.model.batch import ForwardBatch, LookUp, PlainStep
 from thirdeye.model.config import ModelConfig
 from thirdeye.model.declare.stored import StoredTensor
 from thirdeye.model.declare.transformer import parameters, transformer_part
@@ -47,7 +49,8 @@ from thirdeye.model.parts.layers import Embedding, LearnedPositions, NoPositions
 from thirdeye.model.parts.rope import Rotation
 from thirdeye.model.placement import Placement, can_fuse
 from thirdeye.model.state.kv_cache import KVCache
-from thirdeye.model.taped import tape_blocks
+from thirdeye.model.state.kv_groups import BlockView
+from thirdeye.model.taped import TapedSteps, tape_steps
 
 TABLE = "embed_tokens.weight"
 LAYER_TABLE = "layer_inputs.table.weight"  # large, and of each token one row is looked up
@@ -120,7 +123,11 @@ class Transformer(nn.Module):
             self.adapters = AdapterTable(config, max_adapters, where)
             self.adapters.adapt(self)
             walk = self.adapters.around(walk)
-        self._through_blocks = tape_blocks(walk, where, attention, self.tape)
+        self._through_blocks = walk
+        self._begun = self._begin if part.join or inputs else as_it_is
+        memory: list[Tensor] = []
+        self._stream_of = tape_steps(self._make_stream, where, attention, self.tape, memory)
+        self._raw_of = tape_steps(self._make_raw, where, attention, self.tape, memory)
         self.final_norm = make_pre_norm(part.final_norm, where)
         self.project_out = make_projection(part.project_out, where)
         method = choose_head(where)
@@ -135,42 +142,68 @@ class Transformer(nn.Module):
         """Write the step's keys and values into `kv_cache`; return float32 logits [S, vocab_size].
 
         S rows only, those of `batch.logits_indices`: the head is the largest matrix. Token ids must
-        be below `vocab_size`, positions below `max_position_embeddings`.
+        be below `vocab_size`, positions below `max_position_embeddings`. The logits of a small step
+        are good until the next call: it may write to the same memory (`model/taped.py`).
         """
         return self.logits_as_computed(batch, kv_cache).float()
 
     def logits_as_computed(self, batch: ForwardBatch, kv_cache: KVCache) -> Tensor:
         """As `forward`; in the dtype of the head's product, where nothing is done to them: whoever
         reads each but once saves writing them out in 32 bits."""
-        x, added = self._residual(batch, kv_cache)
-        # One token a sequence. A size is read at once, `len` is a function of torch's in Python.
-        is_all = batch.num_singles == x.shape[0] == batch.logits_indices.shape[0]
-        if not is_all:
-            x = x.index_select(0, batch.logits_indices)
-            added = None if added is None else added.index_select(0, batch.logits_indices)
-        raw = self.lm_head(_through(self.project_out, self._normed(x, added)))
+        raw: Tensor = self._raw_of(*self._planned(batch, kv_cache))
         if isinstance(self._logit_shape, nn.Identity):
             return raw
         logits: Tensor = self._logit_shape(raw.float())
         return logits
 
+    def decoder(self, kv_cache: KVCache) -> Callable[[PlainStep], Tensor | None] | None:
+        """What gives the logits [B, vocab_size] float32 of steps that decode, from their numbers,
+        where a tape has a step's shape; None: there is nothing quicker than `forward` here. They
+        are good until the next call."""
+        steps, is_raw = self._raw_of, isinstance(self._logit_shape, nn.Identity)
+        is_whole = kv_cache.groups.views == (BlockView(0),)
+        if isinstance(steps, TapedSteps) and is_raw and is_whole:
+            return partial(steps.replay_plain, kv_cache)
+        return None
+
     def with_hidden(self, batch: ForwardBatch, kv_cache: KVCache) -> tuple[Tensor, Tensor]:
         """The same, and the final hidden states that the head reads: float32 [T, hidden_size], or
         as wide as embeddings that are narrower."""
-        normed = self._normed(*self._residual(batch, kv_cache))
+        normed = self._normed(*as_pair(self._stream_of(*self._planned(batch, kv_cache))))
         asked = normed.index_select(0, batch.logits_indices)
         logits: Tensor = self._logit_shape(self.score(asked))
         return logits, self.project_out(normed).float()
 
-    def _residual(self, batch: ForwardBatch, kv_cache: KVCache) -> tuple[Tensor, Tensor | None]:
-        """The residual stream behind the last block, and what is still to be added to it; both
-        [T, hidden_size]."""
+    def _planned(
+        self, batch: ForwardBatch, kv_cache: KVCache
+    ) -> tuple[ForwardBatch, KVCache, tuple[Any, ...]]:
+        """What a step is told: all that reads numbers out of tensors is done then."""
         batch = batch.seen_as(kv_cache.groups.views, kv_cache.block_size)
-        plans = self.layer_kinds.plans(batch, kv_cache)
+        return self._begun(batch), kv_cache, self.layer_kinds.plans(batch, kv_cache)
+
+    def _make_raw(self, batch: ForwardBatch, kv_cache: KVCache, plans: tuple[Any, ...]) -> Tensor:
+        """The head's product [S, vocab_size]."""
+        x, added = as_pair(self._make_stream(batch, kv_cache, plans))
+        if not batch.asks_each:
+            x = x.index_select(0, batch.logits_indices)
+            added = None if added is None else added.index_select(0, batch.logits_indices)
+        raw: Tensor = self.lm_head(_through(self.project_out, self._normed(x, added)))
+        return raw
+
+    def _make_stream(
+        self, batch: ForwardBatch, kv_cache: KVCache, plans: tuple[Any, ...]
+    ) -> Tensor | tuple[Tensor, Tensor | None]:
+        """The residual stream behind the last block [T, hidden_size], or it and what is still to be
+        added to it."""
+        begun = batch if batch.stream is not None else self._begin(batch)
+        assert begun.stream is not None
         rotations = self.layer_kinds.rotations(batch)
+        return self._through_blocks(begun.stream, begun, rotations, kv_cache, plans)
+
+    def _begin(self, batch: ForwardBatch) -> ForwardBatch:
+        """With what the first layer reads, and what each layer is told."""
         x = self._joined(batch, self._embedded(batch))
-        stream = self._through_blocks(x, self._informed(batch, x), rotations, kv_cache, plans)
-        return stream if isinstance(stream, tuple) else (stream, None)
+        return replace(self._informed(batch, x), stream=x)
 
     def _embedded(self, batch: ForwardBatch) -> Tensor:
         if batch.looked_up is not None:
@@ -299,12 +332,23 @@ class Transformer(nn.Module):
             self.layer_inputs.table.shrink()
         if not (isinstance(self.lm_head, TiedLinear) and self.lm_head.reads_table):
             self.embed_tokens.shrink()
+        if not self.embed_tokens.is_taped:
+            self._begun = self._begin
 
 
 def _through(module: nn.Module, x: Tensor) -> Tensor:
     """module(x): torch's way to call a module that changes nothing is a small step's time."""
     changed: Tensor = x if type(module) is nn.Identity else module(x)
     return changed
+
+
+def as_pair(stream: Tensor | tuple[Tensor, Tensor | None]) -> tuple[Tensor, Tensor | None]:
+    return stream if isinstance(stream, tuple) else (stream, None)
+
+
+def as_it_is(batch: ForwardBatch) -> ForwardBatch:
+    """Of most models, whose stream begins where the rest is computed."""
+    return batch
 
 
 def tokens_alone(batch: ForwardBatch, x: Tensor) -> Tensor:  # noqa: ARG001

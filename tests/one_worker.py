@@ -5,10 +5,14 @@ from xdist.scheduler import LoadFileScheduling
 
 # Each row is one worker's, from its first file to its last.
 SHARERS = (
-    (  # the tiny server and the real one, and transformers' default model
+    (  # the tiny server, the real one and the default one, and transformers' default model
         "tests/e2e/answers/",
         "tests/e2e/clients/test_clients.py",
         "tests/e2e/clients/test_dialects.py",
+        "tests/e2e/clients/test_readme.py",
+        "tests/e2e/clients/test_rest.py",
+        "tests/e2e/life/test_leavers.py",
+        "tests/e2e/life/test_memory.py",
         "tests/e2e/life/test_server_life.py",
         "tests/e2e/test_inspect.py",
         "tests/e2e/test_tour_figures.py",

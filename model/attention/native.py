@@ -57,7 +57,7 @@ class NativeAttention:
             tiles=torch.tensor(tiles, dtype=torch.int32).view(-1, 4),
             block_table=_wider(batch.block_table),
             max_queries=max((count for _, _, count, _ in tiles), default=0),
-            max_blocks=_rounded_blocks(longest),
+            max_blocks=rounded_blocks(longest),
         )
 
     def _plan_singles(self, seq_lens: list[int], block_table: Tensor) -> Tiles:
@@ -67,7 +67,7 @@ class NativeAttention:
             tiles=torch.from_numpy(np.array(tiles, np.int32)),  # [B, 4]
             block_table=_wider(block_table),
             max_queries=1,
-            max_blocks=_rounded_blocks(max(seq_lens)),
+            max_blocks=rounded_blocks(max(seq_lens)),
         )
 
     def forward(
@@ -82,8 +82,14 @@ class NativeAttention:
         return self._kernel(query.contiguous(), key_cache, value_cache, plan, sinks, slopes)
 
 
-def _rounded_blocks(num_keys: int) -> int:
+def rounded_blocks(num_keys: int) -> int:
+    """Blocks of so many keys, rounded up."""
     return -(-num_keys // (FEW * KEYS)) * FEW
+
+
+def rounded_width(num_columns: int) -> int:
+    """Of a block table, rounded up."""
+    return -(-num_columns // TABLE_STEP) * TABLE_STEP
 
 
 def _wider(block_table: Tensor) -> Tensor:
@@ -91,6 +97,6 @@ def _wider(block_table: Tensor) -> Tensor:
     num_rows, width = block_table.shape
     if not width % TABLE_STEP:
         return block_table.contiguous()  # the kernel reads rows that lie one after another
-    wide = np.zeros((num_rows, -(-width // TABLE_STEP) * TABLE_STEP), np.int32)
+    wide = np.zeros((num_rows, rounded_width(width)), np.int32)
     wide[:, :width] = block_table.numpy()  # torch pads so few in several times the time
     return torch.from_numpy(wide)

@@ -4,27 +4,16 @@ The twin is `server/engine/sampling/sampler.py`.
 """
 
 import ctypes
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from struct import Struct
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from thirdeye.model.native.library import Library, address
 
-ROW = np.dtype(
-    [
-        ("mask", np.uint64),
-        ("seed", np.int64),
-        ("position", np.int64),
-        ("temperature", np.float32),
-        ("top_p", np.float32),
-        ("reach", np.float32),
-        ("top_k", np.int32),
-    ],
-    align=True,
-)
-"""`struct sample_row`."""
+ROW = Struct("=Qqq3fi")
+"""`struct sample_row`, which has no gaps."""
 
 Row = tuple[int, int, int, float, float, float, int]
 BLOCK = 512  # as in sample.c
@@ -48,38 +37,49 @@ class SampleArgs(ctypes.Structure):
 class SampleKernel:
     def __init__(self, library: Library) -> None:
         self._run, self._operation = library.run, library.operation("sample")
-        self._scratch_for, self._scratch = (0, 0), (torch.empty(0), torch.empty(0))
+        self._args = SampleArgs()
+        self._scratch_for = (0, 0)
+        self._make_room(1)
 
     def sample(self, logits: Tensor, rows: Iterable[Row]) -> Tensor:
-        """logits [R, vocab_size] float32 -> token ids [R] int64, -1 where a logit is no number.
+        """What `choose` gives, as a tensor [R] int64."""
+        return torch.tensor(self.choose(logits, list(rows)), dtype=torch.int64)
+
+    def choose(self, logits: Tensor, rows: Sequence[Row]) -> list[int]:
+        """logits [R, vocab_size] float32 -> R token ids, -1 where a logit is no number.
 
         A row is (mask, seed, position, temperature, top_p, reach, top_k). `mask` is the address of
         one bit for each token, or 0; whoever has the mask keeps it until this returns. `reach` is
         the largest distance from the likeliest, in logits over temperature, that min-p leaves.
         """
-        logits = logits.contiguous()
+        if not logits.is_contiguous():
+            logits = logits.contiguous()
         num_rows, vocab_size = logits.shape
-        table = np.array(list(rows), ROW)
-        assert len(table) == num_rows
-        token_ids = torch.empty(num_rows, dtype=torch.int64)
-        distances, sums = self._scratch_of(torch.get_num_threads(), vocab_size)
-        args = SampleArgs(
-            logits=address(logits, torch.float32, num_rows, vocab_size),
-            rows=table.ctypes.data,
-            token_ids=token_ids.data_ptr(),
-            distances=distances.data_ptr(),
-            sums=sums.data_ptr(),
-            num_rows=num_rows,
-            vocab_size=vocab_size,
-        )
+        assert len(rows) == num_rows
+        if num_rows > len(self._token_ids):
+            self._make_room(num_rows)
+        for row, asked in enumerate(rows):
+            ROW.pack_into(self._rows, row * ROW.size, *asked)
+        if self._scratch_for != (torch.get_num_threads(), vocab_size):
+            self._make_scratch(torch.get_num_threads(), vocab_size)
+        args = self._args
+        args.logits = address(logits, torch.float32, num_rows, vocab_size)
+        args.num_rows = num_rows
         self._run(self._operation, args, is_small=num_rows == 1)
-        return token_ids
+        return self._token_ids[:num_rows]
 
-    def _scratch_of(self, threads: int, vocab_size: int) -> tuple[Tensor, Tensor]:
+    def _make_room(self, num_rows: int) -> None:
+        """For so many rows: what C reads and writes, kept from one step to the next."""
+        self._rows = (ctypes.c_char * (num_rows * ROW.size))()
+        self._token_ids = (ctypes.c_int64 * num_rows)()
+        self._args.rows = ctypes.addressof(self._rows)
+        self._args.token_ids = ctypes.addressof(self._token_ids)
+
+    def _make_scratch(self, threads: int, vocab_size: int) -> None:
         """Of each thread: distances [threads, vocab_size + WIDTH] float32, sums [threads, blocks]
         float64. Kept, since it is the same for each step of an engine, and nothing in it is."""
-        if self._scratch_for != (threads, vocab_size):
-            distances = torch.empty(threads, vocab_size + WIDTH)
-            sums = torch.empty(threads, -(-vocab_size // BLOCK), dtype=torch.float64)
-            self._scratch_for, self._scratch = (threads, vocab_size), (distances, sums)
-        return self._scratch
+        distances = torch.empty(threads, vocab_size + WIDTH)
+        sums = torch.empty(threads, -(-vocab_size // BLOCK), dtype=torch.float64)
+        self._args.distances, self._args.sums = distances.data_ptr(), sums.data_ptr()
+        self._args.vocab_size = vocab_size
+        self._scratch_for, self._scratch = (threads, vocab_size), (distances, sums)

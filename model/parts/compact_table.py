@@ -10,19 +10,19 @@ kept it, and no answer changes. Looked up rows are widened as they are read, a f
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Protocol
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from thirdeye.model.declare.stored import StoredTensor
+from thirdeye.model.native.look_up import LookUpKernel
 
 GROUP = 32  # channels that share a scale
 LARGEST = 127
 SMALLEST = 1e-30  # stands for a scale of 0: it makes no number of zeros
-FEW = 8  # ids of a small step
 CHUNK = 64  # rows looked at together: what they take stays in the processor's caches
 
 
@@ -31,6 +31,9 @@ class CompactTable(Protocol):
 
     def look_up(self, ids: Tensor) -> Tensor:
         """ids [T] -> the table's rows [T, width] float32, bit for bit."""
+
+    def by_kernel(self, kernel: LookUpKernel) -> Callable[[Tensor], Tensor] | None:
+        """What does the same in C; None: it does not know this form."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,9 @@ class Halves:
     def look_up(self, ids: Tensor) -> Tensor:
         return F.embedding(ids, self.numbers).float()
 
+    def by_kernel(self, kernel: LookUpKernel) -> Callable[[Tensor], Tensor]:
+        return partial(kernel.widened, self.numbers, None)
+
 
 @dataclass(frozen=True, slots=True)
 class Blocks:
@@ -52,20 +58,12 @@ class Blocks:
     scales: Tensor  # [n, width / GROUP] float16
 
     def look_up(self, ids: Tensor) -> Tensor:
-        if ids.is_cpu and ids.shape[0] <= FEW:
-            return self._look_up_few(ids)
         scales = F.embedding(ids, self.scales).float().unsqueeze(2)  # [T, groups, 1]
         numbers = F.embedding(ids, self.numbers).view(*scales.shape[:2], GROUP)
         return (numbers * scales).flatten(1)
 
-    def _look_up_few(self, ids: Tensor) -> Tensor:
-        """The same bits by numpy, which begins each operation sooner than torch."""
-        places = ids.numpy()
-        scales = self.scales.numpy()[places].astype(np.float32)  # [T, groups]
-        numbers = self.numbers.numpy()[places].reshape(*scales.shape, GROUP)
-        return torch.from_numpy(
-            (numbers * scales[..., None]).reshape(len(places), self.numbers.shape[1])
-        )
+    def by_kernel(self, kernel: LookUpKernel) -> Callable[[Tensor], Tensor]:
+        return partial(kernel.widened, self.numbers, self.scales)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +79,9 @@ class StoredRows:
         return self.widen(
             replace(self.stored, shape=(len(ids), self.stored.shape[1]), blocks=blocks)
         )
+
+    def by_kernel(self, kernel: LookUpKernel) -> None:
+        """Their formats are many."""
 
 
 def as_stored(

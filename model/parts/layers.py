@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from thirdeye.model.declare.mlp import GatedMLPPart, MLPPart
 from thirdeye.model.declare.parts import NormPart, TablePart
 from thirdeye.model.declare.stored import StoredTensor
+from thirdeye.model.native.look_up import LookUpKernel
 from thirdeye.model.parallel.parallel_linear import make_linear
 from thirdeye.model.parts.activations import XIELU, activation_function, gated_function
-from thirdeye.model.parts.compact_table import as_stored, compact
+from thirdeye.model.parts.compact_table import CompactTable, as_stored, compact
 from thirdeye.model.placement import Placement
 
 
@@ -26,6 +27,8 @@ class Embedding(nn.Module):
         super().__init__()
         self.weight = where.empty(part.num_rows, part.width)
         self._look_up: Callable[[Tensor], Tensor] = self._look_up_plainly
+        self._kernel = LookUpKernel(where.native) if where.native else None
+        self.is_taped = True  # a tape (`model/taped.py`) can have a look-up on it
 
     def shrink(self) -> None:
         """Keep the table in fewer bits, if they say the same. `weight` is then in another form, so
@@ -36,7 +39,7 @@ class Embedding(nn.Module):
             return
         if kept := compact(self.weight):
             self.weight = nn.Parameter(kept.numbers, requires_grad=False)
-            self._look_up = kept.look_up
+            self._keep(kept)
 
     def take_stored(
         self, table: Tensor | StoredTensor, widen: Callable[[StoredTensor], Tensor]
@@ -49,8 +52,13 @@ class Embedding(nn.Module):
         if kept is None:
             return False
         self.weight = nn.Parameter(self.weight[:0].clone(), requires_grad=False)
-        self._look_up = kept.look_up
+        self._keep(kept)
         return True
+
+    def _keep(self, kept: CompactTable) -> None:
+        by_kernel = kept.by_kernel(self._kernel) if self._kernel else None
+        self._look_up = by_kernel or kept.look_up
+        self.is_taped = by_kernel is not None
 
     def forward(self, ids: Tensor) -> Tensor:
         """ids [T] -> [T, hidden_size]."""

@@ -97,9 +97,8 @@ class TemperatureRope:
         self._query_scale = (1 + temperature.beta * growth).to(where.device, where.dtype)
 
     def at(self, positions: Tensor) -> Rotation:
-        return replace(
-            self._rope.at(positions), query_scale=self._query_scale[positions].view(-1, 1, 1)
-        )
+        scale = self._query_scale.index_select(0, positions)  # [T]
+        return replace(self._rope.at(positions), query_scale=scale.view(-1, 1, 1))
 
 
 def inverse_frequencies(config: RopeConfig, context: int) -> Tensor:

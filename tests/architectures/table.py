@@ -1,8 +1,7 @@
 """All cases there are, and those of them that a push tries in every form.
 
-Of every class one, and whatever has between them all that a model can have: each case is held
-against transformers at each push, in safetensors, in GGUF and by our kernels; at night all are in
-every form.
+Such as have between them all that a model can have, by few parts and by many: each case is held
+against transformers at each push, in safetensors and in GGUF; at night all are in every form.
 """
 
 from tests.architectures.cases import CASES as RELATIVES
@@ -16,10 +15,16 @@ from tests.draws import is_night
 
 CASES = RELATIVES | GEMMA4 | CLASSIC | EXPERTS | LATENTS | STATES | MAMBA
 CLASSES = [name for name in CASES if "-" not in name]
-WITH_MORE = [  # than any of the classes' first cases
-    "llama-dynamic", "phi3-part", "gemma3_text-linear", "cohere-head-norms", "stablelm-head-norms",
-    "gemma4_text-shared", "gemma4_text-experts", "opt-350m", "mpt-clipped", "falcon-rw",
-    "lfm2-biases", "nemotron_h-dense", "nemotron_h-biases", "falcon_h1-norm-first",
-    "falcon_h1-biases",
+PLAIN = [
+    "gpt2", "llama", "mistral", "qwen2", "qwen3", "phi3", "glm", "bloom", "gpt_neox", "mixtral",
+    "qwen3_5_text", "granitemoehybrid", "olmo3", "cohere2", "exaone4",
 ]  # fmt: skip
-IN_EVERY_FORM = list(CASES) if is_night() else CLASSES + WITH_MORE
+WITH_MORE = [  # they have between them whatever a model can have
+    "llama4_text", "falcon_h1-biases", "gemma4_text-experts", "deepseek_v3-magnitudes",
+    "opt-350m", "qwen3_next", "gpt_oss", "nemotron_h", "mpt-clipped", "llama-longrope",
+    "cohere-head-norms", "nanochat", "gemma4_text-shared", "gemma3_text-linear", "falcon-rw",
+    "minicpm3", "lfm2", "llama-dynamic", "gemma2", "olmo2", "ministral3", "hunyuan_v1_dense",
+    "apertus", "hyperclovax", "gptj", "deepseek_v2", "lfm2-biases", "falcon_h1-norm-first",
+]  # fmt: skip
+AT_A_PUSH = PLAIN + WITH_MORE
+IN_EVERY_FORM = list(CASES) if is_night() else AT_A_PUSH

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,14 @@ from tests.architectures.cases import VOCAB_SIZE
 from tests.architectures.conftest import Written
 from tests.architectures.page import PAGE, gguf_names, page
 from tests.architectures.running import greedy, load, logits, make_cache, step
-from tests.architectures.table import CASES, CLASSES, IN_EVERY_FORM, WITH_MORE
+from tests.architectures.table import AT_A_PUSH, CASES, IN_EVERY_FORM
 from tests.architectures.walk.features import features
-from tests.draws import also_at_night, count
+from tests.draws import also_at_night, count, is_night
 from tests.model.parallel.test_parallel import on_ranks
 from thirdeye.model.inspection.probe import LayerTrace, logit_lens, trace_layers
 from thirdeye.model.native.library import Library
 from thirdeye.model.parallel.shares import Alone, Ranks
-from thirdeye.model.taped import TapedBlocks
+from thirdeye.model.taped import TapedSteps
 from thirdeye.model.transformer import Transformer
 from thirdeye.weights.architectures.registry import ARCHITECTURES
 from thirdeye.weights.checkpoint import open_checkpoint
@@ -32,7 +33,10 @@ __all__ = ["on_ranks"]  # a fixture
 TOKENS = torch.randint(VOCAB_SIZE, (40,), generator=torch.Generator().manual_seed(2)).tolist()
 BEYOND_A_BLOCK = 18  # tokens: a cache's blocks hold 16
 NOT_SHARED = [name for name, case in CASES.items() if not case.is_shared]
-CHUNKS = (100, count(15, 7))  # tokens: all at once, and ends within blocks
+# After which tokens a step ends: after all; within blocks, and on both sides of a block's end.
+ENDS = [[len(TOKENS)], [15, 16, 17, len(TOKENS)]]
+if is_night():
+    ENDS += [[*range(7, len(TOKENS), 7), len(TOKENS)], [*range(1, len(TOKENS) + 1)]]
 in_gguf = pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.gguf])
 everywhere = pytest.mark.parametrize("name", CASES)
 in_every_form = pytest.mark.parametrize("name", IN_EVERY_FORM)
@@ -59,6 +63,13 @@ def loaded(path: Path) -> Transformer:
     return load(path)
 
 
+def in_steps(model: Transformer, ends: list[int]) -> Tensor:
+    """Logits of every token [T, vocab_size]. A tape writes its next step's where its last one's
+    are."""
+    cache = make_cache(model)
+    return torch.cat([step(model, cache, TOKENS[a:b], a).clone() for a, b in pairwise([0, *ends])])
+
+
 def test_every_architecture_has_cases() -> None:
     served = {name.partition("-")[0] for name in CASES}
     assert served == {name for found in ARCHITECTURES for name in found.model_types}
@@ -67,7 +78,7 @@ def test_every_architecture_has_cases() -> None:
 def test_a_push_tries_all_that_a_model_can_have(written: Written) -> None:
     """A case that is not in every form at a push has nothing that others there lack."""
     found = {name: features(open_checkpoint(written(name)[1]).config) for name in CASES}
-    tried = set().union(*(found[name] for name in CLASSES + WITH_MORE))
+    tried = set().union(*(found[name] for name in AT_A_PUSH))
     assert {name: found[name] - tried for name in CASES if found[name] - tried} == {}
 
 
@@ -79,19 +90,14 @@ def test_the_page_of_models_is_the_table() -> None:
 @also_at_night
 @everywhere
 def test_logits(written: Written, name: str) -> None:
-    """Through the real loader, whole and in chunks that end within blocks; token by token from one
-    block into the next, at night from the first to the last."""
+    """Through the real loader, whole, and in chunks and single tokens from one block into the next;
+    at night token by token from the first to the last."""
     hf, path, _ = written(name)
     theirs = expected_of(hf)
     assert theirs.std() > 0.3  # the logits say something
     model = loaded(path)
-    for chunk in CHUNKS:
-        close(logits(model, TOKENS, chunk), theirs)
-    cache, past = make_cache(model), count(BEYOND_A_BLOCK - 4, 0)
-    if past:
-        step(model, cache, TOKENS[:past], 0)
-    for place in range(past, count(BEYOND_A_BLOCK, len(TOKENS))):
-        close(step(model, cache, [TOKENS[place]], place), theirs[place : place + 1])
+    for ends in ENDS:
+        close(in_steps(model, ends), theirs)
 
 
 @in_gguf
@@ -118,12 +124,12 @@ def test_greedy_tokens(written: Written, name: str) -> None:
 
 
 @also_at_night
-@everywhere
+@in_every_form
 def test_logits_by_our_kernels(written: Written, name: str, native: Library) -> None:
     hf, path, _ = written(name)
     model = load(path, native=native)
-    for chunk in CHUNKS:
-        close(logits(model, TOKENS, chunk), expected_of(hf))
+    for ends in ENDS:
+        close(in_steps(model, ends), expected_of(hf))
 
 
 @also_at_night
@@ -131,22 +137,27 @@ def test_logits_by_our_kernels(written: Written, name: str, native: Library) -> 
 def test_steps_from_tape(written: Written, name: str, native: Library) -> None:
     """In 8 bits, bit for bit what the blocks compute without, and recorded."""
     _, path, _ = written(name)
-    ours, plain = (load(path, native=native, quantize="int8") for _ in range(2))
-    plain._through_blocks = plain._one_by_one
-    caches = make_cache(ours), make_cache(plain)
-    first = count(BEYOND_A_BLOCK - 6, 0)
+    model = load(path, native=native, quantize="int8")
+    taped = single_steps(model)
+    assert is_recorded(model)
+    model._raw_of = model._make_raw
+    assert torch.equal(taped, single_steps(model))
+
+
+def single_steps(model: Transformer) -> Tensor:
+    """Logits [steps, vocab_size] of tokens that come one by one."""
+    cache, first = make_cache(model), count(BEYOND_A_BLOCK - 6, 0)
     if first:
-        for model, cache in zip((ours, plain), caches, strict=True):
-            step(model, cache, TOKENS[:first], 0)
-    for past, token in enumerate(TOKENS[first : count(BEYOND_A_BLOCK, len(TOKENS))], first):
-        taped = step(ours, caches[0], [token], past)
-        assert torch.equal(taped, step(plain, caches[1], [token], past))
-    assert is_recorded(ours)
+        step(model, cache, TOKENS[:first], 0)
+    rest = TOKENS[first : count(BEYOND_A_BLOCK, len(TOKENS))]
+    return torch.cat(
+        [step(model, cache, [token], past).clone() for past, token in enumerate(rest, first)]
+    )
 
 
 def is_recorded(model: Any) -> bool:
-    blocks = model._through_blocks
-    return isinstance(blocks, TapedBlocks) and any(blocks._recordings.values())
+    blocks = model._raw_of
+    return isinstance(blocks, TapedSteps) and any(blocks._recordings.values())
 
 
 @also_at_night

@@ -19,10 +19,9 @@ from thirdeye.model.attention.triton import TritonAttention  # noqa: E402
 from thirdeye.weights.checkpoint import open_checkpoint  # noqa: E402
 
 AT_A_PUSH = [
-    "gpt_oss", "falcon_h1", "gemma4_text", "nemotron_h", "qwen3_next", "bloom", "cwm", "falcon",
-    "olmo2", "ministral3", "olmo", "lfm2", "gemma2", "granite", "hunyuan_v1_dense", "apertus",
-    "gemma4_unified_text", "gptj", "opt", "qwen2_moe", "glm4_moe", "deepseek_v2", "deepseek_v3",
-    "llama4_text", "hyperclovax",
+    "gpt_oss", "falcon_h1", "nemotron_h", "qwen3_next", "bloom", "falcon", "olmo2", "ministral3",
+    "olmo", "lfm2", "gemma2", "granite", "hunyuan_v1_dense", "apertus", "gemma4_unified_text",
+    "gptj", "opt", "deepseek_v2", "deepseek_v3", "llama4_text", "hyperclovax",
 ]  # fmt: skip
 
 

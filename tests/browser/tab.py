@@ -18,16 +18,17 @@ class Tab:
         self._context.set_default_timeout(100_000)
         self.page = self._context.new_page()
         self._protocol = self._context.new_cdp_session(self.page)
-        self._listening: list[tuple[str, Callable[[Any], object]]] = []
+        self._listening: list[tuple[Any, str, Callable[[Any], object]]] = []
 
     def listen(self, event: str, listener: Callable[[Any], object]) -> None:
         """Until the visit ends."""
         self.page.on(event, listener)
-        self._listening.append((event, listener))
+        self._listening.append((self.page, event, listener))
 
-    def refuse(self, pattern: Any, refuse: Callable[[Any], None]) -> None:
-        """Whatever is asked for at such an address, by any page of the profile."""
-        self._context.route(pattern, refuse)
+    def listen_to_all(self, event: str, listener: Callable[[Any], object]) -> None:
+        """The same, of any page of the profile."""
+        self._context.on(event, listener)
+        self._listening.append((self._context, event, listener))
 
     def look(
         self, viewport: dict[str, int], color_scheme: str, permissions: list[str] | None = None
@@ -42,14 +43,13 @@ class Tab:
         for other in self._context.pages:
             if other is not self.page:
                 other.close()
-        for event, listener in self._listening:
-            self.page.remove_listener(event, listener)
+        for where, event, listener in self._listening:
+            where.remove_listener(event, listener)
         self._listening.clear()
         self.page.evaluate(FORGET)
         self.page.mouse.move(-1, -1)  # nothing is under it
         self.page.unroute_all()
         self.page.goto("about:blank")
-        self._context.unroute_all()
         self._context.clear_cookies()
         self._context.clear_permissions()
         self._protocol.send("Storage.clearDataForOrigin", {"origin": origin, "storageTypes": "all"})

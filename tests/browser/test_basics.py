@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.api.support import fake_engine, live, served_model
+from tests.api.support import Served, fake_engine, live, served_model
 from tests.browser.conftest import connected, served, until, visit
 from thirdeye.server.api.state.server_state import ServerState
 
@@ -35,28 +35,28 @@ CONTRAST = """() => {
 }"""
 
 
-@pytest.mark.parametrize("view", ["chat", "tour", "inspector", "timeline"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_every_view_is_usable_by_all(browser: Any, view: str, scheme: str) -> None:
+def test_every_view_is_usable_by_all(browser: Any, shared: Served, scheme: str) -> None:
     """On a desktop and on a phone, in light and in dark."""
-    with served() as (url, _), visit(browser, url, f"/#{view}", color_scheme=scheme) as seen:
+    shared.use(fake_engine())
+    with visit(browser, shared.url, color_scheme=scheme) as seen:
         page = seen.page
         connected(page)
-        if view == "inspector":
-            page.wait_for_selector("#next .next")
-        assert page.evaluate("document.documentElement.lang") == "en"
-        assert page.locator("main:visible").count() == 1
-        assert page.locator("nav a[aria-current=page]").count() == 1
-        assert page.evaluate(CONTRAST) == []
-        for width in (1280, 390):
-            page.set_viewport_size({"width": width, "height": 844})
-            assert page.evaluate(UNNAMED) == []
-            assert page.evaluate("document.documentElement.scrollWidth") <= width
-            assert (
-                page.evaluate("document.querySelector('main:not([hidden])').scrollWidth") <= width
-            )
-        ids = page.evaluate("[...document.querySelectorAll('[id]')].map((node) => node.id)")
-        assert len(ids) == len(set(ids))
+        for view in ("chat", "tour", "inspector", "timeline"):
+            page.evaluate(f"location.hash = '{view}'")
+            page.wait_for_selector({"inspector": "#next .next"}.get(view, f"main#{view}"))
+            assert page.evaluate("document.documentElement.lang") == "en"
+            assert page.locator("main:visible").count() == 1, view
+            assert page.locator("nav a[aria-current=page]").count() == 1, view
+            assert page.evaluate(CONTRAST) == [], view
+            for width in (1280, 390):
+                page.set_viewport_size({"width": width, "height": 844})
+                assert page.evaluate(UNNAMED) == [], view
+                assert page.evaluate("document.documentElement.scrollWidth") <= width, view
+                wide = "document.querySelector('main:not([hidden])').scrollWidth"
+                assert page.evaluate(wide) <= width, view
+            ids = page.evaluate("[...document.querySelectorAll('[id]')].map((node) => node.id)")
+            assert len(ids) == len(set(ids)), view
 
 
 FOCUSED = """() => {

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from tests.api.support import Served
-from tests.browser.conftest import Browser, connected, visit
+from tests.browser.conftest import Browser, connected, happens, visit
 
 LEAVE = """async () => {
   localStorage.setItem('left', '1');
@@ -74,3 +74,15 @@ def test_a_page_of_a_failed_test_is_nobody_s_again(browser: Browser, shared: Ser
     assert pages[0].is_closed()
     with visit(browser, shared.url) as seen:
         assert seen.page is not pages[0]
+
+
+def test_whoever_asks_somebody_else_fails(browser: Browser, shared: Served) -> None:
+    """Whichever page it is, and though there is nobody."""
+
+    def asking() -> None:
+        with visit(browser, shared.url) as seen:
+            seen.page.evaluate("void open('http://evil.example/x')")
+            happens(seen.page, lambda: seen.foreign != [])
+
+    with pytest.raises(AssertionError, match=r"http://evil\.example/x"):
+        asking()

@@ -25,7 +25,7 @@ from tests.clients.stub import (
     error,
     event,
 )
-from tests.draws import draws
+from tests.draws import also_at_night, draws, pairwise
 
 ROOM = Path(__file__).parents[2] / "clients"
 SHELLS = [shell for shell in ("dash", "bash", "busybox") if shutil.which(shell)]
@@ -59,9 +59,8 @@ def run(
     )
 
 
-@pytest.mark.parametrize("shell", SHELLS)
-@pytest.mark.parametrize("text", NASTY)
-@pytest.mark.parametrize("ascii_json", [False, True], ids=["utf8", "ascii"])
+@also_at_night
+@pytest.mark.parametrize(("text", "shell", "ascii_json"), pairwise(NASTY, SHELLS, [False, True]))
 def test_text_goes_both_ways_unchanged(stub: Stub, shell: str, text: str, ascii_json: bool) -> None:
     stub.stream(*chat_events(text, "!", ascii_json=ascii_json, spaces=ascii_json))
     done = run(stub.url, "chat.sh", "-m", "tiny", "-s", text, text, shell=shell)

@@ -30,11 +30,16 @@ def served(path: Path, **settings: Any) -> Iterator[str]:
         with served_here(path, **settings) as url:
             yield url
         return
-    flags = [(f"--{name.replace('_', '-')}", str(value)) for name, value in settings.items()]
     named = [str(path), "--served-model-name", "tiny"]
-    server = LiveServer([*named, *(word for flag in flags for word in flag)]).start()
-    yield server.url
+    server = LiveServer([*named, *(word for item in settings.items() for word in _flag(*item))])
+    yield server.start().url
     assert server.stop() == 0, server.output
+
+
+def _flag(name: str, value: Any) -> list[str]:
+    """A setting's words in the command: a tuple's first value alone, for the tests have no more."""
+    (value,) = value if isinstance(value, tuple) else (value,)
+    return [f"--{name.replace('_', '-')}", *([] if value is True else [str(value)])]
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import httpx
 import pytest
 import torch
 
-from tests.e2e.answers.test_parity import load
+from tests.e2e.answers.test_parity import load, load_exact
 from tests.inspection.test_readings import finish
 from tests.oracles.hooked_model import HookedModel
 from tests.oracles.real_model import load_reference
@@ -55,7 +55,7 @@ def test_patterns_of_tiny_checkpoints(tmp_path, make):
 def test_patterns_of_the_default_model(default_model):
     """All 270 heads of the served model equal transformers' eager attention to 1e-4."""
     token_ids = open_checkpoint(default_model).tokenizer().encode(NOODLES)
-    check(load(default_model), load_reference(default_model), token_ids, lens_atol=1e-4)
+    check(load_exact(default_model), load_reference(default_model), token_ids, lens_atol=1e-4)
 
 
 @pytest.mark.real
@@ -64,7 +64,7 @@ def test_heads_and_parts_of_the_default_model(default_model):
     """Scores and z of some layers by transformers' hooks, and each head's and MLP's part of a
     difference of logits, of all of them, in float64."""
     tokens = open_checkpoint(default_model).tokenizer().encode(NOODLES)
-    theirs, ours = HookedModel(load_reference(default_model)), load(default_model)
+    theirs, ours = HookedModel(load_reference(default_model)), load_exact(default_model)
     seen, ids = theirs.run(tokens), torch.tensor(tokens)
     two = seen.logits[-1].topk(2).indices.tolist()
     visible = torch.ones(len(tokens), len(tokens), dtype=torch.bool).tril()
@@ -102,7 +102,7 @@ def test_heads_and_parts_of_the_default_model(default_model):
 def test_interventions_on_the_default_model(default_model):
     """Heads switched off, and cells of a patching grid, as transformers' hooks do it."""
     tokenizer = open_checkpoint(default_model).tokenizer()
-    theirs, ours = HookedModel(load_reference(default_model)), load(default_model)
+    theirs, ours = HookedModel(load_reference(default_model)), load_exact(default_model)
     tokens = tokenizer.encode(NOODLES)
 
     def off(layer, head):

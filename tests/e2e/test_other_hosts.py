@@ -146,8 +146,10 @@ def test_two_hosts_answer_as_one(checkpoints: tuple[Path, Path], secret: Path) -
             host.stop(signal.SIGKILL)
 
 
+@pytest.mark.prove
 def test_a_mistake_of_the_operators(checkpoints: tuple[Path, Path], secret: Path) -> None:
-    """A sentence, no traceback; all of them are in `tests/server/load/test_other_hosts.py`."""
+    """A sentence, no traceback; all of them are in `tests/server/load/test_other_hosts.py`, and how
+    the command tells what the engine says in `test_server_life.py`, at each push."""
     secret.chmod(0o644)
     server = serve(checkpoints[0], secret, "127.0.0.2:7000")
     with pytest.raises(RuntimeError, match="can be read by others: chmod 600") as error:

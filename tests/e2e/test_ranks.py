@@ -42,6 +42,15 @@ def ranks(server: LiveServer) -> list[int]:
     return [*engines, *mates]
 
 
+def listening_ranks(server: LiveServer) -> list[int]:
+    """Both, which listen on loopback at the most."""
+    pids = ranks(server)
+    assert len(pids) == 2
+    for pid in pids:
+        assert set(listening(pid)) <= {LOOPBACK}
+    return pids
+
+
 def listening(pid: int) -> list[str]:
     """The addresses a process listens on, as the kernel writes them."""
     links = [os.readlink(link) for link in Path(f"/proc/{pid}/fd").iterdir()]
@@ -61,13 +70,16 @@ def complete(address: str, **fields: object) -> httpx.Response:
 
 
 @also_at_night
-@pytest.mark.timeout(900)  # three engines of two ranks start
+@pytest.mark.timeout(900)  # at night three engines of two ranks start
 def test_either_rank_may_die(of_one_rank: str, server: LiveServer) -> None:
     """The ready line and the metrics say how many ranks; one rank's greedy answer, in 8 bits where
-    the processor has them, which is the default; answers under a grammar; each rank killed once
-    (at a push the one that is no child of the server's), and the same answer from the next engine;
-    ranks hear each other on loopback alone; SIGTERM leaves none of them. `--deterministic` is said
-    to change nothing on a CPU."""
+    the processor has them, which is the default; answers under a grammar; at night each rank killed
+    once, and the same answer from the next engine; ranks hear each other on loopback alone; SIGTERM
+    leaves none of them. `--deterministic` is said to change nothing on a CPU.
+
+    Of a rank that dies a push knows from `test_other_hosts.py`, where the next engine answers, and
+    from `tests/engine/distributed/test_ranks.py`, where it is either of two on one host.
+    """
     assert "2 ranks on cpu float32" in server.output
     seconds_until(lambda: "--deterministic: on a CPU it is always so" in server.output)
     metrics = httpx.get(server.url + "/metrics", trust_env=False, timeout=60).text
@@ -76,30 +88,28 @@ def test_either_rank_may_die(of_one_rank: str, server: LiveServer) -> None:
     assert guided.json()["choices"][0]["text"] in ("noodles", "lunch")
     answer = complete(server.url).json()["choices"][0]["text"]
     assert answer == of_one_rank
-    for victim in (1, 0)[: count(1, 2)]:
-        pids = ranks(server)
-        assert len(pids) == 2
-        for pid in pids:
-            assert set(listening(pid)) <= {LOOPBACK}
+    for victim in (1, 0)[: count(0, 2)]:
+        pids = listening_ranks(server)
         os.kill(pids[victim], signal.SIGKILL)
         seconds_until(lambda old=pids: not any(is_running(pid) for pid in old))
         seconds_until(lambda n=2 - victim: server.output.count("the engine is back") == n)
         assert complete(server.url).json()["choices"][0]["text"] == answer
-    pids = ranks(server)
+    pids = listening_ranks(server)
     assert server.stop() == 0, server.output
     seconds_until(lambda: not any(is_running(pid) for pid in pids))
     assert "Traceback" not in server.output
 
 
-@also_at_night
+@pytest.mark.prove
 def test_what_does_not_go_together(tmp_path: Path) -> None:
-    """A sentence for each mistake of the operator's, no traceback: at a push for the one
-    that the engine finds; `tests/server/launch/test_replica.py` has the other."""
+    """A sentence for each mistake of the operator's, no traceback. At a push what the engine finds
+    is `tests/model/linear/test_quantized.py`'s, how it is told `test_server_life.py`'s, and
+    `tests/server/launch/test_replica.py` has the other."""
     tiny_llama(tmp_path)
     for args, message in (
         (["--quantize", "int4"], "'--quantize' int4 needs a GPU"),
         (["--engine", "thread"], "'--engine' thread does not go with '--tensor-parallel' 2"),
-    )[: count(1, 2)]:
+    ):
         server = LiveServer([str(tmp_path), "--tensor-parallel", "2", *args])
         with pytest.raises(RuntimeError, match=message) as error:
             server.start()

@@ -45,6 +45,16 @@ def test_nor_where_guesses_are_verified(reports: dict[str, dict[str, Any]]) -> N
     assert reports["bf16"]["drafted"] == 0
 
 
+def test_nor_where_a_draft_model_guesses(reports: dict[str, dict[str, Any]]) -> None:
+    """Its steps have graphs of their own, two for each bucket; what goes from one model to the
+    other is small copies."""
+    report, form = reports["draft"], FORMS["draft"]
+    buckets = make_buckets(form.max_num_seqs)
+    assert report["graphs"] == 4 * len(buckets) + len([b for b in buckets if b <= MOST_VERIFIED])
+    assert report["graphs_later"] == 0
+    assert report["drafted"] > 10
+
+
 @pytest.mark.parametrize("form", TRIED)
 def test_all_graphs_were_in_the_trial(reports: dict[str, dict[str, Any]], form: str) -> None:
     """Which finds out how much memory they leave to keys and values."""

@@ -18,11 +18,13 @@ import httpx
 import pytest
 
 from tests.draws import also_at_night, is_night
+from tests.e2e.in_process import served_here
 from tests.e2e.live import ROOT, LiveServer
 from tests.model.native.levels.test_arm import CROSS
 from tests.tiny import tiny_llama
-from thirdeye.model.native.build import Unavailable
+from thirdeye.model.native.build import Build, Unavailable
 from thirdeye.model.native.levels import LEVELS, levels_here
+from thirdeye.server.load.native_kernels import plan_native
 from thirdeye.server.web import ASSETS
 
 COMPILING = 900  # seconds: half a minute on two free cores
@@ -114,13 +116,13 @@ def test_a_script_beside_modules_of_our_rooms_names(environment: Path, folder: P
     assert Path(file).is_relative_to(environment)
 
 
-def answer_of(server: LiveServer) -> dict[str, Any]:
+def answer_of(url: str) -> dict[str, Any]:
     """With the bits of its logprobs: JSON's numbers are whole."""
     message = {"role": "user", "content": "Hi"}
     body = {"model": "tiny", "messages": [message], "max_tokens": 12, "temperature": 0}
     body |= {"logprobs": True, "top_logprobs": 5}
-    url = f"{server.url}/v1/chat/completions"
-    answer = httpx.post(url, json=body, trust_env=False, timeout=60)
+    path = f"{url}/v1/chat/completions"
+    answer = httpx.post(path, json=body, trust_env=False, timeout=60)
     assert answer.status_code == 200, answer.text
     return answer.json()
 
@@ -132,19 +134,18 @@ def test_it_serves_chats_and_shows_its_page_without_a_compiler(
     tiny_llama(folder / "tiny")
     no_compiler = {"PATH": "", "CC": "", "XDG_CACHE_HOME": str(folder / "cache")}
     server = LiveServer(
-        ["./tiny"],
+        ["./tiny", "--threads", "1"],
         env=no_compiler if levels_here() else {},
         cwd=folder,
         command=(str(environment / "bin/thirdeye"),),
     )
-    checkout = LiveServer([str(folder / "tiny")])
     try:
         server.start()
         with httpx.Client(base_url=server.url, trust_env=False, timeout=30) as client:
             assert "<title>" in client.get("/").text
             for asset in ASSETS:
                 assert client.get(asset).status_code == 200, asset
-        answer = answer_of(server)
+        answer = answer_of(server.url)
         assert answer["usage"]["completion_tokens"] == 12
         talk = [environment / "bin/thirdeye", "complete", "--url", server.url, "--max-tokens", "4"]
         done = subprocess.run([*talk, "Hi"], capture_output=True, text=True, timeout=60)
@@ -153,13 +154,11 @@ def test_it_serves_chats_and_shows_its_page_without_a_compiler(
         if levels_here() and shutil.which("cc"):
             assert f"{levels_here()[0].name} kernels from the wheel" in server.output
             assert not (folder / "cache/thirdeye/kernels").exists()
-            checkout.start()
-            assert answer_of(checkout)["choices"] == answer["choices"]
-            checkout.stop()
-            assert f"{levels_here()[0].name} kernels compiled here" in checkout.output
+            assert isinstance(plan_native(), Build)  # and no library of a wheel's
+            with served_here(folder / "tiny") as url:
+                assert answer_of(url)["choices"] == answer["choices"]
     finally:
         server.kill()
-        checkout.kill()
 
 
 @pytest.mark.skipif(

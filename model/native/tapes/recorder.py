@@ -1,8 +1,8 @@
 """What stands between a forward pass and torch, and between it and the library, to record both.
 
 Every call of torch is looked at. Memory is given from the tape's own, views are let through, an
-addition and what one number does to all have kernels of ours; anything else is noted for torch to
-do again (`torch_call.py`), or would be missing at replay, and is refused: `Unrecordable`.
+addition, a look-up and what one number does to all have kernels of ours; anything else is noted for
+torch to do again (`torch_call.py`), or would be missing at replay, and is refused: `Unrecordable`.
 """
 
 import ctypes
@@ -16,6 +16,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from thirdeye.model.native.library import Library, address
+from thirdeye.model.native.look_up import LookUpKernel
 from thirdeye.model.native.tapes.torch_call import TorchCall, Unrecordable, record_call
 
 SMALL_ADDITION = 1 << 14
@@ -64,6 +65,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has
     def __init__(self, library: Library, buffers: list[Tensor]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # as above
         self._library, self._add = library, library.operation("add")
+        self._look_up = LookUpKernel(library)
         self.steps: list[Call | TorchCall] = []
         self.buffers = buffers
         self.kept: list[Tensor] = []  # of others, perhaps nobody's any more
@@ -88,6 +90,10 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has
             return self._empty(EMPTY[func](*args, **kwargs), kwargs.get("dtype") or like)
         if func is aten.add.Tensor and not kwargs and _are_plain(*args):
             return self._addition(*args)
+        if func is aten.index_select.default and _is_table(*args):
+            return self._rows(*args)
+        if func is aten.embedding.default and _is_table(args[0], 0, args[1]):
+            return self._rows(args[0], 0, args[1])
         if func is aten.mul.Tensor and _are_plain(args[0]) and isinstance(args[1], float):
             return self._by_number("scale", *args)
         if func is aten.clamp.default and _are_plain(args[0]) and _are_numbers(*args[1:]):
@@ -140,6 +146,12 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has
         self._library.run(self._library.operation(operation), args, is_small=small)
         return out
 
+    def _rows(self, table: Tensor, dim: int, ids: Tensor) -> Tensor:
+        rows = self._empty((*table.shape[:dim], len(ids), *table.shape[dim + 1 :]), table.dtype)
+        self.kept += [self._unheld(table), self._unheld(ids)]
+        self._look_up.as_it_is(table, dim, ids, rows)
+        return rows
+
     def _address(self, x: Tensor) -> int:
         self.kept.append(self._unheld(x))
         return address(x, torch.float32, *x.shape)
@@ -176,6 +188,12 @@ def _are_plain(*tensors: Any) -> bool:
         and x.shape == tensors[0].shape
         for x in tensors
     )
+
+
+def _is_table(table: Tensor, dim: int, ids: Tensor) -> bool:
+    """Whether our kernel finds its rows, or slices along `dim`, by these ids."""
+    is_dense = table.is_contiguous() and ids.is_contiguous() and table.numel() > 0
+    return is_dense and dim >= 0 and ids.dtype == torch.int64 and ids.dim() == 1
 
 
 def _are_numbers(*bounds: Any) -> bool:

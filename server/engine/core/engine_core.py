@@ -9,9 +9,8 @@ plan that cannot be launched ahead waits for all that is in flight, and is then 
 
     schedule(n + 1) -> launch(n + 1) -> read(n) -> update(n) -> sample(n + 1)
 
-`sample` does something only for steps with a grammar, whose mask depends on the token before. Where
-a model guesses the next tokens, it has to know the newest: then a step is read first, and the next
-one is launched as ever, by the same graphs.
+`sample` does something only for steps with a grammar, whose mask depends on the token before. A
+step is read first where a draft model has to catch up with a text (`Scheduler.reads_newest`).
 
 What goes wrong stays as small as it can: a request that cannot be queued fails alone; an exception
 in a step fails the requests of that step, and the engine goes on. Only two things end the engine: a
@@ -23,6 +22,7 @@ import errno
 import logging
 import time
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import msgspec
 import torch
@@ -177,7 +177,7 @@ class EngineCore:
         plan = self._scheduler.schedule()
         self._is_held_up = not plan.rows and self._launched is None
         if plan.rows or self._inspections.first:
-            self._recorder.scheduled(plan, self._scheduler.stats(), self._scheduler.queue())
+            self._recorder.scheduled(plan, self._scheduler.gauges(), self._scheduler.queue())
             outputs = self._advance(plan)
             self._inspect()
             self._recorder.finish(outputs)
@@ -235,7 +235,7 @@ class EngineCore:
             step = self._launcher.launch(plan)
         except Exception as error:
             return self._read_launched() + self._fail(plan, error)
-        step.launched_at = started if self._launched is None else None
+        step.launched_at = (step.guessed_at or started) if self._launched is None else None
         self._scheduler.launched(plan)
         launched = time.perf_counter()
         outputs = self._read_launched()
@@ -288,12 +288,13 @@ class EngineCore:
         self._inspections.advance()
         self._recorder.inspected(request, time.perf_counter() - started)
 
-    def stats(self) -> EngineStats:
+    def stats(self, **more: Any) -> EngineStats:
+        """`more`: fields that others count."""
         missed = [
             MissedPath(p.missed, p.reason, p.num_missed) for p in self._fast_paths if p.reason
         ]
         totals = self._recorder.totals()
-        stats = msgspec.structs.replace(self._scheduler.stats(), **totals, missed_paths=missed)
+        stats = self._scheduler.stats(**totals, missed_paths=missed, **more)
         if self._adapters is None or not self._adapters.num_loaded:
             return stats
         running, waiting = self._scheduler.adapters()

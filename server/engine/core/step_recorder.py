@@ -13,13 +13,11 @@ from collections.abc import Iterable
 from itertools import islice
 from typing import Any
 
-from thirdeye.server.engine.interface.engine_stats import (
-    STEP_TOKENS_BOUNDS,
-    EngineStats,
-)
+from thirdeye.server.engine.interface.engine_stats import STEP_TOKENS_BOUNDS
 from thirdeye.server.engine.interface.step_record import (
     RING_STEPS,
     RowKind,
+    StepGauges,
     StepRecord,
     StepRow,
 )
@@ -52,22 +50,22 @@ class StepRecorder:
         self._waiting: list[str] = []
         self._preempted: list[str] = []
         self._tenants: dict[str, str] = {}
-        self._stats = EngineStats()
+        self._gauges = StepGauges(0, 0, 0, 0, 0.0)
 
     def start(self) -> None:
         self._started = time.perf_counter()
 
-    def scheduled(self, plan: StepPlan, stats: EngineStats, queue: Iterable[Sequence]) -> None:
-        """`stats` and `queue`, those who wait, are the scheduler's, as the step begins.
+    def scheduled(self, plan: StepPlan, gauges: StepGauges, queue: Iterable[Sequence]) -> None:
+        """`gauges` and `queue`, those who wait, are the scheduler's, as the step begins.
 
         All is read now: when the step is over, the sequences have grown.
         """
-        self._draft = stats.draft_seconds_total - self._draft_total
-        self._draft_total = stats.draft_seconds_total
+        self._draft = gauges.draft_seconds_total - self._draft_total
+        self._draft_total = gauges.draft_seconds_total
         self._schedule = time.perf_counter() - self._started - self._draft
         self._forward = self._sample = 0.0
         self._inspected, self._inspect = "", 0.0
-        self._stats = stats
+        self._gauges = gauges
         self._rows = [describe(row) for row in plan.rows]
         waiting, preempted = describe_queue(queue)
         self._waiting, self._preempted = ids_of(waiting), ids_of(preempted)
@@ -94,21 +92,21 @@ class StepRecorder:
 
     def finish(self, outputs: Iterable[StepOutput] = ()) -> None:
         """`outputs` are what the step gave."""
-        stats, total = self._stats, time.perf_counter() - self._started
+        gauges, total = self._gauges, time.perf_counter() - self._started
         self._ring.append(
             StepRecord(
                 step=self._num_steps,
                 started_at=time.time() - total,
                 rows=self._rows,
-                num_waiting=stats.num_requests_waiting,
+                num_waiting=gauges.num_waiting,
                 waiting=self._waiting,
                 preempted=self._preempted,
                 finished=[o.request_id for o in outputs if o.finish_reason is not None],
                 tenants=self._tenants,
                 inspected=self._inspected,
-                num_blocks_used=stats.num_blocks_used,
-                num_blocks_free=stats.num_blocks_total - stats.num_blocks_used,
-                num_preemptions=stats.preemptions_total - self._num_preemptions,
+                num_blocks_used=gauges.num_blocks_used,
+                num_blocks_free=gauges.num_blocks_total - gauges.num_blocks_used,
+                num_preemptions=gauges.preemptions_total - self._num_preemptions,
                 schedule_ms=self._schedule * 1000,
                 draft_ms=self._draft * 1000,
                 forward_ms=self._forward * 1000,
@@ -118,7 +116,7 @@ class StepRecorder:
             )
         )
         self._num_steps += 1
-        self._num_preemptions = stats.preemptions_total
+        self._num_preemptions = gauges.preemptions_total
         self._schedule_total += self._schedule
         self._forward_total += self._forward
         self._sample_total += self._sample

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from thirdeye.model.batch import ForwardBatch
+from thirdeye.server.engine.execution.decoder import Decode, Decoder
 from thirdeye.server.engine.execution.input_batch import NO_SLOTS, build_batch
 from thirdeye.server.engine.execution.logit_rows import LogitSpan, make_spans, samples_of
 from thirdeye.server.engine.grammar.bitmask import is_complete
@@ -31,6 +32,7 @@ from thirdeye.server.engine.interface.types import TokenLogprobs
 from thirdeye.server.engine.sampling.host_sampler import HostSampler
 from thirdeye.server.engine.sampling.logits_processors import make_processors
 from thirdeye.server.engine.sampling.logprobs import token_logprobs
+from thirdeye.server.engine.sampling.native_sampler import NativeSampler
 from thirdeye.server.engine.sampling.sampler import NO_TOKEN, Sampler, sample
 from thirdeye.server.engine.scheduling.step_plan import PlanRow, StepPlan
 
@@ -63,9 +65,14 @@ class ModelRunner:
         adapter_slots: Mapping[int, int] = NO_SLOTS,
         *,
         tells_hidden: bool = False,
+        decode: Decode | None = None,
     ) -> None:
         """`adapter_slots`: where the model's adapters lie, of those that are loaded now.
-        `tells_hidden`: results have the final hidden states."""
+        `tells_hidden`: results have the final hidden states. `decode`: what computes some of the
+        steps that decode more quickly (`Decoder`)."""
+        self._decoder: Decoder | None = None
+        if decode is not None and isinstance(sampler, NativeSampler) and not tells_hidden:
+            self._decoder = Decoder(decode, sampler, config.block_size)
         self._tells_hidden = tells_hidden
         self._forward: Callable[[ForwardBatch], Tensor] = lambda batch: model(batch, kv_cache)
         self._forward_hidden: Callable[[ForwardBatch], tuple[Tensor, Tensor]] = lambda batch: (
@@ -79,17 +86,29 @@ class ModelRunner:
     def run(self, plan: StepPlan) -> StepResult:
         """Compute a plan of one row or more. What it raises concerns the whole step."""
         started = time.perf_counter()
+        logits = self._decoder.logits(plan.rows) if self._decoder else None
+        if logits is None:
+            return self._run_in_torch(plan, started)
+        computed = time.perf_counter()
+        assert self._decoder is not None
+        rows = self._decoder.choose(logits, plan.rows)
+        if rows is None:
+            with torch.inference_mode():
+                rows = self._read(logits, make_spans(plan.rows))
+        return StepResult(rows, computed - started, time.perf_counter() - computed)
+
+    def _run_in_torch(self, plan: StepPlan, started: float) -> StepResult:
         with torch.inference_mode():
             logits, hidden = self._compute(plan)
             computed = time.perf_counter()
-            result = self._read(logits, make_spans(plan.rows))
+            rows = self._read(logits, make_spans(plan.rows))
             if hidden is not None and has_embedding(plan):
-                result = with_sums(result, plan.rows, hidden)
-            if self._tells_hidden:
-                result = replace(result, hidden=hidden)
-        sampled = time.perf_counter()
-        return replace(
-            result, forward_seconds=computed - started, sample_seconds=sampled - computed
+                rows = with_sums(rows, plan.rows, hidden)
+        return StepResult(
+            rows,
+            forward_seconds=computed - started,
+            sample_seconds=time.perf_counter() - computed,
+            hidden=hidden if self._tells_hidden else None,
         )
 
     def _compute(self, plan: StepPlan) -> tuple[Tensor, Tensor | None]:
@@ -100,7 +119,7 @@ class ModelRunner:
         logits, hidden = self._forward_hidden(batch)
         return logits.float(), hidden
 
-    def _read(self, logits: Tensor, spans: Seq[LogitSpan]) -> StepResult:
+    def _read(self, logits: Tensor, spans: Seq[LogitSpan]) -> list[RowResult]:
         """logits [S, vocab_size] -> what they mean for each row of the plan."""
         sampled = self._sample(logits, list(samples_of(spans)))
         failed, broken = sampled.failed, sampled.broken
@@ -115,7 +134,7 @@ class ModelRunner:
                 results.append(errors[0])
             else:
                 results.append(make_result(span, own, token_ids, logprobs))
-        return StepResult(results)
+        return results
 
 
 def has_embedding(plan: StepPlan) -> bool:
@@ -152,14 +171,13 @@ def wanted_scores(
                 yield i, chosen[i], sampling.logprobs
 
 
-def with_sums(result: StepResult, rows: Seq[PlanRow], hidden: Tensor) -> StepResult:
-    """The result, with the sums of the hidden states [T, hidden_size] of each embedding's row."""
+def with_sums(results: Seq[RowResult], rows: Seq[PlanRow], hidden: Tensor) -> list[RowResult]:
+    """The results, with the sums of the hidden states [T, hidden_size] of each embedding's row."""
     pieces = torch.split(hidden, [row.num_scheduled_tokens for row in rows])
-    results = [
+    return [
         replace(r, **sum_hidden(piece)) if row.is_embedding else r
-        for r, row, piece in zip(result.rows, rows, pieces, strict=True)
+        for r, row, piece in zip(results, rows, pieces, strict=True)
     ]
-    return replace(result, rows=results)
 
 
 def sum_hidden(hidden: Tensor) -> dict[str, Any]:

@@ -13,7 +13,7 @@ class MissedPath(Struct, frozen=True, gc=False):
     num_steps: int  # that went without, so far
 
 
-class EngineStats(Struct, frozen=True, kw_only=True):
+class EngineStats(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The engine's numbers after its latest step. Counters (`*_total`) only grow."""
 
     num_requests_running: int = 0

@@ -1,6 +1,7 @@
 """What one step did, for whoever watches: its rows, its queue, its times."""
 
 from enum import StrEnum
+from typing import NamedTuple
 
 from msgspec import Struct
 
@@ -10,6 +11,16 @@ RING_STEPS = 512  # records remembered: some ten seconds of a busy engine
 class RowKind(StrEnum):
     PREFILL = "prefill"  # tokens of the prompt, or all that a preemption lost
     DECODE = "decode"  # the newest token, whose KV is all that is missing
+
+
+class StepGauges(NamedTuple):
+    """What a step's record tells of the engine as the step begins."""
+
+    num_waiting: int
+    num_blocks_used: int
+    num_blocks_total: int
+    preemptions_total: int
+    draft_seconds_total: float
 
 
 class StepRow(Struct, frozen=True, gc=False):

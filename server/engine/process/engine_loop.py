@@ -9,8 +9,6 @@ from collections.abc import Callable, Iterable
 from itertools import count
 from typing import assert_never
 
-import msgspec
-
 from thirdeye.server.engine.core.engine_core import EngineCore
 from thirdeye.server.engine.process.inbox import Inbox, Wake
 from thirdeye.server.engine.process.messages import (
@@ -44,9 +42,7 @@ def run_loop(
                 inbox.wait(core.awaited())
         is_stopped = execute(core, inbox.take())
         outputs = core.step()
-        stats = msgspec.structs.replace(
-            core.stats(), idle_seconds_total=idle.seconds, emit_seconds_total=emitting.seconds
-        )
+        stats = core.stats(idle_seconds_total=idle.seconds, emit_seconds_total=emitting.seconds)
         with emitting:
             told = (core.records(), core.traces(), core.adapter_reports())
             emit(Step(sequence, outputs, stats, *told))

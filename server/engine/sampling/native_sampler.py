@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence as Seq
 
+import torch
 from torch import Tensor
 
 from thirdeye.model.native.library import Library
@@ -23,9 +24,19 @@ class NativeSampler:
         positions: Seq[int],
         masks: RowMasks = NO_MASKS,
     ) -> Tensor:
+        return torch.tensor(self.choose(logits, draw_params, positions, masks), dtype=torch.int64)
+
+    def choose(
+        self,
+        logits: Tensor,
+        draw_params: Seq[DrawParams],
+        positions: Seq[int],
+        masks: RowMasks = NO_MASKS,
+    ) -> list[int]:
+        """The same, as numbers."""
         assert not masks.rows or 32 * masks.words.shape[1] >= logits.shape[1], masks.words.shape
         addresses = masks.addresses(len(draw_params))
-        return self._kernel.sample(
+        return self._kernel.choose(
             logits,
             [
                 (mask, k.seed, position, k.temperature, k.top_p, -k.log_min_p, k.top_k)

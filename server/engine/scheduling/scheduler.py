@@ -21,6 +21,7 @@ Pure Python: it knows no tensor and no model.
 import time
 from bisect import insort
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import msgspec
 
@@ -30,6 +31,7 @@ from thirdeye.server.engine.interface.engine_config import Admission, EngineConf
 from thirdeye.server.engine.interface.engine_stats import EngineStats
 from thirdeye.server.engine.interface.grammar_protocol import Matcher
 from thirdeye.server.engine.interface.pooling import add_sums, unit_vector
+from thirdeye.server.engine.interface.step_record import StepGauges
 from thirdeye.server.engine.interface.step_result import RowResult, StepResult
 from thirdeye.server.engine.interface.types import (
     ErrorCode,
@@ -228,6 +230,7 @@ class Scheduler:
         for row in plan.rows:
             row.sequence.num_launched_tokens = row.real_end
             row.sequence.num_launched_drafts = len(row.draft_token_ids)
+            row.sequence.is_guessed_ahead = row.is_guessed_ahead
             self._states.launched(row)
 
     def settled(self, plan: StepPlan) -> StepPlan:
@@ -501,7 +504,17 @@ class Scheduler:
         others = {s.request.adapter for s in self._sequences.values() if s.status is waiting}
         return running - {0}, others - {0}
 
-    def stats(self) -> EngineStats:
+    def gauges(self) -> StepGauges:
+        return StepGauges(
+            num_waiting=len(self._sequences) - len(self._running),
+            num_blocks_used=self._pool.num_used,
+            num_blocks_total=self._pool.num_blocks,
+            preemptions_total=self._preemptions,
+            draft_seconds_total=self._speculator.draft_seconds,
+        )
+
+    def stats(self, **more: Any) -> EngineStats:
+        """`more`: fields that others count."""
         return EngineStats(
             num_requests_running=len(self._running),
             num_requests_waiting=len(self._sequences) - len(self._running),
@@ -516,6 +529,7 @@ class Scheduler:
             queue_timeouts_total=self._queue_timeouts,
             steps_total=self._steps,
             **self._speculator.stats(),
+            **more,
         )
 
     def reset_prefix_cache(self) -> None:

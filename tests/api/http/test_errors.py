@@ -1,6 +1,7 @@
 """The table of errors: every bad input has one status, one param, one code, one message style."""
 
 import asyncio
+import errno
 import json
 from typing import Any
 
@@ -324,6 +325,33 @@ def test_a_bug_is_500_and_tells_nothing(caplog: pytest.LogCaptureFixture) -> Non
     assert answer.headers["x-request-id"] in error["message"]
     assert "canary" not in answer.text + caplog.text
     assert "RuntimeError" in caplog.text
+
+
+NO_MEMORY = (
+    MemoryError(),
+    OSError(errno.ENOMEM, "canary"),
+    RuntimeError("can't start new thread"),
+    ExceptionGroup("canary", [ValueError("canary"), MemoryError()]),
+)
+
+
+@pytest.mark.parametrize("error", NO_MEMORY, ids=repr)
+@pytest.mark.parametrize("url", [TEXT_URL, "/v1/messages", "/api/generate", "/tokenize"])
+def test_no_memory_in_this_process_is_503_and_no_bug(
+    url: str, error: Exception, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Wherever it is met: here while the body is read."""
+
+    def full(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("starlette.requests.Request.stream", full)
+    answer = ask(url, {"model": "tiny"})
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+    assert "no memory left for this request" in answer.text
+    assert "canary" not in answer.text + caplog.text
+    assert "no memory in this process" in caplog.text
+    assert "Traceback" not in caplog.text
 
 
 @pytest.mark.parametrize("path", ["/nope", "/v1", "/v1/chat", "/health/x", "/V1/models"])

@@ -11,12 +11,16 @@ import pytest
 from gguf.constants import Keys
 
 from tests.architectures.conftest import Written
-from tests.architectures.walk.test_gguf_settings import WRITTEN, Reopen, reopen  # noqa: F401
+from tests.architectures.walk.test_gguf_settings import (  # noqa: F401
+    WRITTEN,
+    Reopen,
+    as_written,
+    reopen,
+)
 from tests.draws import also_at_night, is_night
 from thirdeye.model.config import ModelConfig
 from thirdeye.weights.errors import ModelFormatError
 from thirdeye.weights.formats.gguf.metadata_keys import HARMLESS
-from thirdeye.weights.formats.gguf.split import open_gguf
 
 VALUES = (3, 0.7, True, "yarn", False)
 OFF = [("attention.causal", True)]  # beside False: says what is so anyway
@@ -36,7 +40,7 @@ def keys() -> list[str]:
 def test_every_key_of_the_format(written: Written, reopen: Reopen, name: str) -> None:  # noqa: F811
     path = written(name)[2]
     assert path is not None
-    metadata = open_gguf(path).metadata
+    metadata = as_written(path).metadata
     architecture = metadata["general.architecture"]
     before = reopen(path, {})
     ignored = []

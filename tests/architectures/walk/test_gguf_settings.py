@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,17 @@ from thirdeye.weights.checkpoint import open_checkpoint
 from thirdeye.weights.errors import ModelFormatError
 from thirdeye.weights.formats.gguf import gguf_checkpoint
 from thirdeye.weights.formats.gguf.metadata_keys import HARMLESS
+from thirdeye.weights.formats.gguf.reader import GGUFFile
 from thirdeye.weights.formats.gguf.split import open_gguf
 
 WRITTEN = [name for name, case in CASES.items() if case.gguf]
 Reopen = Callable[[Path, dict[str, Any]], ModelConfig]
+
+
+@cache
+def as_written(path: Path) -> GGUFFile:
+    """Read once, however often its settings are changed."""
+    return open_gguf(path)
 
 
 @pytest.fixture
@@ -28,7 +36,7 @@ def reopen(monkeypatch: pytest.MonkeyPatch) -> Reopen:
     """A file's config, as if its metadata had said something else."""
 
     def config(path: Path, changes: dict[str, Any]) -> ModelConfig:
-        file = open_gguf(path)
+        file = as_written(path)
         other = replace(file, metadata={**file.metadata, **changes})
         monkeypatch.setattr(gguf_checkpoint, "open_gguf", lambda _: other)
         return open_checkpoint(path).config
@@ -40,7 +48,7 @@ def reopen(monkeypatch: pytest.MonkeyPatch) -> Reopen:
 def test_every_setting_matters(written: Written, reopen: Reopen, name: str) -> None:
     path = written(name)[2]
     assert path is not None
-    metadata = open_gguf(path).metadata
+    metadata = as_written(path).metadata
     prefix = f"{metadata['general.architecture']}."
     before = reopen(path, {})
     for key in (key for key in metadata if key.startswith(prefix)):
@@ -62,7 +70,7 @@ def changed(value: Any) -> list[Any]:
 def test_an_unknown_setting_is_refused_by_name(written: Written, reopen: Reopen, name: str) -> None:
     path = written(name)[2]
     assert path is not None
-    key = f"{open_gguf(path).metadata['general.architecture']}.attention.of_tomorrow"
+    key = f"{as_written(path).metadata['general.architecture']}.attention.of_tomorrow"
     with pytest.raises(ModelFormatError, match=f"'{key}': is a setting that is not known here"):
         reopen(path, {key: 3})
     assert reopen(path, {key: 0}) == reopen(path, {})  # switched off

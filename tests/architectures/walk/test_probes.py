@@ -1,6 +1,6 @@
 """A setting that is changed changes our logits as it does transformers', or is refused by name.
 
-One model of each class. A push tries a few of each, `-m prove` all: that finds what is read and
+One model of each class. A push tries one of each, `-m prove` all: that finds what is read and
 yet not obeyed.
 """
 
@@ -22,7 +22,7 @@ from thirdeye.weights.architectures.registry import ARCHITECTURES
 from thirdeye.weights.errors import ModelFormatError
 
 MODEL_TYPES = [name for found in ARCHITECTURES for name in found.model_types]
-FEW = 2  # of each class at a push
+FEW = 1  # of each class at a push
 IDS = TOKENS[:32]
 
 

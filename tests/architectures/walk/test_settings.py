@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from functools import cache, wraps
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
 import pytest
 from transformers import CONFIG_MAPPING
 
+from tests.architectures.conftest import Written
 from tests.architectures.table import CASES
 from tests.architectures.walk.harmless import HARMLESS, harmless
 from thirdeye.weights.architectures.registry import ARCHITECTURES
@@ -37,14 +38,11 @@ def read(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     return names
 
 
-@cache
-def variants(model_type: str) -> list[dict[str, Any]]:
+def variants(model_type: str, written: Written) -> list[dict[str, Any]]:
     """All settings as transformers writes them: by default, and in our cases. What is only read
     where a newer setting is missing is read in the second half."""
     configs = [CONFIG_MAPPING[model_type]()]
-    configs += [
-        case.make().config for name, case in CASES.items() if name.partition("-")[0] == model_type
-    ]
+    configs += [written(name)[0].config for name in CASES if name.partition("-")[0] == model_type]
     new = [config.to_dict() for config in configs]
     old = [{k: v for k, v in settings.items() if k != "layer_types"} for settings in new]
     return new + old
@@ -60,9 +58,11 @@ def flat(settings: dict[str, Any], prefix: str = "") -> Iterator[str]:
 
 
 @pytest.mark.parametrize("model_type", READERS)
-def test_every_setting_is_read_or_known_to_be_harmless(model_type: str, read: set[str]) -> None:
+def test_every_setting_is_read_or_known_to_be_harmless(
+    model_type: str, read: set[str], written: Written
+) -> None:
     known: set[str] = set(CONFIG_MAPPING[model_type].attribute_map)  # other names for some
-    for settings in variants(model_type):
+    for settings in variants(model_type, written):
         known |= set(flat(settings))
         with suppress(ModelFormatError):  # refused by name: the name was read
             READERS[model_type].huggingface_config(Fields(CONFIG, settings))
@@ -70,6 +70,6 @@ def test_every_setting_is_read_or_known_to_be_harmless(model_type: str, read: se
     assert read & harmless(model_type) == set()  # the list says nothing that is not so
 
 
-def test_every_exception_is_of_some_class() -> None:
-    known = {key for name in READERS for settings in variants(name) for key in settings}
+def test_every_exception_is_of_some_class(written: Written) -> None:
+    known = {key for name in READERS for settings in variants(name, written) for key in settings}
     assert HARMLESS.keys() - known == set()

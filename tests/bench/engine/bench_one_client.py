@@ -3,8 +3,8 @@
     python -m tests.bench.engine.bench_one_client [--model FILE] [--threads 2] [--rounds 5]
                                             [--tokens 100] [--seconds 60] [--cpu-time] [--no-server]
 
-One sequence behind some 200 tokens, no guesses. In this process: a step of the engine by itself,
-and in it the tape, the head's product and the draw; what is left of it is Python and torch. The
+One sequence behind some 200 tokens, no guesses. In this process: a step of the engine by itself, in
+it the tape, which ends with the head's product, and the draw; what is left is Python and torch. The
 tape is then replayed in parts, products alone, attention alone, all else alone, whose sum differs
 from the whole by the barriers between them. Then `thirdeye serve` with the same threads: a token's
 time as the client sees it, and the processor time of both processes. Engine and server take turns;
@@ -193,7 +193,8 @@ def main() -> None:
     watch = Watch(time.process_time if args.cpu_time else time.perf_counter)
     with watch.looking():
         rounds = measure(args, model, watch)
-    found = {name: statistics.median(r[name] for r in rounds) for name in rounds[0]}
+    names = dict.fromkeys(name for r in rounds for name in r)  # a first round may record a tape
+    found = {name: statistics.median(r.get(name, 0.0) for r in rounds) for name in names}
     for name, figure in found.items():
         print(f"{name:45} {figure:9.1f}")
     result = {
@@ -203,7 +204,7 @@ def main() -> None:
             for name, figure in found.items()
             if not name.endswith("number")
         },
-        "by_round": {name: [round(r[name], 1) for r in rounds] for name in rounds[0]},
+        "by_round": {name: [round(r.get(name, 0.0), 1) for r in rounds] for name in names},
         "threads": args.threads,
         "cpu_time": args.cpu_time,
     }

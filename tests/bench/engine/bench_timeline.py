@@ -12,26 +12,26 @@ import time
 
 from tests.bench.engine.bench_scheduler import answer, make_scheduler
 from thirdeye.server.engine.core.step_recorder import StepRecorder
-from thirdeye.server.engine.interface.engine_stats import EngineStats
+from thirdeye.server.engine.interface.step_record import StepGauges
 from thirdeye.server.engine.scheduling.step_plan import StepPlan
 
 ROUNDS = 2000
 
 
-def decoding_plan(num_sequences: int) -> tuple[StepPlan, EngineStats]:
+def decoding_plan(num_sequences: int) -> tuple[StepPlan, StepGauges]:
     scheduler = make_scheduler(num_sequences)
     plan = scheduler.schedule()
     scheduler.update(plan, answer(plan))
-    return scheduler.schedule(), scheduler.stats()
+    return scheduler.schedule(), scheduler.gauges()
 
 
 def measure(num_sequences: int) -> dict[str, float]:
-    plan, stats = decoding_plan(num_sequences)
+    plan, gauges = decoding_plan(num_sequences)
     recorder = StepRecorder()
     started = time.process_time()
     for _ in range(ROUNDS):
         recorder.start()
-        recorder.scheduled(plan, stats, ())
+        recorder.scheduled(plan, gauges, ())
         recorder.computed(0.001, 0.001)
         recorder.finish()
     recorded = time.process_time()

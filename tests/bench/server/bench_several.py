@@ -1,23 +1,26 @@
 """What one model of a server feels of another: first tokens, gaps and answers of B beside A.
 
-    python -m tests.bench.server.bench_several --model smollm2 --rounds 8
+    python -m tests.bench.server.bench_several --model smollm2          # 5 min 30 s
 
 One server has both, with a thread each (`--threads 2`: two each). A client reads streams of B, one
 after the other, while A
 
     quiet      is left alone
-    one        answers one client
+    again      is left alone, too: how far two measurements of the same are apart
+    one        answers one client: what two engines at once take from each other
     flood      is asked by 128, more than it takes: who is refused comes back after a second
     crash      answers one client, and its engine is killed as soon as it does, over and over
     load       is put to sleep and woken up, over and over
     generator  is left alone, and the same 128 ask a listener that refuses them all: what the flood
                takes of this machine's cores before any server does
 
-in turns, so that a machine that is busy otherwise is so for each. Those other clients are a process
-of their own; the reader, which has a machine of its own in life, comes before everybody where that
-is allowed. Printed are the median and the 99th percentile of B's first tokens, gaps between tokens
-and whole answers, in milliseconds, and their ratio to B beside a quiet A; per token of B what each
-process computed and how long it had to wait for a core. The last line is JSON.
+in turns, so that a machine that is busy otherwise is so for each, for `--seconds` in each of
+`--rounds`. Those other clients are a process of their own; the reader, which has a machine of its
+own in life, comes before everybody where that is allowed. Printed are the median and the 99th
+percentile (the highest but a hundredth, of so many as `n` says) of B's first tokens, gaps between
+tokens and whole answers, in milliseconds, and their ratio to B beside a quiet A; per token of B
+what each process computed and how long it had to wait for a core. A ratio says something where it
+is further from 1 than that of `again`. The last line is JSON.
 """
 
 import argparse
@@ -42,7 +45,15 @@ from tests.bench.server.light import Answer, with_wire
 from tests.e2e.live import LiveServer
 from thirdeye.clients.loadtest.driver.wire import Wire
 
-KINDS = {"quiet": 0, "one": 1, "flood": 128, "crash": 0, "load": 0, "generator": 128}  # clients
+KINDS = {  # clients
+    "quiet": 0,
+    "again": 0,
+    "one": 1,
+    "flood": 128,
+    "crash": 0,
+    "load": 0,
+    "generator": 128,
+}
 WHAT = ("first_ms", "gap_ms", "answer_ms")
 ENGINE = b"thirdeye.server.load.engine_main"
 
@@ -111,7 +122,7 @@ def crash(url: str, server: int, of_b: int) -> None:
 @contextmanager
 def beside(url: str, kind: str, server: int, of_b: int) -> Iterator[None]:
     """The others' work, over and over, in a process of its own."""
-    if kind == "quiet":
+    if kind in ("quiet", "again"):
         yield
         return
     with listener() if kind == "generator" else nullcontext(url) as asked:
@@ -165,8 +176,9 @@ def engines(parent: int) -> list[int]:
 
 
 def summary(values: list[float]) -> dict[str, float]:
-    cuts = statistics.quantiles(values, n=100)
-    return {"p50": round(statistics.median(values), 2), "p99": round(cuts[98], 2)}
+    cuts = statistics.quantiles(values, n=100, method="inclusive")
+    p50, p99 = (round(value, 2) for value in (statistics.median(values), cuts[98]))
+    return {"n": len(values), "p50": p50, "p99": p99}
 
 
 def measure(url: str, server: int, of_b: int, args: argparse.Namespace) -> dict[str, object]:
@@ -176,7 +188,8 @@ def measure(url: str, server: int, of_b: int, args: argparse.Namespace) -> dict[
 
     async def answers(wire: Wire) -> dict[str, list[float]]:
         found: dict[str, list[float]] = defaultdict(list)
-        for _ in range(args.answers):
+        until = time.monotonic() + args.seconds
+        while time.monotonic() < until:
             for what, values in (await read(wire, args.max_tokens)).items():
                 found[what] += values
         return found
@@ -188,8 +201,8 @@ def measure(url: str, server: int, of_b: int, args: argparse.Namespace) -> dict[
                 rounds[kind].append(with_wire(url, answers))
                 used[kind] += spent(pids) - before
     found: dict[str, dict[str, dict[str, float]]] = {}
-    tokens = args.rounds * args.answers * args.max_tokens
     for kind in args.kinds:
+        tokens = args.max_tokens * sum(len(one["answer_ms"]) for one in rounds[kind])
         found[kind] = {what: summary([v for r in rounds[kind] for v in r[what]]) for what in WHAT}
         found[kind]["ms_a_token"] = {what: round(ms / tokens, 3) for what, ms in used[kind].items()}
     quiet = found[args.kinds[0]]
@@ -210,8 +223,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="smollm2")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--answers", type=int, default=8, help="of B, in each round of a kind")
-    parser.add_argument("--max-tokens", type=int, default=64)
+    parser.add_argument("--seconds", type=float, default=7.0, help="of each kind in each round")
+    parser.add_argument("--max-tokens", type=int, default=16)
     parser.add_argument("--memory", default="6")
     parser.add_argument("--threads", default="1", help="of each engine")
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))

@@ -167,9 +167,12 @@ Storage.prototype.getItem = function (key) {
 @pytest.mark.parametrize("end", ["deleted", "stopped", "read to its end"])
 def test_a_tab_that_hears_late_does_not_ask_again(browser: Any, shared: Served, end: str) -> None:
     """Browsers tell a tab of another's writes when they please, and hand on a lock at once."""
-    is_whole = end == "read to its end"
-    text = "On it goes. " * 4
-    engine = shared.use(fake_engine(says(text), delay=0.1, hang_after=None if is_whole else 4))
+    gate, is_whole = threading.Event(), end == "read to its end"
+    engine = shared.use(
+        fake_engine(says("On it goes."), gate=gate, hang_after=None if is_whole else 4)
+    )
+    if not is_whole:
+        gate.set()
     with visit(browser, shared.url, **WIDE) as seen:
         page = seen.page
         send(page, "Read by two")
@@ -182,6 +185,8 @@ def test_a_tab_that_hears_late_does_not_ask_again(browser: Any, shared: Served, 
             page.click("[aria-label^='Delete']")
         elif end == "stopped":
             page.click("#stop")
+        else:
+            gate.set()
         until(other, "document.querySelectorAll('.waiting').length === 0")
         assert len(engine.requests) == 1
 

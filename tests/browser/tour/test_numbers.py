@@ -16,8 +16,7 @@ from tests.browser.conftest import Visit, visit
 from tests.browser.tour import captions
 from tests.browser.tour.test_steps import STEPS, go, trouble
 from tests.draws import also_at_night, is_night
-from tests.e2e.in_process import served_here
-from tests.e2e.live import LiveServer
+from tests.e2e.in_process import served, served_here
 from tests.tiny import VOCAB_SIZE, save, tiny_gpt2
 
 SENTENCE = "Greasy fried noodles will be my lunch"
@@ -66,11 +65,10 @@ def tiny_of(request: Any, tmp_path_factory: Any) -> Iterator[tuple[str, str]]:
 
 
 @pytest.fixture(scope="module")
-def served_default(default_model: Any) -> Iterator[str]:
+def served_default(default_model: Path) -> Iterator[str]:
     """The address of the default model, in the form that it is served in by default."""
-    server = LiveServer([]).start()
-    yield server.url
-    assert server.stop() == 0, server.output
+    with served(default_model) as url:
+        yield url
 
 
 def chosen(page: Any) -> dict[str, int]:

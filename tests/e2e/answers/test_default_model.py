@@ -98,9 +98,9 @@ def test_prompt_logprobs_over_http(real_server, reference, tokenizer):
 
 
 @also_at_night
-def test_thirty_two_streams_at_once(real_server):
-    """All finish, each with the very text that its question gets alone, which the tests above hold
-    against the reference."""
+def test_thirty_two_streams_at_once(default_server):
+    """All finish, each with the very text that its question gets alone."""
+    url = default_server.server.url
 
     async def stream(client: openai.AsyncOpenAI, number: int) -> tuple[str, str, str]:
         question = QUESTIONS[number % len(QUESTIONS)] + " Please." * (number // len(QUESTIONS))
@@ -118,7 +118,7 @@ def test_thirty_two_streams_at_once(real_server):
         return question, text, reason
 
     async def all_of_them():
-        base_url = f"{real_server.url}/v1"
+        base_url = f"{url}/v1"
         async with openai.AsyncOpenAI(
             base_url=base_url, api_key="none", max_retries=0, timeout=300
         ) as client:
@@ -127,7 +127,7 @@ def test_thirty_two_streams_at_once(real_server):
     crowd = asyncio.run(all_of_them())
     assert {reason for _, _, reason in crowd} <= {"stop", "length"}
     for question, text, _ in crowd[::EVERY]:
-        alone = ask(real_server.url, question, max_tokens=STREAMED)
+        alone = ask(url, question, max_tokens=STREAMED)
         assert text == alone["choices"][0]["message"]["content"]
 
 
@@ -146,11 +146,13 @@ def test_a_chat_goes_on(real_server, reference, tokenizer):
     assert_greedy(reference, prompt, answer["choices"][0]["token_ids"])
 
 
-def test_sampling_with_a_seed_repeats(real_server):
+def test_sampling_with_a_seed_repeats(default_server):
     """Equal seeds give equal texts, other seeds other ones."""
 
     def text(seed: int) -> str:
-        answer = ask(real_server.url, "Tell a story.", temperature=1.0, seed=seed, max_tokens=8)
+        answer = ask(
+            default_server.server.url, "Tell a story.", temperature=1.0, seed=seed, max_tokens=8
+        )
         return answer["choices"][0]["message"]["content"]
 
     first, again, *others = map(text, (1, 1, 2, 3))

@@ -1,5 +1,6 @@
 """Checkpoint in, logits out: the whole way below the engine, against `transformers`."""
 
+from functools import lru_cache
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,12 @@ def load(path: Path, attention: str = "auto", native: Library | None = None) -> 
     load_weights(checkpoint, model)
     model.finish()
     return model
+
+
+@lru_cache(maxsize=1)
+def load_exact(path: Path) -> Transformer:
+    """The default model in fp32, for reading only: as long to load as what is asked of it."""
+    return load(path)
 
 
 @torch.inference_mode()
@@ -56,18 +63,27 @@ def expected(model: PreTrainedModel, token_ids: list[int]) -> torch.Tensor:
     return model(torch.tensor([token_ids])).logits[0].float()
 
 
-@pytest.mark.parametrize("make", [tiny_gpt2, tiny_llama])
+@pytest.fixture(scope="module", params=[tiny_gpt2, tiny_llama])
+def tiny(request, tmp_path_factory):
+    """(checkpoint, token ids, `transformers`' logits)."""
+    path = tmp_path_factory.mktemp("tiny")
+    theirs = request.param(path)
+    generator = torch.Generator().manual_seed(1)
+    token_ids = torch.randint(0, VOCAB_SIZE, (50,), generator=generator).tolist()
+    return path, token_ids, expected(theirs, token_ids)
+
+
 @pytest.mark.parametrize("attention", ["native", "blocked", "sdpa", "reference"])
-@pytest.mark.parametrize("chunk", [1, 7, 100])
-def test_logits_of_tiny_checkpoints(tmp_path, make, attention, chunk, request):
+def test_logits_of_tiny_checkpoints(tiny, attention, request):
     """The real loader and either attention, whole or in chunks, give Hugging Face's logits."""
     native = request.getfixturevalue("native") if attention == "native" else None
-    theirs = make(tmp_path)
-    token_ids = torch.randint(
-        0, VOCAB_SIZE, (50,), generator=torch.Generator().manual_seed(1)
-    ).tolist()
-    ours = logits(load(tmp_path, attention, native), token_ids, chunk)
-    torch.testing.assert_close(ours, expected(theirs, token_ids), atol=1e-4, rtol=1e-4)
+    path, token_ids, theirs = tiny
+    ours = load(path, attention, native)
+    for chunk in (1, 7, 100):
+        found = logits(ours, token_ids, chunk)
+        torch.testing.assert_close(
+            found, theirs, atol=1e-4, rtol=1e-4, msg=lambda why, c=chunk: f"chunks of {c}: {why}"
+        )
 
 
 TEXTS = [
@@ -81,7 +97,7 @@ TEXTS = [
 def test_logprobs_of_the_default_model(default_model):
     """Prompt logprobs within 2e-3 of the reference on the same dequantized weights."""
     tokenizer = open_checkpoint(default_model).tokenizer()
-    ours, theirs = load(default_model), load_reference(default_model)
+    ours, theirs = load_exact(default_model), load_reference(default_model)
     for text in TEXTS:
         token_ids = tokenizer.encode_with_special(text)
         left = torch.log_softmax(logits(ours, token_ids, chunk=9), -1)

@@ -16,7 +16,7 @@ import pytest
 
 from tests.draws import is_night
 from tests.e2e.in_process import served
-from tests.e2e.live import LiveServer
+from tests.e2e.resident import DefaultServer
 from tests.tiny import tiny_llama
 
 pytestmark = [pytest.mark.prove] if is_night() else []
@@ -187,7 +187,7 @@ def test_a_whole_conversation(client: openai.OpenAI) -> None:
 
 
 @pytest.mark.real
-def test_the_default_model_calls_a_tool_by_name(real_server: LiveServer) -> None:
+def test_the_default_model_calls_a_tool_by_name(default_server: DefaultServer) -> None:
     """It was not made for tools, and fills this one in all the same."""
     parameters = {
         "type": "object",
@@ -197,7 +197,7 @@ def test_the_default_model_calls_a_tool_by_name(real_server: LiveServer) -> None
     }
     tool = {"type": "function", "function": {"name": "get_weather", "parameters": parameters}}
     fields: Any = {"model": "smollm2", "tools": [tool], "tool_choice": NAMED, "temperature": 0}
-    (found,) = ask(real_server.url, **fields, max_tokens=80)
+    (found,) = ask(default_server.server.url, **fields, max_tokens=80)
     (call,) = found["message"]["tool_calls"]
     assert (call["function"]["name"], found["finish_reason"]) == ("get_weather", "stop")
     arguments = json.loads(call["function"]["arguments"])

@@ -2,12 +2,14 @@
 
 import json
 import subprocess
-import sys
 
 import pytest
+from click.testing import Result
+from typer.testing import CliRunner
 
 from tests.e2e.live import ROOT, LiveServer
 from thirdeye.clients import BadRequest, Client, ContextLengthExceeded
+from thirdeye.server.cli import app
 
 
 @pytest.fixture
@@ -16,16 +18,21 @@ def client(tiny_server):
         yield client
 
 
-def run(server: LiveServer, *command: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+def run(server: LiveServer, *command: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         command,
-        input=stdin,
         capture_output=True,
         text=True,
         cwd=ROOT,
         env={"PATH": "/usr/bin:/bin", "OPENAI_BASE_URL": f"{server.url}/v1"},
         timeout=60,
     )
+
+
+def thirdeye(server: LiveServer, *args: str, stdin: str = "") -> Result:
+    """The command without a process of its own, of which `test_readme.py` has some."""
+    env = {"OPENAI_BASE_URL": f"{server.url}/v1"}
+    return CliRunner().invoke(app, args, input=stdin, env=env, catch_exceptions=False)
 
 
 def test_a_stream_is_the_answer_in_pieces(client):
@@ -62,17 +69,8 @@ def test_a_look_inside(client):
 def test_the_load_tester(tiny_server):
     """`thirdeye bench` against a real server: every answer whole, tokens as asked for."""
     options = ["-c", "2", "-n", "4", "--max-tokens", "8", "--prompt-tokens", "5", "--ignore-eos"]
-    command = [
-        sys.executable,
-        "-m",
-        "thirdeye.server.cli",
-        "bench",
-        "serve",
-        tiny_server.url,
-        *options,
-    ]
-    done = run(tiny_server, *command)
-    assert done.returncode == 0, done.stderr
+    done = thirdeye(tiny_server, "bench", "serve", tiny_server.url, *options)
+    assert done.exit_code == 0, done.stderr
     assert "4 of 4 answers whole" in done.stderr
     assert "32 output tokens" in done.stdout
 
@@ -97,18 +95,17 @@ def test_complete_reads_a_pipe(tiny_server, client):
     """`thirdeye complete` takes its prompt from standard input and prints the text alone."""
     greedy = ["--temperature", "0", "--frequency-penalty", "0"]
     options = ["--raw", "--max-tokens", "12", *greedy]
-    command = [sys.executable, "-m", "thirdeye.server.cli", "complete", *options]
-    done = run(tiny_server, *command, stdin="Greasy fried noodles\n")
-    assert (done.returncode, done.stderr) == (0, "")
+    done = thirdeye(tiny_server, "complete", *options, stdin="Greasy fried noodles\n")
+    assert (done.exit_code, done.stderr) == (0, "")
     expected = client.complete("Greasy fried noodles", max_tokens=12, temperature=0)
     assert done.stdout.rstrip("\n") == expected.text.rstrip("\n")
 
 
 def test_chat_in_a_pipe(tiny_server):
     """`thirdeye chat` takes a line, answers it, and leaves at the end of the input."""
-    command = [sys.executable, "-m", "thirdeye.server.cli", "chat", "--model", "tiny"]
-    done = run(tiny_server, *command, stdin="/system Be brief.\nhello\n")
-    assert done.returncode == 0, done.stderr
+    lines = "/system Be brief.\nhello\n"
+    done = thirdeye(tiny_server, "chat", "--model", "tiny", stdin=lines)
+    assert done.exit_code == 0, done.stderr
     assert done.stdout.strip()
 
 

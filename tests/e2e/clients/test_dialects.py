@@ -27,20 +27,24 @@ class Fact(BaseModel):
 
 
 @pytest.fixture
-def openai_client(real_server):
-    with openai.OpenAI(base_url=f"{real_server.url}/v1", api_key="x", max_retries=0) as client:
+def openai_client(default_server):
+    with openai.OpenAI(
+        base_url=f"{default_server.server.url}/v1", api_key="x", max_retries=0
+    ) as client:
         yield client
 
 
 @pytest.fixture
-def anthropic_client(real_server):
-    with anthropic.Anthropic(base_url=real_server.url, api_key="x", max_retries=0) as client:
+def anthropic_client(default_server):
+    with anthropic.Anthropic(
+        base_url=default_server.server.url, api_key="x", max_retries=0
+    ) as client:
         yield client
 
 
 @pytest.fixture
-def ollama_client(real_server):
-    with ollama.Client(host=real_server.url, trust_env=False) as client:
+def ollama_client(default_server):
+    with ollama.Client(host=default_server.server.url, trust_env=False) as client:
         yield client
 
 
@@ -54,16 +58,17 @@ def test_an_answer_parses_into_a_pydantic_model(openai_client) -> None:
 
 def test_four_dialects_say_the_same(openai_client, anthropic_client, ollama_client) -> None:
     """One engine, one template: greedy, the words are equal."""
-    question = [{"role": "user", "content": "What is the capital of France?"}]
+    question = [{"role": "user", "content": "What is the capital of Japan?"}]
     fields = {"model": "smollm2", "temperature": 0}
-    chat = openai_client.chat.completions.create(messages=question, **fields)
+    chat = openai_client.chat.completions.create(messages=question, max_tokens=50, **fields)
     said = chat.choices[0].message.content
-    assert openai_client.responses.create(input=question, **fields).output_text == said
+    responded = openai_client.responses.create(input=question, max_output_tokens=50, **fields)
+    assert responded.output_text == said
     message = anthropic_client.messages.create(
         model="smollm2", max_tokens=50, messages=question, extra_body={"temperature": 0}
     )
     assert message.content[0].text == said
-    options = {"temperature": 0}
+    options = {"temperature": 0, "num_predict": 50}
     assert ollama_client.chat("smollm2", question, options=options).message.content == said
     asked = {"prompt": question[0]["content"], "options": options, "stream": True}
     assert "".join(p.response for p in ollama_client.generate("smollm2", **asked)) == said

@@ -7,18 +7,15 @@ import sys
 
 import pytest
 
-from tests.e2e.live import ROOT, LiveServer
+from tests.e2e.live import ROOT
 
 README = (ROOT / "README.md").read_text()
 SHOWN_URL = "http://127.0.0.1:8000"
 
 
-@pytest.fixture(scope="module")
-def default_server(default_model):
-    """`thirdeye serve` with nothing said, as a newcomer has it: 8-bit weights, where they run."""
-    server = LiveServer([]).start()
-    yield server
-    assert server.stop() == 0, server.output
+@pytest.fixture
+def served(default_server):
+    return default_server.server
 
 
 def commands() -> list[tuple[str, str]]:
@@ -38,12 +35,12 @@ def matches(shown: str, real: str) -> bool:
 
 @pytest.mark.real
 @pytest.mark.parametrize(("command", "output"), commands())
-def test_a_command_prints_what_is_shown(default_server, command, output):
-    program, *args = shlex.split(command.replace(SHOWN_URL, default_server.url))
+def test_a_command_prints_what_is_shown(served, command, output):
+    program, *args = shlex.split(command.replace(SHOWN_URL, served.url))
     argv = (
         [sys.executable, "-m", "thirdeye.server.cli"] if program == "thirdeye" else [program, "-s"]
     )
-    environment = {"PATH": "/usr/bin:/bin", "OPENAI_BASE_URL": f"{default_server.url}/v1"}
+    environment = {"PATH": "/usr/bin:/bin", "OPENAI_BASE_URL": f"{served.url}/v1"}
     done = subprocess.run(
         [*argv, *args], capture_output=True, text=True, cwd=ROOT, env=environment, timeout=60
     )
@@ -52,18 +49,18 @@ def test_a_command_prints_what_is_shown(default_server, command, output):
 
 
 @pytest.mark.real
-def test_the_python_example_runs(default_server, capsys):
+def test_the_python_example_runs(served, capsys):
     (code,) = re.findall(r"```python\n(.*?)```", README, flags=re.S)
-    exec(code.replace(SHOWN_URL, default_server.url), {})  # noqa: S102 (our own README)
+    exec(code.replace(SHOWN_URL, served.url), {})  # noqa: S102 (our own README)
     shown = capsys.readouterr().out
     assert shown.startswith("The capital of Japan is Tokyo. 8\n1")
 
 
 @pytest.mark.real
-def test_the_ready_line_is_as_shown(default_server):
+def test_the_ready_line_is_as_shown(served):
     """Numbers may differ from machine to machine, the words may not."""
     (shown,) = re.findall(r"^Ready: .*$", README, flags=re.M)
-    (real,) = [line.strip() for line in default_server.lines if line.startswith("Ready: ")]
+    (real,) = [line.strip() for line in served.lines if line.startswith("Ready: ")]
     real = re.sub(r", no tape: [^)]*", "", real)  # of a machine without native kernels
     assert re.sub(r"[\d.,]+", "0", real) == re.sub(r"[\d.,]+", "0", shown)
 

@@ -8,20 +8,14 @@ import pytest
 
 from tests.e2e.live import LiveServer
 from tests.e2e.procfs import cpu_seconds, resident_bytes
-from tests.tiny import tiny_llama
 
 MIB = 1 << 20
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    path = tmp_path_factory.mktemp("tiny")
-    tiny_llama(path)
-    args = ["--served-model-name", "tiny", "--kv-memory", "0.01", "--log-level", "warning"]
-    server = LiveServer([str(path), *args]).start()
-    ask(server, 5)
-    yield server
-    assert server.stop() == 0, server.output
+def server(tiny_server):
+    ask(tiny_server, 5)
+    return tiny_server
 
 
 def processes(server: LiveServer) -> list[int]:
@@ -75,7 +69,7 @@ def growth(server: LiveServer, count: int, warm: int = 200) -> list[float]:
 
 def test_memory_does_not_grow(server):
     """100 requests more are no more memory."""
-    grown = growth(server, 100, warm=100)
+    grown = growth(server, 100, warm=50)
     assert max(grown) < 4, grown
 
 

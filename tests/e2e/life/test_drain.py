@@ -11,9 +11,9 @@ import time
 import httpx
 import pytest
 
-from tests.draws import also_at_night
+from tests.draws import also_at_night, count, is_night
 from tests.e2e.live import ROOT, LiveServer
-from tests.e2e.procfs import is_running, seconds_until
+from tests.e2e.procfs import HANGS, is_running, seconds_until
 from tests.tiny import tiny_llama
 
 BODY = {"model": "tiny", "prompt": "Greasy fried noodles", "max_tokens": 200, "ignore_eos": True}
@@ -104,6 +104,13 @@ async def all_are_cut(load: Load) -> None:
         assert answer.status_code == 503
 
 
+async def interrupted(load: Load, client: httpx.AsyncClient) -> None:
+    """SIGINT to the whole process group: everything that has begun is completed."""
+    for pid in [load.server.process.pid, *load.server.children()]:
+        os.kill(pid, signal.SIGINT)
+    await all_end_well(load)
+
+
 async def drained(load: Load, client: httpx.AsyncClient) -> None:
     """One signal: everything that has begun is completed, nothing new is."""
     await load.signal()
@@ -112,39 +119,39 @@ async def drained(load: Load, client: httpx.AsyncClient) -> None:
     assert refused.json()["error"]["code"] == "server_draining"
     assert int(refused.headers["retry-after"]) >= 1
     assert refused.headers["connection"] == "close"
+    await all_end_well(load)
+
+
+async def all_end_well(load: Load) -> None:
     assert all(ended_well(lines) for lines in await asyncio.gather(*load.streams))
     for answer in await asyncio.gather(*load.wholes):
         assert answer.status_code == 200 or answer.json()["error"]["code"] == "server_draining"
 
 
-def check_gone(server: LiveServer, engines: list[int], seconds: float = 10) -> None:
-    assert server.process.wait(seconds) == 0, server.output
+def check_gone(server: LiveServer, engines: list[int]) -> None:
+    assert server.process.wait(HANGS) == 0, server.output
     server.kill()
     assert not any(is_running(engine) for engine in engines)
     assert "Traceback" not in server.output, server.output
 
 
-def drain_once(tiny: str) -> None:
-    server = start(tiny)
-    engines = server.children()
-    drive(server, drained, num_whole=4)
-    check_gone(server, engines)
-
-
+@also_at_night
+@pytest.mark.timeout(900)
 def test_everything_in_flight_is_completed(tiny):
-    """16 streams reach their [DONE], whole answers their 200; new requests get 503; status 0."""
-    drain_once(tiny)
+    """16 streams reach their [DONE], whole answers their 200; status 0. At a push by a terminal's
+    Ctrl-C, which the engine is told as well; fifty times by SIGTERM at night, and new requests get
+    503 (at a push: `tests/api/http/test_serve.py`, over a fake engine)."""
+    for _ in range(count(1, 50)):
+        server = start(tiny)
+        engines = server.children()
+        drive(server, drained if is_night() else interrupted, num_whole=4)
+        check_gone(server, engines)
 
 
 @pytest.mark.prove
-@pytest.mark.timeout(900)
-def test_fifty_drains(tiny):
-    for _ in range(50):
-        drain_once(tiny)
-
-
 def test_a_second_signal_ends_at_once(tiny):
-    """What still runs ends with an error event and [DONE], or with a 503, as when time is up."""
+    """What still runs ends with an error event and [DONE], or with a 503, as when time is up. (At a
+    push: `tests/api/http/test_serve.py`, over a fake engine.)"""
     # Each has a row: one that waited for a row would be waited for until another has ended.
     server = start(tiny, "--max-num-seqs", "20")
     engines = server.children()
@@ -172,17 +179,11 @@ def test_out_of_time(tiny):
     check_gone(server, engines)
 
 
+@pytest.mark.prove
 def test_a_terminals_ctrl_c(tiny):
-    """SIGINT to the whole process group: answers still end; nothing unsightly is printed."""
     server = start(tiny)
     engines = server.children()
-
-    async def scenario(load: Load, client: httpx.AsyncClient) -> None:
-        for pid in [server.process.pid, *engines]:
-            os.kill(pid, signal.SIGINT)
-        assert all(ended_well(lines) for lines in await asyncio.gather(*load.streams))
-
-    drive(server, scenario)
+    drive(server, interrupted, num_whole=4)
     check_gone(server, engines)
 
 

@@ -13,7 +13,6 @@ import pytest
 
 from tests.e2e.live import LiveServer
 from tests.e2e.procfs import HANGS, num_connections, num_descriptors, num_threads, seconds_until
-from tests.tiny import tiny_llama
 
 PROMPT = "The quick brown fox jumps over the lazy dog; the dog does not mind at all. " * 6
 BODY: dict[str, object] = {"model": "tiny", "prompt": "Hello", "ignore_eos": True}
@@ -29,16 +28,11 @@ LONG: dict[str, object] = {
 WAVE = 10
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    path = tmp_path_factory.mktemp("tiny")
-    tiny_llama(path)
-    args = ["--served-model-name", "tiny", "--max-num-seqs", "8", "--send-timeout", "2"]
-    server = LiveServer([str(path), *args, "--max-num-batched-tokens", "32"]).start()
-    yield server
-    assert server.stop() == 0, server.output
-    assert "Traceback" not in server.output, server.output
-    assert "bug in" not in server.output
+@pytest.fixture
+def server(tiny_server):
+    yield tiny_server
+    assert "Traceback" not in tiny_server.output, tiny_server.output
+    assert "bug in" not in tiny_server.output
 
 
 def scrape(server: LiveServer) -> dict[str, float]:
@@ -131,7 +125,7 @@ def disconnect(server: LiveServer, waves: int, seed: int) -> list[float]:
 
 def check_leavers(server: LiveServer, waves: int) -> list[float]:
     """All is back after each wave; the seconds that took from its last client's leaving, sorted."""
-    (engine,) = server.children()
+    (engine,), children = server.engines(), server.children()
     pids = (server.process.pid, engine)
     disconnect(server, 1, seed=1)
     seconds_until(lambda: is_at_rest(server))
@@ -140,7 +134,7 @@ def check_leavers(server: LiveServer, waves: int) -> list[float]:
     times = disconnect(server, waves, seed=2)
     seconds_until(lambda: [num_descriptors(pid) for pid in pids] <= before)
     assert num_threads(server.process.pid) < 50
-    assert server.children() == [engine]
+    assert server.children() == children
     return sorted(times)
 
 

@@ -3,14 +3,13 @@ in few bits, and a bounded cache. What importing torch takes is measured beside 
 
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
 import pytest
 
 from tests.bench.kernels.llama_file import write_llama_file
 from tests.e2e.live import LiveServer
+from tests.e2e.resident import DefaultServer, Resident, after_an_answer
 from thirdeye.server.engine.cache.kv_budget import CPU_DEFAULT, GIB
 
 MOST = 0.8e9  # bytes of both processes' own, the whole KV cache written, beyond torch's own
@@ -27,10 +26,10 @@ pytestmark = [
 ]
 
 
-def test_less_than_a_gigabyte(default_model: Path) -> None:
+def test_less_than_a_gigabyte(default_server: DefaultServer) -> None:
     """With the default cache, as if all of it had been written, which many prompts do in time: it
-    is taken by its size, and a small one is there in its place."""
-    api, engine = after_an_answer(default_model)
+    is taken by its size, beside the little of it that was."""
+    api, engine = default_server.after_an_answer
     cache = CPU_DEFAULT // 2  # in float16
     torch_alone = imported_torch()
     assert engine.code < MOST_CODE
@@ -43,50 +42,20 @@ def test_weights_are_there_once(default_model: Path, tmp_path: Path) -> None:
     """As blocks in the order in which they are read, and of the file nothing stays: four layers
     more, of random blocks of 4 bits, take what they take in the file; so do embedding and head."""
     files = [write_llama_file(tmp_path / f"{n}.gguf", default_model, num_layers=n) for n in (1, 5)]
-    few, many = (after_an_answer(file)[1] for file in files)
+    few, many = map(engine_after_an_answer, files)
     sizes = [file.stat().st_size for file in files]
     assert many.own - few.own < MOST_OF_FILE * (sizes[1] - sizes[0] + CACHE)
     beside = few.own - imported_torch().own - sizes[0] - CACHE
     assert beside < MOST_BESIDE
 
 
-def after_an_answer(model: Path) -> tuple["Resident", "Resident"]:
-    """(the server's process, the engine's)."""
+def engine_after_an_answer(model: Path) -> Resident:
     args = ["--served-model-name", "smollm2", "--kv-memory", str(CACHE / GIB)]
     server = LiveServer([str(model), *args]).start()
     try:
-        body = {"model": "smollm2", "prompt": "One two", "max_tokens": 4}
-        answer = httpx.post(f"{server.url}/v1/completions", json=body, trust_env=False)
-        assert answer.status_code == 200, answer.text
-        (engine_pid,) = server.children()  # no process tries grammars before the first is asked
-        return Resident.of(server.process.pid), Resident.of(engine_pid)
+        return after_an_answer(server)[1]
     finally:
         assert server.stop() == 0, server.output
-
-
-@dataclass
-class Resident:
-    """Bytes of a process that lie in memory."""
-
-    own: int = 0
-    code: int = 0  # of files: what can be executed of them
-    data: int = 0  # of files: all else, as long as nobody has written there
-
-    @classmethod
-    def of(cls, pid: int) -> "Resident":
-        sizes = cls()
-        for line in Path(f"/proc/{pid}/smaps").read_text().splitlines():
-            first, second, *_ = line.split()
-            if not first.endswith(":"):  # address range, permissions, offset, device, inode, file
-                is_code = "x" in second
-            elif first == "Rss:":
-                rss = 1024 * int(second)
-            elif first == "Anonymous:":
-                own = 1024 * int(second)
-                sizes.own += own
-                sizes.code += (rss - own) * is_code
-                sizes.data += (rss - own) * (not is_code)
-        return sizes
 
 
 def imported_torch() -> Resident:

@@ -19,10 +19,6 @@ from tests.tiny import tiny_gpt2, tiny_llama
 BODY = {"model": "tiny", "prompt": "Greasy fried noodles", "max_tokens": 8, "temperature": 0}
 
 
-def get(server: LiveServer, path: str) -> httpx.Response:
-    return httpx.get(server.url + path, trust_env=False, timeout=10)
-
-
 def wait_until(condition, seconds: float = 5.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
@@ -30,8 +26,9 @@ def wait_until(condition, seconds: float = 5.0) -> None:
         time.sleep(0.02)
 
 
-def metric(server: LiveServer, name: str) -> float:
-    for line in get(server, "/metrics").text.splitlines():
+def metric(url: str, name: str) -> float:
+    text = httpx.get(f"{url}/metrics", trust_env=False, timeout=10).text
+    for line in text.splitlines():
         if line.startswith(name):
             return float(line.rsplit(" ", 1)[1])
     raise AssertionError(f"no metric {name}")
@@ -55,6 +52,12 @@ def test_the_ready_line(tiny_server):
         ["sh", "-c", curl + " -sS --fail"], capture_output=True, check=True, text=True
     )
     assert json.loads(shown.stdout)["choices"][0]["message"]["content"]
+
+
+def test_what_the_start_took_is_told(tiny_server):
+    for phase in ("describe", "load"):
+        name = f'thirdeye_startup_time_seconds{{model_name="tiny",phase="{phase}"}}'
+        assert metric(tiny_server.url, name) > 0
 
 
 def test_api_process_never_loads_torch(tiny_server):
@@ -90,9 +93,14 @@ def listeners(pid: int) -> list[tuple[str, int]]:
     return found
 
 
-@pytest.mark.parametrize(("make", "engine"), [(tiny_llama, "process"), (tiny_gpt2, "thread")])
+@also_at_night
+@pytest.mark.parametrize(
+    ("make", "engine"),
+    [(tiny_gpt2, "thread"), pytest.param(tiny_llama, "process", marks=pytest.mark.prove)],
+)
 def test_greedy_text_of_tiny_models(tmp_path, make, engine):
-    """Both architectures and both engines, through the command, say what `transformers` does."""
+    """Both architectures and both engines, through the command, say what `transformers` does. At a
+    push the default model's text is of the other two: `test_default_model.py`."""
     model = make(tmp_path)
     args = [str(tmp_path), "--served-model-name", "tiny", "--engine", engine, "--quantize", "none"]
     server = LiveServer(args).start()
@@ -124,12 +132,14 @@ def test_a_client_that_leaves_frees_its_blocks(tiny_server):
         "POST", tiny_server.url + "/v1/completions", json=body, trust_env=False
     ) as answer:
         next(answer.iter_lines())
-    wait_until(lambda: metric(tiny_server, "thirdeye_num_requests_running") == 0)
-    wait_until(lambda: metric(tiny_server, "thirdeye_kv_cache_usage_perc") == 0)
+    wait_until(lambda: metric(tiny_server.url, "thirdeye_num_requests_running") == 0)
+    wait_until(lambda: metric(tiny_server.url, "thirdeye_kv_cache_usage_perc") == 0)
 
 
+@pytest.mark.prove
 def test_port_in_use_names_the_way_out(tmp_path):
-    """The error says which port and which flag; the exit status is not 0."""
+    """The error says which port and which flag; the exit status is not 0. (At a push:
+    `tests/api/http/test_serve.py`, without the command.)"""
     tiny_llama(tmp_path)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -159,8 +169,8 @@ def at_night(case):
 @pytest.mark.parametrize(
     ("args", "words"),
     [
-        (["/nowhere/at/all.gguf"], ["/nowhere/at/all.gguf"]),
-        (["--dtype", "float8"], ["--dtype", "float32"]),
+        at_night((["/nowhere/at/all.gguf"], ["/nowhere/at/all.gguf"])),
+        at_night((["--dtype", "float8"], ["--dtype", "float32"])),
         at_night((["--max-num-seqs", "0"], ["--max-num-seqs", "1"])),
         at_night((["TINY", "--max-model-len", "100000"], ["--max-model-len", "256"])),
         (["TINY", "--kv-memory", "0.000001"], ["--kv-memory"]),
@@ -176,7 +186,7 @@ def at_night(case):
 @also_at_night
 def test_bad_settings_are_explained(tmp_path, args, words):
     """A wrong flag ends it with one message that names the flag and the way out, no traceback:
-    at a push one that the command finds, one of the model's and one that the engine finds."""
+    at a push one that the engine finds. What the command finds: `tests/server/test_cli.py`."""
     if "TINY" in args:
         tiny_llama(tmp_path)
     args = [str(tmp_path) if arg == "TINY" else arg for arg in args]

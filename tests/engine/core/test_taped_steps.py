@@ -1,14 +1,23 @@
 """Steps of up to 64 tokens come from tape, those with a prompt's tokens among them."""
 
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
 import pytest
 import torch
+from torch import Tensor
 
 from tests.engine.toy import make_request, toy_config
-from tests.model.tiny import LLAMA, make_cache, random_model
+from tests.model.tiny import LLAMA, change, make_cache, random_model
+from thirdeye.model.batch import ForwardBatch, PlainStep
 from thirdeye.model.native.library import Library
 from thirdeye.model.native.tapes.tape import Tape
+from thirdeye.model.state.kv_cache import KVCache
+from thirdeye.model.state.kv_groups import kv_groups
 from thirdeye.server.engine.core.engine_core import EngineCore
 from thirdeye.server.engine.execution.model_runner import ModelRunner
+from thirdeye.server.engine.sampling.native_sampler import NativeSampler
 
 
 def test_a_prompt_beside_answers_is_on_tape(
@@ -17,14 +26,21 @@ def test_a_prompt_beside_answers_is_on_tape(
     """The same comes three times: each shape's second step is recorded, so of the third time no
     step goes without."""
     sizes: list[int] = []
+    replays: list[Tape] = []
     replay = Tape.replay
-    monkeypatch.setattr(Tape, "replay", lambda tape: sizes.append(len(tape.output)) or replay(tape))
+    monkeypatch.setattr(Tape, "replay", lambda tape: replays.append(tape) or replay(tape))
     model = random_model(LLAMA, quantize="int8", native=native)
     config = toy_config(num_blocks=64, block_size=4, max_model_len=64)
-    runner = ModelRunner(model, make_cache(LLAMA, 64, 4), config, torch.device("cpu"))
+
+    def noted(batch: ForwardBatch, cache: KVCache) -> Tensor:
+        sizes.append(len(batch.input_ids))
+        return model(batch, cache)
+
+    runner = ModelRunner(noted, make_cache(LLAMA, 64, 4), config, torch.device("cpu"))
     core = EngineCore(config, runner, fast_paths=[model.tape])
     for turn in range(3):
         sizes.clear()
+        replays.clear()
         ways = {"cache_salt": str(turn), "ignore_eos": True}
         for i in range(3):
             core.add(make_request(f"{turn}, {i}", [5 + i, 6, 7], max_tokens=6, **ways))
@@ -35,6 +51,67 @@ def test_a_prompt_beside_answers_is_on_tape(
         while core.has_work:
             core.step()
         num_steps = core.stats().steps_total - num_steps
-    assert len(sizes) == num_steps
+    assert len(replays) == len(sizes) == num_steps
     assert 3 + 30 in sizes, "a prompt of 30 beside three answers"
     assert core.stats().missed_paths == []
+
+
+WAYS: list[dict[str, Any]] = [
+    {},
+    {"temperature": 0.8, "seed": 3},
+    {},
+    {"temperature": 1.2, "top_p": 0.9, "seed": 4},
+    {"logprobs": 2},
+    {"frequency_penalty": 0.5},
+]
+
+
+@pytest.mark.parametrize("window", [None, 20])
+def test_steps_from_their_numbers(native: Library, window: int | None) -> None:
+    """The same answers as from tensors, of several sequences that come and go, are longer than a
+    block table's first columns, and draw, or ask for more than a token; from the third step of a
+    shape on no tensor is made."""
+    torch.set_num_threads(1)
+    spec = replace(LLAMA.attention_of(0), window=window)
+    described = change(
+        LLAMA, attention=(spec,) * LLAMA.num_hidden_layers, max_position_embeddings=128
+    )
+    model = random_model(described, quantize="int8", native=native)
+    config = toy_config(
+        num_blocks=192, block_size=4, max_model_len=128, windows=kv_groups(described).windows
+    )
+
+    def answers(*, is_decoding: bool) -> dict[str, list[Any]]:
+        cache = make_cache(described, 192, 4)
+        decode = model.decoder(cache)
+        assert decode is not None
+        noted = count_made(decode, made) if is_decoding else None
+        runner = ModelRunner(model, cache, config, "cpu", NativeSampler(native), decode=noted)
+        core = EngineCore(config, runner)
+        found: dict[str, list[Any]] = {}
+        for number in range(12):
+            prompt = [(7 * number + i) % 97 for i in range(1 + 5 * number)]
+            ways = WAYS[number % len(WAYS)] | {"max_tokens": 4 + number, "ignore_eos": True}
+            core.add(make_request(str(number), prompt, **ways))
+            for _ in range(2 if number < 11 else 99):
+                if core.has_work:
+                    for output in core.step():
+                        told = found.setdefault(output.request_id, [])
+                        told += [*output.token_ids, output.logprobs]
+        return found
+
+    made: list[bool] = []
+    assert answers(is_decoding=True) == answers(is_decoding=False)
+    assert sum(made) > 10
+
+
+def count_made(
+    decode: Callable[[PlainStep], Tensor | None], made: list[bool]
+) -> Callable[[PlainStep], Tensor | None]:
+    def noted(step: PlainStep) -> Tensor | None:
+        assert all(block >= 0 for table in step.tables for block in table), "given back"
+        logits = decode(step)
+        made.append(logits is not None)
+        return logits
+
+    return noted

@@ -14,7 +14,7 @@ from thirdeye.model.batch import ForwardBatch
 from thirdeye.model.config import ModelConfig
 from thirdeye.model.declare.lora import LoraFactors
 from thirdeye.model.native.library import Library
-from thirdeye.model.taped import TapedBlocks
+from thirdeye.model.taped import TapedSteps
 from thirdeye.model.transformer import Transformer
 
 CONFIGS = {
@@ -168,7 +168,7 @@ def test_from_tape(native: Library) -> None:
     torch.set_num_threads(1)
     model = adapted_model(LLAMA, "int8", native)
     assert model.adapters is not None
-    assert isinstance(model._through_blocks, TapedBlocks)
+    assert isinstance(model._raw_of, TapedSteps)
     ids = {0: [3], 1: [5], 2: [7]}
 
     def run(slots: dict[int, int]) -> Tensor:
@@ -180,8 +180,8 @@ def test_from_tape(native: Library) -> None:
         plain = [run(first), run(second), run({})]  # each in a cache of its own: no tape is used
         for slots, expected in zip((first, second, {}, first, second, {}), plain * 2, strict=True):
             assert torch.equal(model(step(ids, slots), cache), expected)
-        assert len(model._through_blocks._recordings) == 2  # with adapters, and without
-        assert None not in model._through_blocks._recordings.values()
+        assert len(model._raw_of._recordings) == 2  # with adapters, and without
+        assert None not in model._raw_of._recordings.values()
         model.adapters.unload(9)
         model.adapters.load(13, random_factors(LLAMA, 8, rank=64))
         later = {1: model.adapters.slots[13]}

@@ -24,7 +24,7 @@ from thirdeye.model.native.tapes.tape import Tape, TapeSegment
 from thirdeye.model.native.tapes.torch_call import TorchCall
 from thirdeye.model.placement import Placement
 from thirdeye.model.state.kv_cache import KVCache
-from thirdeye.model.taped import TapedBlocks
+from thirdeye.model.taped import TapedSteps
 from thirdeye.model.transformer import Transformer
 
 WIDE = change(LLAMA, max_position_embeddings=512, head_dim=16, num_heads=4)
@@ -58,8 +58,8 @@ def models(
 ) -> tuple[Transformer, Transformer]:
     """(with tapes, without), of the same weights and kernels."""
     ours, plain = (random_model(config, quantize=quantize, native=native) for _ in range(2))
-    assert isinstance(ours._through_blocks, TapedBlocks)
-    plain._through_blocks = plain._one_by_one
+    assert isinstance(ours._raw_of, TapedSteps)
+    plain._raw_of = plain._make_raw
     return ours, plain
 
 
@@ -96,8 +96,8 @@ def test_tapes_lie_in_the_memory_of_the_largest(native: Library, is_odd: bool) -
             step = make_batch([Row([1] * size, 0, range(BLOCKS_EACH))], BLOCK_SIZE, "all")
             for _ in range(2):
                 ours(step, kv_cache)
-        blocks = ours._through_blocks
-        assert isinstance(blocks, TapedBlocks)
+        blocks = ours._raw_of
+        assert isinstance(blocks, TapedSteps)
         assert len(blocks._recordings) == len(sizes)
         return sum(map(len, blocks._memory))
 
@@ -201,8 +201,8 @@ def test_an_unknown_operation_ends_a_segment(
     ]
     assert str(ours.tape) == f"whole tape: {names}"
     assert 3 < num_recorded(ours) < ours.tape.num_missed < 40, "a shape's first step is looked at"
-    assert isinstance(ours._through_blocks, TapedBlocks)
-    for recording in filter(None, ours._through_blocks._recordings.values()):
+    assert isinstance(ours._raw_of, TapedSteps)
+    for recording in filter(None, ours._raw_of._recordings.values()):
         parts = recording._tape.parts
         assert sum(isinstance(part, TapeSegment) for part in parts) in range(1, 7)
         in_c = sum(len(part.calls) for part in parts if isinstance(part, TapeSegment))
@@ -247,8 +247,8 @@ def test_a_taped_token_does_not_know_its_company(
 
 
 def num_recorded(model: Transformer) -> int:
-    assert isinstance(model._through_blocks, TapedBlocks)
-    return sum(tape is not None for tape in model._through_blocks._recordings.values())
+    assert isinstance(model._raw_of, TapedSteps)
+    return sum(tape is not None for tape in model._raw_of._recordings.values())
 
 
 def logits(model: Transformer, kv_cache: KVCache, token: int = 5) -> Tensor:
@@ -293,8 +293,8 @@ def test_tapes_are_bounded(native: Library, monkeypatch: pytest.MonkeyPatch) -> 
         for count in (1, 2, 3):
             row = Row([1] * count, 0, range(BLOCKS_EACH))
             model(make_batch([row], BLOCK_SIZE), kv_cache)
-        assert isinstance(model._through_blocks, TapedBlocks)
-        assert len(model._through_blocks._recordings) == 2
+        assert isinstance(model._raw_of, TapedSteps)
+        assert len(model._raw_of._recordings) == 2
 
 
 def test_what_cannot_be_recorded_is_named_once(
@@ -349,8 +349,8 @@ def test_a_plan_that_cannot_be_looked_into_is_refused(native: Library) -> None:
         assert torch.equal(logits(model, kv_cache), logits(plain, cache(WIDE)))
     assert "Opaque" in model.tape.reason
     assert model.tape.num_missed == 3
-    assert isinstance(model._through_blocks, TapedBlocks)
-    assert not model._through_blocks._recordings, "nothing of any step is kept"
+    assert isinstance(model._raw_of, TapedSteps)
+    assert not model._raw_of._recordings, "nothing of any step is kept"
 
 
 def test_long_steps_are_not_recorded(native: Library, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -365,7 +365,7 @@ def test_long_steps_are_not_recorded(native: Library, monkeypatch: pytest.Monkey
 def test_another_dtype_is_the_reason() -> None:
     tape = FastPath("tape")
     where = Placement(torch.bfloat16, torch.device("cpu"))
-    taped.tape_blocks(lambda x, *_: x, where, BlockedAttention(), tape)
+    taped.tape_steps(lambda batch, *_: batch, where, BlockedAttention(), tape, [])
     assert tape.reason == "native kernels are for float32 alone"
 
 

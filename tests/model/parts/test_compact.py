@@ -22,6 +22,8 @@ from thirdeye.model.linear.method import LinearMethod
 from thirdeye.model.linear.unquantized import Unquantized
 from thirdeye.model.loading.layer_loader import ModelLoader
 from thirdeye.model.loading.widen import decode
+from thirdeye.model.native.library import Library
+from thirdeye.model.native.look_up import LookUpKernel
 from thirdeye.model.parts.compact_table import Blocks, Halves, as_stored, compact, equal_bits
 from thirdeye.model.parts.layers import Embedding
 from thirdeye.model.placement import Placement
@@ -32,6 +34,7 @@ from thirdeye.weights.formats.gguf.dequantize import stored_tensor
 from thirdeye.weights.formats.gguf.format import TENSOR_TYPES
 
 FP32 = Placement(torch.float32, CPU)
+HALVES = (torch.float16, torch.bfloat16)
 
 
 def blocks(seed: int, rows: int = 67, width: int = 96, *, least: int = -24) -> Tensor:
@@ -45,13 +48,6 @@ def blocks(seed: int, rows: int = 67, width: int = 96, *, least: int = -24) -> T
     return (numbers * scales.float().unsqueeze(2)).flatten(1) + 0.0  # no zero with a minus
 
 
-def check_few(kept: Blocks, table: Tensor) -> None:
-    """Few ids are looked up in another way, each as among many."""
-    for ids in ([], [0], [len(table) - 1, 1], [3, 2, 3]):
-        few = torch.tensor(ids, dtype=torch.int64)
-        assert equal_bits(kept.look_up(few), table[few])
-
-
 @settings(deadline=None)
 @given(st.integers(0, 2**32))
 def test_blocks_come_back(seed: int) -> None:
@@ -60,10 +56,9 @@ def test_blocks_come_back(seed: int) -> None:
     kept = compact(table)
     assert isinstance(kept, Blocks)
     assert equal_bits(kept.look_up(torch.arange(len(table))), table)
-    check_few(kept, table)
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("dtype", HALVES)
 @pytest.mark.parametrize("width", [32, 33])
 def test_halves_come_back(dtype: torch.dtype, width: int) -> None:
     """Whatever 16 bits hold, infinities and a minus before a zero too."""
@@ -75,6 +70,18 @@ def test_halves_come_back(dtype: torch.dtype, width: int) -> None:
     assert kept.numbers.dtype == dtype
     ids = torch.tensor([129, 0, 0, 64])
     assert equal_bits(kept.look_up(ids), table[ids])
+
+
+def test_a_kernel_finds_the_same_rows(native: Library) -> None:
+    """Of each form that it knows, in any order, one of them several times, and none."""
+    kernel = LookUpKernel(native)
+    for table in (blocks(4), *(torch.randn(67, 33).to(d).float() for d in HALVES)):
+        kept = compact(table)
+        assert kept is not None
+        by_kernel = kept.by_kernel(kernel)
+        for ids in ([], [0], [66, 1, 1], list(range(67))):
+            wanted = torch.tensor(ids, dtype=torch.int64)
+            assert equal_bits(by_kernel(wanted), table[wanted])
 
 
 @pytest.mark.parametrize("row", [0, 63, 64, 129])
@@ -173,7 +180,6 @@ def test_any_blocks_of_8_bits_are_kept_apart_from_their_scales() -> None:
     assert isinstance(kept, Blocks)
     table = torch.from_numpy(tensor.widen())
     assert equal_bits(kept.look_up(torch.arange(40)), table)
-    check_few(kept, table)
 
 
 @pytest.mark.parametrize("is_tied", [True, False])

@@ -42,7 +42,7 @@ def counted(draw: st.DrawFn) -> tuple[dict[str, Any], dict[str, object]]:
 
 
 @pytest.mark.parametrize("is_inside", [False, True])
-@draws(20, 300)
+@draws(12, 300)
 @given(drawn=counted())
 def test_every_set_of_keys_is_judged_as_by_a_validator(
     is_inside: bool, drawn: tuple[dict[str, Any], dict[str, object]]

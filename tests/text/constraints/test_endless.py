@@ -133,7 +133,7 @@ def reached(node: dict[str, Any], defs: dict[str, Any], seen: set[str]) -> list[
     return [node, *(found for child in inner for found in reached(child, defs, seen))]
 
 
-@draws(150, 2000)
+@draws(60, 2000)
 @given(defs=st.fixed_dictionaries(dict.fromkeys(NAMES, schemas)))
 def test_as_unrolling_says(defs: dict[str, Any]) -> None:
     root = {"$ref": "#/$defs/n0"}

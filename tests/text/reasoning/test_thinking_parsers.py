@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.draws import draws
 from tests.text.byte_tokenizer import ByteTokenizer
 from thirdeye.server.engine.interface.types import FinishReason, StepOutput
 from thirdeye.server.text.answer_reader import make_reader
@@ -76,6 +77,7 @@ def fragments(form: ReasoningForm) -> st.SearchStrategy[str]:
 
 @pytest.mark.parametrize("state", PromptState)
 @pytest.mark.parametrize("form", PAIRS, ids=lambda form: form.name)
+@draws(12, 100)
 @given(data=st.data())
 def test_any_cut_says_what_the_whole_says(
     form: ReasoningForm, state: PromptState, data: st.DataObject
@@ -112,6 +114,7 @@ HARMONY_ANSWERS = {
 
 
 @pytest.mark.parametrize("text", HARMONY_ANSWERS)
+@draws(10, 100)
 @given(data=st.data())
 def test_any_cut_of_channels_says_what_the_whole_says(text: str, data: st.DataObject) -> None:
     places = data.draw(st.lists(st.integers(0, len(text)), max_size=8))
@@ -182,6 +185,7 @@ def outputs(token_ids: list[int], places: list[int]) -> list[StepOutput]:
 
 
 @pytest.mark.parametrize("lists_tokens", [True, False])
+@draws(15, 100)
 @given(places=st.lists(st.integers(0, 40), max_size=12), shows=st.booleans())
 def test_a_stream_counts_and_lists_the_tokens_of_thoughts_apart(
     lists_tokens: bool, places: list[int], shows: bool
@@ -236,6 +240,7 @@ CALLING = ByteTokenizer(
 
 
 @pytest.mark.parametrize("between", ["", "</think>", "\n\n", "\n</think>\n"])
+@draws(12, 100)
 @given(places=st.lists(st.integers(0, 90), max_size=12))
 def test_a_call_ends_thinking_that_was_not_closed(between: str, places: list[int]) -> None:
     """The token does: spelled in letters, as somebody writes who thinks about calls, it is text."""

@@ -3,6 +3,7 @@
 import itertools
 import time
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import pytest
@@ -136,13 +137,18 @@ def test_tools_reach_the_template() -> None:
 words = st.text("ab <|>\n_é", max_size=12)
 
 
+@cache
+def template_of(source: str) -> ChatTemplate:
+    return ChatTemplate(source, LLAMA if source == LLAMA3 else TOKENIZER)
+
+
 @pytest.mark.parametrize("source", [SMOLLM2, LLAMA3], ids=["smollm2", "llama3"])
 @given(content=words, question=words)
 def test_a_continued_prompt_is_the_whole_one_cut_after_the_content(
     source: str, content: str, question: str
 ) -> None:
     tokenizer = LLAMA if source == LLAMA3 else TOKENIZER
-    template = ChatTemplate(source, tokenizer)
+    template = template_of(source)
     messages = [user(question), assistant(content)]
     prompt = template.render(messages, continue_final_message=True)
     whole = template.render(messages, add_generation_prompt=False)

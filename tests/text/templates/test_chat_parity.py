@@ -1,5 +1,6 @@
 """The same prompts as `transformers` makes of the same templates and messages."""
 
+from functools import cache
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers.utils.chat_template_utils import render_jinja_template
 
+from tests.draws import draws
 from tests.text.byte_tokenizer import ByteTokenizer
 from tests.text.templates.chat_templates import LLAMA3, SMOLLM2, TOOLS
 from thirdeye.server.text.templates.chat_template import ChatTemplate
@@ -54,6 +56,11 @@ tools_of = st.none() | st.lists(
 )
 
 
+@cache
+def ours(name: str) -> ChatTemplate:
+    return ChatTemplate(TEMPLATES[name], ByteTokenizer())
+
+
 def reference(source: str, messages: list[dict[str, Any]], **options: Any) -> str:
     prompts: Any = render_jinja_template(
         [messages],
@@ -66,22 +73,22 @@ def reference(source: str, messages: list[dict[str, Any]], **options: Any) -> st
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
+@draws(15, 100)
 @given(messages=messages_of, tools=tools_of, add=st.booleans())
 def test_same_prompt_as_the_reference(
     name: str, messages: list[dict[str, Any]], tools: list[dict[str, Any]] | None, add: bool
 ) -> None:
-    template = ChatTemplate(TEMPLATES[name], ByteTokenizer())
-    rendered = template.render(messages, tools=tools, add_generation_prompt=add)
+    rendered = ours(name).render(messages, tools=tools, add_generation_prompt=add)
     assert rendered == reference(TEMPLATES[name], messages, tools=tools, add_generation_prompt=add)
 
 
 @pytest.mark.parametrize("name", ["smollm2", "llama3"])
+@draws(15, 100)
 @given(messages=messages_of, content=text.filter(str.strip))
 def test_same_continuation_as_the_reference(
     name: str, messages: list[dict[str, Any]], content: str
 ) -> None:
     """But for a blank message, of which the reference leaves the template's own blanks out."""
     messages = [*messages, {"role": "assistant", "content": content}]
-    template = ChatTemplate(TEMPLATES[name], ByteTokenizer())
-    rendered = template.render(messages, continue_final_message=True)
+    rendered = ours(name).render(messages, continue_final_message=True)
     assert rendered == reference(TEMPLATES[name], messages, continue_final_message=True)

@@ -92,7 +92,7 @@ messages_of = st.lists(
 
 
 @pytest.mark.parametrize("name", SOURCES)
-@draws(40, 200)
+@draws(20, 200)
 @given(messages=messages_of)
 def test_no_message_makes_a_special_token(name: str, messages: list[dict[str, Any]]) -> None:
     """Nor do two of them side by side, nor one of them and the template's own text."""

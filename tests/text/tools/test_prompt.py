@@ -1,12 +1,14 @@
 """Tools in prompts: by the template that knows them, or as text, the same for every other one."""
 
 import json
+from functools import cache
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.draws import draws
 from tests.text.byte_tokenizer import ByteTokenizer
 from tests.text.templates.chat_templates import HERMES, LLAMA3, SMOLLM2, TOOLS
 from tests.text.templates.test_chat_parity import reference
@@ -45,8 +47,13 @@ def result(content: str) -> Message:
     return {"role": "tool", "content": content, "tool_call_id": "call_0"}
 
 
+@cache
+def template_of(source: str) -> ChatTemplate:
+    return ChatTemplate(source, TOKENIZER)
+
+
 def render(source: str, messages: list[Message], tools: Any = DEFINITIONS) -> str:
-    template = ChatTemplate(source, TOKENIZER)
+    template = template_of(source)
     fitted, shown = fit(messages, tools, template)
     return template.render(fitted, tools=shown)
 
@@ -68,6 +75,7 @@ answers = st.builds(lambda content, calls: called(content, *calls), text, calls_
 turns = st.builds(user, text) | st.builds(result, text) | answers
 
 
+@draws(20, 100)
 @given(turns=st.lists(turns, max_size=4), has_tools=st.booleans(), system=text)
 def test_a_template_that_knows_tools_says_what_the_reference_says(
     turns: list[Message], has_tools: bool, system: str
@@ -160,6 +168,7 @@ hostile = spelled.map("".join)
 
 
 @pytest.mark.parametrize("source", [HERMES, SMOLLM2], ids=["hermes", "smollm2"])
+@draws(20, 100)
 @given(said=hostile, argument=hostile, returned=hostile, described=hostile)
 def test_literals_in_tools_calls_and_results_are_text(
     source: str, said: str, argument: str, returned: str, described: str
@@ -167,7 +176,7 @@ def test_literals_in_tools_calls_and_results_are_text(
     """Special ids come from the template alone: as many as with harmless words, in that order."""
 
     def specials(*words: str) -> list[int]:
-        template = ChatTemplate(source, TOKENIZER)
+        template = template_of(source)
         tools = [Tool("f", words[3], {"properties": {words[3]: {"type": "string"}}}).definition]
         call = called(words[0], ("f", json.dumps({words[1]: words[1]})))
         fitted, shown = fit([user(words[0]), call, result(words[2])], tools, template)

@@ -1,9 +1,9 @@
 """How much memory loading takes at its peak, told by the kernel: run in a process of its own.
 
-python -m tests.weights.streaming.measure_peak CHECKPOINT
+python -m tests.weights.streaming.measure_peak CHECKPOINT ...
 
-Prints JSON, in bytes: what was resident when an empty model was there, and the most that was until
-it was full. The kernel keeps the maximum itself, so that no sampling can miss it.
+Prints JSON, in bytes and for each: what was resident when an empty model was there, and the most
+that was until it was full. The kernel keeps the maximum itself, so that no sampling can miss it.
 """
 
 import json
@@ -41,5 +41,8 @@ def measure(path: Path) -> dict[str, int]:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    measure(Path(sys.argv[1]))  # what is made once: imports, thread pools, tables
-    print(json.dumps(measure(Path(sys.argv[1]))))
+    found = []
+    for path in map(Path, sys.argv[1:]):
+        measure(path)  # what is made once: imports, thread pools, tables
+        found.append(measure(path))
+    print(json.dumps(found))

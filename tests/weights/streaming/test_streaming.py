@@ -3,12 +3,13 @@
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 
 import gguf
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from tests.draws import also_at_night, count
@@ -29,26 +30,17 @@ MODEL = 4 * (2048 * 512 + LAYERS * (4 * 512 * 512 + 3 * 512 * 2048))  # bytes in
 LARGEST = 4 * 512 * 2048
 
 
-def plain(path: Path) -> Path:
-    model = LlamaForCausalLM(LlamaConfig(**SIZES))
-    return tiny.save(model, path)
+def sharded(model: LlamaForCausalLM, path: Path) -> Path:
+    return tiny.save(deepcopy(model).bfloat16(), path, max_shard_size="30MB")
 
 
-def sharded(path: Path) -> Path:
-    model = LlamaForCausalLM(LlamaConfig(**SIZES)).bfloat16()
-    return tiny.save(model, path, max_shard_size="30MB")
-
-
-def blocks(path: Path) -> Path:
-    model = LlamaForCausalLM(LlamaConfig(**SIZES, head_dim=64))
+def blocks(model: LlamaForCausalLM, path: Path) -> Path:
     return tiny.llama_gguf(model, path.with_suffix(".gguf"), kind=gguf.GGMLQuantizationType.Q8_0)
 
 
-def fp8(path: Path) -> Path:
+def fp8(model: LlamaForCausalLM, path: Path) -> Path:
     """Any numbers: it is their memory that counts."""
-    from safetensors.torch import load_file, save_file
-
-    plain(path)
+    model.save_pretrained(path)
     tensors = load_file(path / "model.safetensors")
     for name in [name for name in tensors if "proj" in name]:
         tensors[name] = tensors[name].to(torch.float8_e4m3fn)
@@ -60,19 +52,15 @@ def fp8(path: Path) -> Path:
 
 @also_at_night
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel's own measure is asked")
-@pytest.mark.parametrize("write", [sharded, blocks, fp8])
-def test_peak_is_the_model_and_one_tensor(tmp_path: Path, write: Callable[[Path], Path]) -> None:
+def test_peak_is_the_model_and_one_tensor(tmp_path: Path) -> None:
     """Fails by the size of the file, 18 MB and more, at night 45, if what was read stays
     resident."""
-    program = [
-        sys.executable,
-        "-m",
-        "tests.weights.streaming.measure_peak",
-        str(write(tmp_path / "model")),
-    ]
+    model = LlamaForCausalLM(LlamaConfig(**SIZES, head_dim=64))
+    paths = [str(write(model, tmp_path / write.__name__)) for write in (sharded, blocks, fp8)]
+    program = [sys.executable, "-m", "tests.weights.streaming.measure_peak", *paths]
     done = subprocess.run(
         [*AT_ONCE, *program], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    found = json.loads(done.stdout.splitlines()[-1])
-    beside = found["peak"] - found["before"] - MODEL
-    assert beside < LARGEST + SLACK, f"{beside:,} bytes beside the model of {MODEL:,}"
+    for path, found in zip(paths, json.loads(done.stdout.splitlines()[-1]), strict=True):
+        beside = found["peak"] - found["before"] - MODEL
+        assert beside < LARGEST + SLACK, f"{path}: {beside:,} bytes beside the model of {MODEL:,}"

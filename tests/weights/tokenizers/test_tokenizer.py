@@ -56,7 +56,7 @@ def build(
     return Tokenizer(read_vocabulary(fields, config, vocab_size, bos, frozenset(), never_from_text))
 
 
-@draws(80, 400)
+@draws(30, 400)
 @given(text=st.one_of(TEXTS, PIECES))
 def test_equals_hugging_face(theirs: tokenizers.Tokenizer, ours: Tokenizer, text: str) -> None:
     """Texts without special literals: in theirs, a literal in the text becomes the token."""
@@ -64,7 +64,7 @@ def test_equals_hugging_face(theirs: tokenizers.Tokenizer, ours: Tokenizer, text
         assert ours.encode(text) == theirs.encode(text, add_special_tokens=False).ids
 
 
-@draws(40, 200)
+@draws(15, 200)
 @given(text=TEXTS)
 def test_special_literals_equal_hugging_face_when_asked_for(
     theirs: tokenizers.Tokenizer, ours: Tokenizer, text: str
@@ -74,7 +74,7 @@ def test_special_literals_equal_hugging_face_when_asked_for(
         assert ours.encode_with_special(spliced) == theirs.encode(spliced).ids
 
 
-@draws(60, 300)
+@draws(25, 300)
 @given(text=TEXTS)
 def test_nothing_is_lost(theirs: tokenizers.Tokenizer, ours: Tokenizer, text: str) -> None:
     """decode(encode(x)) = x, byte for byte, for any text; NFC first where the model has it so."""
@@ -85,7 +85,7 @@ def test_nothing_is_lost(theirs: tokenizers.Tokenizer, ours: Tokenizer, text: st
 
 
 @given(literal=st.sampled_from(vocabularies.SPECIAL), before=TEXTS, after=TEXTS)
-@draws(40, 200)
+@draws(15, 200)
 def test_encode_never_makes_a_special_token(
     ours: Tokenizer, literal: str, before: str, after: str
 ) -> None:
@@ -127,7 +127,7 @@ def test_the_fingerprint_tells_vocabularies_apart(ours: Tokenizer, theirs: Any) 
     assert build(tokenizer).fingerprint != ours.fingerprint
 
 
-@draws(40, 200)
+@draws(15, 200)
 @given(text=TEXTS)
 def test_ids_in_another_order_than_merges(
     shuffled_pair: tuple[Tokenizer, tokenizers.Tokenizer], text: str

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import models, pre_tokenizers, trainers
 
-from tests.draws import draws
+from tests.draws import also_at_night, count, draws
 from tests.weights import vocabularies
 from tests.weights.tokenizers import pipelines, strings
 from tests.weights.tokenizers.test_tokenizer import build
@@ -22,7 +22,7 @@ from thirdeye.weights.tokenizers.sentencepiece.tokenizer_model import read_vocab
 from thirdeye.weights.tokenizers.tiktoken_encoder import TiktokenEncoder
 from thirdeye.weights.tokenizers.tokenizer import Tokenizer
 
-NUM_TEXTS = 300
+NUM_TEXTS = count(100, 1000)
 NORMAL, BYTE = 1, 6
 
 
@@ -35,6 +35,7 @@ def spelled(tokenizer: Tokenizer, text: str) -> bytes:
     return b"".join(map(tokenizer.token_bytes, tokenizer.encode(text)))
 
 
+@also_at_night
 @pytest.mark.parametrize("family", vocabularies.FAMILIES)
 def test_both_encoders_agree(family: str) -> None:
     described = vocabularies.as_json(vocabularies.train(family))
@@ -65,6 +66,7 @@ def unranked(family: str) -> dict[str, Any]:
     return described
 
 
+@also_at_night
 @pytest.mark.parametrize("family", ["gpt2", "qwen2", "llama3"])
 def test_merges_that_are_no_ranks_go_to_the_second_encoder(family: str) -> None:
     described = unranked(family)
@@ -77,7 +79,7 @@ def test_merges_that_are_no_ranks_go_to_the_second_encoder(family: str) -> None:
 PAIRS = st.lists(st.tuples(st.integers(0, 8), st.integers(0, 8)), min_size=1, max_size=8)
 
 
-@draws(150, 1000)
+@draws(50, 1000)
 @given(
     pairs=PAIRS,
     whole=st.lists(st.text("abc", min_size=2, max_size=4), max_size=2),

@@ -13,7 +13,7 @@ or for all; rotary caches are such names everywhere; any other name is unknown.
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from thirdeye.model.declare.stored import StoredTensor
@@ -103,9 +103,20 @@ class NameTable:
     ignored_prefixes: tuple[str, ...] = ()  # of names of parts that nobody asks for
     ignored_layers: int = 0  # behind the last: they guess more tokens (`GuessingHead`)
     layer_numbers: tuple[int, ...] = ()  # in the file, of the model's: nobody reads those between
+    _placed: dict[str, list[TensorTarget] | None] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def place(self, name: str) -> list[TensorTarget] | None:
-        """Where this tensor goes; `[]` if a rule says to ignore it, None if the name is unknown."""
+        """Where this tensor goes; `[]` if a rule says to ignore it, None if the name is unknown.
+
+        Found once: whoever loads asks four times for each.
+        """
+        if name not in self._placed:
+            self._placed[name] = self._find(name)
+        return self._placed[name]
+
+    def _find(self, name: str) -> list[TensorTarget] | None:
         own = self._without_prefix(name)
         pattern, layer = _split(own, "i")
         pattern = own if own in self.names else pattern  # a layer's that is unlike the others

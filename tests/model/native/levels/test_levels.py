@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from tests.draws import also_at_night, is_night
@@ -30,6 +31,7 @@ from thirdeye.model.native.latent_kernels import HeadLinearKernel, LatentNormKer
 from thirdeye.model.native.layer_norm import HeadNormKernel, LayerNormKernel
 from thirdeye.model.native.levels import LEVELS, Level, levels_here
 from thirdeye.model.native.library import Library
+from thirdeye.model.native.look_up import LookUpKernel
 from thirdeye.model.native.products.stored_linear import FORMATS
 from thirdeye.model.native.rms_norm import RMSNormKernels, WideNormKernel
 from thirdeye.model.native.rope_kv import RopeKVKernel
@@ -154,6 +156,19 @@ def number_by_number(native: Library, rows: int) -> Iterator[Tensor]:
         yield Tape(native, forward).replay().clone()
 
 
+def look_ups(native: Library, rows: int) -> Iterator[Tensor]:
+    kernel, ids = LookUpKernel(native), torch.arange(rows) * 5 % 40
+    table = numbers(40, 96)
+    for dtype in (torch.float16, torch.bfloat16):
+        yield kernel.widened(table.to(dtype), None, ids)
+    yield kernel.widened(table.to(torch.int8), numbers(40, 3).half(), ids)
+    slices = numbers(2, 40, 9)
+    for forward in (lambda: slices.index_select(1, ids), lambda: F.embedding(ids, table)):
+        taped = Tape(native, forward).replay()
+        assert torch.equal(taped, forward())
+        yield taped.clone()
+
+
 def experts(native: Library, rows: int) -> Iterator[Tensor]:
     for name in ("renormalized", "groups"):
         for form in ("none", "int8", "q4_0"):
@@ -174,7 +189,7 @@ def latents(native: Library, rows: int) -> Iterator[Tensor]:
     yield y
 
 
-KERNELS += (number_by_number, experts, states, lora, latents)
+KERNELS += (number_by_number, look_ups, experts, states, lora, latents)
 
 
 def digest(tensors: Iterator[Tensor]) -> str:

@@ -6,10 +6,10 @@ from typing import Any
 
 import jsonschema_rs
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
-from tests.draws import also_at_night, count
+from tests.draws import also_at_night, count, draws, is_night
 from tests.text.tools.families.written_answers import written
 from thirdeye.server.text.answer_reader import make_reader
 from thirdeye.server.text.reasoning.reasoning_form import HARMONY, PromptState
@@ -95,9 +95,20 @@ DEFS = {
 }
 
 
+def asked() -> list[tuple[str, dict[str, Any]]]:
+    """Each form with each schema at night; at a push each schema in every second form, and what is
+    nested, which most forms write as JSON, in every third."""
+    ways = [(inner, 2) for inner in STRINGS] + [(inner, 3) for inner in NESTED]
+    return [
+        (name, inner)
+        for turn, (inner, step) in enumerate(ways)
+        for place, name in enumerate(FORMS)
+        if is_night() or (turn + place) % step == 0
+    ]
+
+
 @also_at_night
-@pytest.mark.parametrize("name", FORMS)
-@pytest.mark.parametrize("inner", [*STRINGS, *NESTED], ids=json.dumps)
+@pytest.mark.parametrize(("name", "inner"), asked(), ids=json.dumps)
 def test_what_is_asked_is_held(name: str, inner: dict[str, Any]) -> None:
     schema = {"type": "object", "properties": {"x": inner}, "required": ["x"], "$defs": DEFS}
     left_out, num_whole = check(name, schema, range(count(3, 20)))
@@ -159,8 +170,8 @@ def schemas() -> st.SearchStrategy[dict[str, Any]]:
     )
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @pytest.mark.parametrize("name", ["qwen_xml", "deepseek32", "gemma4", "pythonic", "hermes"])
+@draws(8, 60, suppress_health_check=[HealthCheck.too_slow])
 @given(inner=schemas(), is_required=st.booleans(), seed=st.integers(0, 1000))
 def test_any_schema_is_held_or_named(
     name: str, inner: dict[str, Any], is_required: bool, seed: int

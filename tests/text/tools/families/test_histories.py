@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import pytest
@@ -85,9 +86,15 @@ def conversations(as_sent: Callable[[Any], Any], a: str, b: str) -> dict[str, li
 NAMES = tuple(conversations(json.dumps, "a", "b"))
 
 
+@cache
+def template_of(name: str) -> ChatTemplate:
+    """Compiled once for all conversations."""
+    return ChatTemplate(FAMILIES[name], ByteTokenizer())
+
+
 @pytest.mark.parametrize("name", FAMILIES)
 def test_the_template_tells_the_form(name: str) -> None:
-    template = ChatTemplate(FAMILIES[name], ByteTokenizer())
+    template = template_of(name)
     assert template.call_form is CALL_FORMS.get(name)
     assert template.carries_calls
     assert template.carries_tools is (name not in WITHOUT_TOOLS)
@@ -109,7 +116,7 @@ def test_calls_with_their_ids_in_them_are_of_the_form() -> None:
 def test_calls_and_results_reach_the_prompt_as_the_familys_own(name: str, kind: str) -> None:
     """As `transformers` has them, given what the template asks for: its own ids, arguments as an
     object or as text, a null content beside a call or an empty one."""
-    template = ChatTemplate(FAMILIES[name], ByteTokenizer())
+    template = template_of(name)
     sent = conversations(json.dumps, "call_0123456789abcdef", "toolu_x")[kind]
     messages, tools = fit(sent, DEFINITIONS, template)
     own_ids = list(dict.fromkeys(c["id"] for m in messages for c in m.get("tool_calls", ())))

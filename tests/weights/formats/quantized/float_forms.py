@@ -27,7 +27,8 @@ def products(numbers: list[list[float]], scales: list[list[float]]) -> Tensor:
 
 
 def spread(scale: Tensor, height: int, width: int, rows: int, columns: int) -> list[list[float]]:
-    return [[float(scale[i // rows, j // columns]) for j in range(width)] for i in range(height)]
+    scales = scale.tolist()
+    return [[scales[i // rows][j // columns] for j in range(width)] for i in range(height)]
 
 
 def fp8(weight: Tensor, rows: int, columns: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -143,8 +144,8 @@ def bitsandbytes_4(
         )
     else:
         parts["weight.absmax"] = absmax
-    wide_rows = [[float(absmax[(i * width + j) // block]) for j in range(width)]
-                 for i in range(height)]  # fmt: skip
+    largest = absmax.tolist()
+    wide_rows = [[largest[(i * width + j) // block] for j in range(width)] for i in range(height)]
     chosen = four_bits(weight, values, wide_rows)
     packed = in_bytes([[code for row in chosen for code in row]], is_low_first=False)
     text = torch.tensor(list(json.dumps(state).encode()), dtype=torch.uint8)

@@ -83,9 +83,9 @@ def from_integers(q: Tensor, zero: Tensor, scale: Tensor, group_of: list[int]) -
     """The definition, number by number."""
     rows = [
         [
-            (number - int(zero[row, group])) * float(scale[row, group])
+            (number - zeros[group]) * scales[group]
             for number, group in zip(numbers, group_of, strict=True)
         ]
-        for row, numbers in enumerate(q.tolist())
+        for numbers, zeros, scales in zip(q.tolist(), zero.tolist(), scale.tolist(), strict=True)
     ]
     return torch.tensor(rows, dtype=torch.float64).float()

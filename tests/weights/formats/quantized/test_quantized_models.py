@@ -9,6 +9,7 @@ from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from tests.architectures.running import load, logits
+from tests.draws import also_at_night, is_night
 from tests.model.parallel.test_parallel import on_ranks
 from tests.weights import tiny
 from tests.weights.formats.quantized.compressed_forms import COMPRESSED_FORMS
@@ -107,7 +108,8 @@ def test_what_it_is_called(saved: Saved, name: str) -> None:
     assert open_checkpoint(path).tensor_formats() == expected
 
 
-@everywhere
+@also_at_night
+@pytest.mark.parametrize("name", FORMS if is_night() else [*FORMS][::2])
 def test_two_ranks(
     saved: Saved, name: str, on_ranks: Callable[[int, Callable[[Ranks], Tensor]], list[Tensor]]
 ) -> None:

@@ -46,6 +46,12 @@ def case(request: pytest.FixtureRequest) -> tuple[dict[str, Any], str]:
     return json.loads(theirs.to_str()), literal
 
 
+@pytest.fixture(scope="module")
+def both(case: tuple[dict[str, Any], str]) -> tuple[Tokenizer, tokenizers.Tokenizer]:
+    """Ours, and the package's."""
+    return opened(case[0]), tokenizers.Tokenizer.from_str(json.dumps(case[0]))
+
+
 def used_in_merges(described: dict[str, Any]) -> list[str]:
     merges = [tuple(merge) for merge in described["model"]["merges"]]
     results = {"".join(merge) for merge in merges}
@@ -57,9 +63,10 @@ def opened(described: dict[str, Any]) -> Tokenizer:
     return build(described, vocab_size=pipelines.VOCAB_SIZE)
 
 
-def test_equals_the_package(case: tuple[dict[str, Any], str]) -> None:
-    described, literal = case
-    ours, theirs = opened(described), tokenizers.Tokenizer.from_str(json.dumps(described))
+def test_equals_the_package(
+    case: tuple[dict[str, Any], str], both: tuple[Tokenizer, tokenizers.Tokenizer]
+) -> None:
+    (_, literal), (ours, theirs) = case, both
     texts = [f"{a}{literal}{b}" for a in ("", "x", " ", "def ") for b in ("", "s", " it", ")\n")]
     texts += [path.read_text() for path in sorted(Path(__file__).parents[1].glob("test_[s-t]*.py"))]
     for text in texts:
@@ -70,18 +77,22 @@ def test_equals_the_package(case: tuple[dict[str, Any], str]) -> None:
 
 @draws(25, 100)
 @given(data=st.data())
-def test_any_text(case: tuple[dict[str, Any], str], data: st.DataObject) -> None:
-    described, literal = case
-    ours, theirs = opened(described), tokenizers.Tokenizer.from_str(json.dumps(described))
+def test_any_text(
+    case: tuple[dict[str, Any], str],
+    both: tuple[Tokenizer, tokenizers.Tokenizer],
+    data: st.DataObject,
+) -> None:
+    (_, literal), (ours, theirs) = case, both
     parts = [literal, *literal, *(literal[:n] for n in range(len(literal))), " ", "s", "1", "\n"]
     text = "".join(data.draw(st.lists(st.sampled_from(parts), max_size=12)))
     assert ours.encode_with_special(text) == theirs.encode(text, add_special_tokens=False).ids
 
 
-def test_what_is_not_written_as_text_stays(case: tuple[dict[str, Any], str]) -> None:
+def test_what_is_not_written_as_text_stays(
+    case: tuple[dict[str, Any], str], both: tuple[Tokenizer, tokenizers.Tokenizer]
+) -> None:
     """The bytes of an answer's token are the vocabulary's, and it is found in text."""
-    described, literal = case
-    ours = opened(described)
+    (_, literal), (ours, _) = case, both
     assert ours.token_bytes(ours.added_tokens[literal]) == literal.encode()
 
 
