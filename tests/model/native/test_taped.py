@@ -15,7 +15,7 @@ from tests.model.tiny import GPT2, LLAMA, change, make_cache, random_model
 from thirdeye.model import taped
 from thirdeye.model.attention.blocked import BlockedAttention
 from thirdeye.model.attention.native import NativeAttention
-from thirdeye.model.batch import ForwardBatch
+from thirdeye.model.batch import ForwardBatch, PlainStep
 from thirdeye.model.config import Activation, AttentionSpec, ModelConfig, Norm, RopeConfig
 from thirdeye.model.fast_path import FastPath
 from thirdeye.model.native.library import Library
@@ -295,6 +295,25 @@ def test_tapes_are_bounded(native: Library, monkeypatch: pytest.MonkeyPatch) -> 
             model(make_batch([row], BLOCK_SIZE), kv_cache)
         assert isinstance(model._raw_of, TapedSteps)
         assert len(model._raw_of._recordings) == 2
+
+
+def test_a_tape_that_decodes_stays(native: Library, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many other shapes come between its steps, which are written as numbers."""
+    monkeypatch.setattr(taped, "MAX_TAPES", 2)
+    model, plain = models(native, WIDE)
+    kv_cache, blocks = cache(WIDE), list(range(BLOCKS_EACH))
+    decode = model.decoder(kv_cache)
+    assert decode is not None
+    expected = logits(plain, cache(WIDE))
+    step = PlainStep([5], [20], [blocks], BLOCK_SIZE)
+    assert decode(step) is None
+    for _ in range(2):
+        logits(model, kv_cache)
+    for count in (2, 3, 4, 5):
+        found = decode(step)
+        assert found is not None
+        assert torch.equal(found, expected)
+        model(make_batch([Row([1] * count, 100, blocks)], BLOCK_SIZE), kv_cache)
 
 
 def test_what_cannot_be_recorded_is_named_once(
