@@ -20,6 +20,7 @@ rule and what came; never a prompt, a key or another exception's text. The HTTP 
 into OpenAI's envelope `{"error": {"message", "type", "param", "code"}}`.
 """
 
+import errno
 import math
 from collections.abc import Mapping
 from typing import ClassVar, Self
@@ -27,6 +28,7 @@ from typing import ClassVar, Self
 from msgspec import UNSET, Struct, UnsetType
 
 MAX_RETRY_AFTER = 60  # seconds; clients give up above 120
+NO_THREAD = "can't start new thread"  # Python's words, in a RuntimeError
 MAX_MESSAGE = 300  # characters: an error must not amplify what caused it
 
 
@@ -152,6 +154,25 @@ def internal_error(request_id: str) -> InternalError:
         f"The server failed on this request; its log has the details under {request_id}.",
         code="internal_error",
     )
+
+
+def out_of_memory() -> ServiceUnavailable:
+    """This process had none, at its limit or the machine's: others end, and there is some again."""
+    return ServiceUnavailable(
+        "The server's process has no memory left for this request. Try again in 5 s, with a "
+        "smaller one if it happens again.",
+        code="out_of_memory",
+        headers=come_back_in(5),
+    )
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Also where a system call says it, a thread cannot be started for it, or one task of some."""
+    if isinstance(error, BaseExceptionGroup):
+        return any(is_out_of_memory(member) for member in error.exceptions)
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    return isinstance(error, MemoryError) or str(error) == NO_THREAD
 
 
 def engine_down(restart_eta: float | None, message: str | None = None) -> ServiceUnavailable:

@@ -59,7 +59,7 @@ from thirdeye.server.engine.sampling.sampler import Sampler, sample
 from thirdeye.server.load.adapters.adapter_files import make_adapter_loader
 from thirdeye.server.load.drafting.choose_guesser import choose_guesser
 from thirdeye.server.load.drafting.guesser import Guesser
-from thirdeye.server.load.drafting.text_guesses import choose_text_guesses
+from thirdeye.server.load.drafting.text_guesses import LOOKS_BACK, choose_text_guesses
 from thirdeye.server.load.engine_info import describe, describe_numerics
 from thirdeye.server.load.engine_recipe import EngineRecipe
 from thirdeye.server.load.kv_memory import find_kv_budget, is_run_ahead
@@ -155,10 +155,13 @@ def load_engine(
     kv_cache = make_kv_cache(
         own, num_blocks, config.block_size, kv_dtype, device, num_states, kv_groups(own)
     )
+    sampler = choose_sampler(where.native)
+    made = None if guesser is None else guesser.make(config, draft_budget, sampler)
     launcher = None
     if is_ahead:
         timeout = recipe.placement.rank_timeout
-        launcher = make_launcher(model, kv_cache, config, device, rank_group, timeout)
+        on_device = None if made is None else made.on_device
+        launcher = make_launcher(model, kv_cache, config, device, rank_group, timeout, on_device)
     adapters = make_adapter_loader(
         rank_group.wrap_adapters(model.adapters),
         checkpoint.config,
@@ -170,7 +173,7 @@ def load_engine(
         kv_cache,
         config,
         device,
-        choose_sampler(where.native),
+        sampler,
         NO_SLOTS if model.adapters is None else model.adapters.slots,
         tells_hidden=guesser is not None and guesser.reads_hidden,
         decode=model.decoder(kv_cache),
@@ -178,18 +181,19 @@ def load_engine(
     warm_up(runner, config, prompt_lengths(device, config.max_num_batched_tokens))
     model.tape.num_missed = 0  # the steps of the warm-up are nobody's
     numerics = describe_numerics(model, where, kv_dtype) + (", graphs" if is_ahead else "")
+    guesses = FastPath("guesses")
     if refused := choose_text_guesses(recipe, own, is_ahead=is_ahead).refused:
-        guesses = FastPath("guesses")
         guesses.refuse(refused)
+    elif config.most_rows_verified:
+        guesses.interrupt(LOOKS_BACK)
+    if guesses.reason:
         fast_paths.append(guesses)
     if launcher is not None and adapters is not None:
         launcher.fast_path.refuse("rows with adapters are computed step by step")
         fast_paths.append(launcher.fast_path)
-    sampler = choose_sampler(where.native)
     proposer = None  # prompt lookup alone
-    if guesser is not None:
-        model_guesses = guesser.proposer(config, draft_budget, sampler)
-        proposer = FirstOf(EachText(PromptLookup), model_guesses)
+    if made is not None:
+        proposer = FirstOf(EachText(PromptLookup), made.proposer)
     inspector = rank_group.wrap_inspector(LayerInspector(model, device, inspection_rows, kv_dtype))
     core = EngineCore(
         config,

@@ -14,7 +14,7 @@ from thirdeye.server.engine.distributed.leader import ONE_RANK, RankGroup
 from thirdeye.server.engine.interface.engine_config import EngineConfig
 from thirdeye.server.engine.run_ahead.cuda_graphs import choose_capture
 from thirdeye.server.engine.run_ahead.cuda_stream import CpuStream, CudaStream, DeviceStream
-from thirdeye.server.engine.run_ahead.launcher import Launcher
+from thirdeye.server.engine.run_ahead.launcher import DeviceGuesses, Launcher
 
 SCRAP_BLOCKS = 1  # of the KV cache, behind those that the scheduler knows
 
@@ -51,10 +51,13 @@ def make_launcher(
     device: torch.device,
     rank_group: RankGroup = ONE_RANK,
     rank_timeout: float | None = None,
+    guesses: DeviceGuesses | None = None,
 ) -> Launcher:
     """A launcher that has captured what is usual, on all ranks."""
     longest = config.max_model_len
-    launcher = build_launcher(model, kv_cache, config, device, longest, rank_group, rank_timeout)
+    launcher = build_launcher(
+        model, kv_cache, config, device, longest, rank_group, rank_timeout, guesses
+    )
     launcher.prepare()
     return launcher
 
@@ -67,6 +70,7 @@ def build_launcher(
     max_model_len: int,
     rank_group: RankGroup = ONE_RANK,
     rank_timeout: float | None = None,
+    guesses: DeviceGuesses | None = None,
 ) -> Launcher:
     """`kv_cache` has `SCRAP_BLOCKS` more than `config.num_blocks`, and `num_state_rows` of states.
     The device's block tables hold sequences of `max_model_len`: a trial's own are shorter than
@@ -82,6 +86,7 @@ def build_launcher(
         max_model_len,
         model.look_up(),
         lambda own: rank_group.share_loop(own, device),
+        guesses,
     )
 
 

@@ -10,6 +10,7 @@ from typing import ClassVar
 from thirdeye.server.settings.setting import setting
 
 GIB = 1 << 30
+MOST_GIB = 100_000  # more is a slip of the pen, and overflows
 QUANTIZATIONS = {
     "auto": "on a CPU stored, or int8 without our kernels; else none",
     "none": "quantized checkpoints are dequantized to the dtype",
@@ -136,6 +137,7 @@ class CacheSettings:
         None,
         "Memory for keys and values, of each rank",
         above=0,
+        at_most=MOST_GIB,
         unit="GIB",
         shown="CPU: 0.8, in float16 0.4, in int8 0.2; GPU: the rest",
         is_common=True,

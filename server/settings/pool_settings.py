@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from thirdeye.server.settings.engine_settings import MOST_GIB
 from thirdeye.server.settings.setting import setting
 
 
@@ -23,6 +24,7 @@ class PoolSettings:
         None,
         "Memory for all models that are loaded at once",
         above=0,
+        at_most=MOST_GIB,
         unit="GIB",
         shown="CPU: 0.8 of what is free at start",
     )

@@ -20,7 +20,12 @@ import msgspec
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
-from thirdeye.server.errors import ApiError, InternalError, InvalidRequest, ServiceUnavailable
+from thirdeye.server.errors import (
+    ApiError,
+    InvalidRequest,
+    ServiceUnavailable,
+    out_of_memory,
+)
 from thirdeye.server.transport.answering_protocol import AnsweringProtocol
 
 
@@ -98,7 +103,7 @@ class GuardedProtocol(AnsweringProtocol):
         cause = getattr(sys.exc_info()[1], "__context__", None)
         if isinstance(cause, MemoryError):  # of a callback: the parser tells it as an error in HTTP
             self.logger.error("There was no memory to read a request.")
-            self._refuse(HTTPStatus.INTERNAL_SERVER_ERROR)
+            self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, b"retry-after: 5\r\n", out_of_memory())
         else:
             self._refuse(HTTPStatus.BAD_REQUEST)
 
@@ -212,18 +217,29 @@ class GuardedProtocol(AnsweringProtocol):
             self._timer.cancel()
             self._timer = None
 
-    def _refuse(self, status: HTTPStatus, extra: bytes = b"") -> None:
+    def _refuse(
+        self, status: HTTPStatus, extra: bytes = b"", error: ApiError | None = None
+    ) -> None:
         """Close; and say why, where no byte of an answer can be on the wire already."""
         self._disarm()
         if self.transport.is_closing():
             return
         if self._may_write():
-            self.transport.write(self._answer(status, extra))
+            self.transport.write(self._answer(status, extra, error))
         self.transport.close()
         self._expect_reading(True)
 
-    def _answer(self, status: HTTPStatus, extra: bytes) -> bytes:
+    def _answer(self, status: HTTPStatus, extra: bytes, error: ApiError | None) -> bytes:
         """An error like those of the application, which never sees this request."""
+        body = msgspec.json.encode((error or self._error(status)).body())
+        head = (
+            f"HTTP/1.1 {status.value} {status.phrase}\r\n"
+            f"content-type: application/json\r\ncontent-length: {len(body)}\r\n"
+            f"x-request-id: req_{uuid4().hex}\r\nconnection: close\r\n"
+        )
+        return head.encode() + extra + b"\r\n" + body
+
+    def _error(self, status: HTTPStatus) -> ApiError:
         why = {
             HTTPStatus.BAD_REQUEST: "The request is not valid HTTP.",
             HTTPStatus.REQUEST_TIMEOUT: "The request took too long to arrive.",
@@ -238,22 +254,10 @@ class GuardedProtocol(AnsweringProtocol):
             HTTPStatus.SERVICE_UNAVAILABLE: (
                 f"At most {self.max_connections} connections may be open. Try again in 1 s."
             ),
-            HTTPStatus.INTERNAL_SERVER_ERROR: (
-                "The server had no memory to read the request. Please try again."
-            ),
         }[status]
-        error: ApiError = InvalidRequest(why)
-        if status is HTTPStatus.INTERNAL_SERVER_ERROR:
-            error = InternalError(why, code="internal_error")
-        elif status is HTTPStatus.SERVICE_UNAVAILABLE:
-            error = ServiceUnavailable(why, code="too_many_connections")
-        body = msgspec.json.encode(error.body())
-        head = (
-            f"HTTP/1.1 {status.value} {status.phrase}\r\n"
-            f"content-type: application/json\r\ncontent-length: {len(body)}\r\n"
-            f"x-request-id: req_{uuid4().hex}\r\nconnection: close\r\n"
-        )
-        return head.encode() + extra + b"\r\n" + body
+        if status is HTTPStatus.SERVICE_UNAVAILABLE:
+            return ServiceUnavailable(why, code="too_many_connections")
+        return InvalidRequest(why)
 
     def _may_write(self) -> bool:
         if self._part is not RequestPart.BODY:

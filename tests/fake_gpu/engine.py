@@ -8,6 +8,7 @@ and tokens it has and which kernels it asks for is all as served.
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 from unittest.mock import patch
 
@@ -22,14 +23,20 @@ from thirdeye.model.state.choose_kv import make_kv_cache
 from thirdeye.model.transformer import Transformer
 from thirdeye.server.engine.core.engine_core import EngineCore
 from thirdeye.server.engine.core.warmup import prompt_lengths, warm_up
+from thirdeye.server.engine.drafting.draft_ahead import DraftAhead
 from thirdeye.server.engine.execution.model_runner import ModelRunner
 from thirdeye.server.engine.interface.engine_config import EngineConfig
 from thirdeye.server.engine.run_ahead.launcher import Launcher
+from thirdeye.server.engine.sampling.sampler import sample
+from thirdeye.server.engine.scheduling.speculation.proposer import NoGuesses
 from thirdeye.server.load import overlap
+from thirdeye.server.load.drafting import load_draft
+from thirdeye.server.load.drafting.guesser import MadeGuesser
 from thirdeye.server.load.kv_memory import try_step
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 MULTIPROCESSORS = 132
+BYTES_OF_A_DRAFT = 1 << 24  # for its keys and values
 CAN_FUSE = (
     "model.placement",
     "model.transformer",
@@ -140,10 +147,29 @@ def graphs_of_the_trial(form: ServedForm) -> int:
         speculation="ngram" if form.num_draft_tokens else "off",
     )
     captures = Captures()
-    with patch.object(overlap, "choose_capture", lambda device: captures):
-        usage = try_step(recipe, model, form.kv_dtype, CPU, captures.memory)
+    draft = make_draft(form) if form.is_drafted else None
+    with capturing(captures):
+        usage = try_step(recipe, model, form.kv_dtype, CPU, captures.memory, guesser=draft)
     assert usage.step + usage.captured >= captures.count, "a graph has memory that was not counted"
     return captures.count
+
+
+def capturing(captures: Captures) -> ExitStack:
+    """In the place of graphs, of both models."""
+    stack = ExitStack()
+    for module in (overlap, load_draft):
+        stack.enter_context(patch.object(module, "choose_capture", lambda device: captures))
+    return stack
+
+
+def make_draft(form: ServedForm) -> load_draft.LoadedDraft:
+    """Of the same form; it never finds that it takes too long."""
+    model = make_model(form)
+    model._logit_shape = Zeros()
+    load_draft.prompt_lengths = lambda _, most: prompt_lengths(CUDA, most)  # type: ignore[attr-defined]
+    load_draft.DraftAhead = partial(DraftAhead, clock=lambda: 0.0)  # type: ignore[attr-defined]
+    checkpoint: Any = None  # whose name nobody asks
+    return load_draft.LoadedDraft(checkpoint, model, form.config.vocab_size, form.kv_dtype, CPU)
 
 
 def make_engine(form: ServedForm, notes: Notes) -> FakeEngine:
@@ -167,10 +193,14 @@ def make_engine(form: ServedForm, notes: Notes) -> FakeEngine:
     states = overlap.num_state_rows(config.num_states, is_ahead=True)
     cache = make_kv_cache(form.config, blocks, config.block_size, form.kv_dtype, CPU, states)
     captures = Captures()
-    with patch.object(overlap, "choose_capture", lambda device: captures):
-        launcher = overlap.make_launcher(model, cache, config, CPU)
+    made = MadeGuesser(NoGuesses())
+    with capturing(captures):
+        if form.is_drafted:
+            made = make_draft(form).make(config, BYTES_OF_A_DRAFT, sample)
+        launcher = overlap.make_launcher(model, cache, config, CPU, guesses=made.on_device)
     captured = len(notes.forms) - before
     runner = ModelRunner(model, cache, config, CPU)
     warm_up(runner, config, prompt_lengths(CUDA, config.max_num_batched_tokens))
-    core = EngineCore(config, runner, launcher=launcher)
+    proposer = made.proposer if form.is_drafted else None
+    core = EngineCore(config, runner, launcher=launcher, proposer=proposer)
     return FakeEngine(core, launcher, captures, captured, len(notes.forms) - before)

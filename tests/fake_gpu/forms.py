@@ -41,6 +41,7 @@ class ServedForm:
     max_num_batched_tokens: int = 512
     max_model_len: int = 8192
     num_draft_tokens: int = 0
+    is_drafted: bool = False  # by a model like itself, alone
 
 
 FORMS = {
@@ -57,9 +58,11 @@ FORMS = {
         replace(LATENT, vocab_size=1024, max_position_embeddings=8192, hidden_size=64)
     ),
     "guesses": ServedForm(num_draft_tokens=5),
+    "draft": ServedForm(max_num_seqs=16, num_draft_tokens=5, is_drafted=True),
     "few rows": ServedForm(quantize="int8", max_num_seqs=4),
     "kinds of layers": ServedForm(
         replace(MIXED, vocab_size=1024, max_position_embeddings=8192, hidden_size=64)
     ),
     **{name: ServedForm(config, max_num_seqs=8) for name, config in WITH_STATES.items()},
 }
+TRIED = ("bf16", "guesses", "draft", "few rows", "delta net")  # whose graphs a trial finds, too

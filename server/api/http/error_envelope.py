@@ -10,9 +10,18 @@ status and no field for the parameter, Ollama has the message alone: it names th
 The numbers of a prompt that does not fit stand beside the message in the first two.
 """
 
+import logging
+
 from msgspec import UNSET, Struct, UnsetType
 
-from thirdeye.server.errors import ApiError, Error
+from thirdeye.server.errors import (
+    ApiError,
+    Error,
+    internal_error,
+    is_out_of_memory,
+    out_of_memory,
+)
+from thirdeye.server.logs import clean, log_bug
 
 MESSAGES_PATH = "/v1/messages"
 OLLAMA_PATHS = "/api/"
@@ -25,6 +34,9 @@ _ANTHROPIC_TYPES = {
     429: "rate_limit_error",
     503: "overloaded_error",
 }
+
+
+logger = logging.getLogger("thirdeye.api")
 
 
 class AnthropicErrorFields(Struct):
@@ -46,6 +58,16 @@ class OllamaError(Struct):
 def is_anthropic(path: str) -> bool:
     """Whether whoever asks for this path speaks Anthropic's dialect."""
     return path == MESSAGES_PATH or path.startswith(MESSAGES_PATH + "/")
+
+
+def failure_of(error: Exception, request_id: str) -> ApiError:
+    """What nobody has foreseen: no memory in this process is no bug. The log has a bug's stack, and
+    a line where there was no memory, since a stack would want some."""
+    if is_out_of_memory(error):
+        logger.error("no memory in this process for %s", clean(request_id))
+        return out_of_memory()
+    log_bug(logger, request_id, error)
+    return internal_error(request_id)
 
 
 def error_body(error: ApiError, path: str, request_id: str) -> Error | AnthropicError | OllamaError:

@@ -19,10 +19,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from thirdeye.server.api.http.error_envelope import is_anthropic
+from thirdeye.server.api.http.error_envelope import failure_of, is_anthropic
 from thirdeye.server.api.http.revocation import Revocation
-from thirdeye.server.errors import ApiError, internal_error
-from thirdeye.server.logs import LogFields, log_bug
+from thirdeye.server.errors import ApiError
+from thirdeye.server.logs import LogFields
 from thirdeye.server.tracing.request_trace import NO_TRACE, NO_TRACER, RequestTrace, Tracer
 
 _KEY = "thirdeye.lifetime"
@@ -162,9 +162,9 @@ class LifetimeMiddleware:
             # A reader that stalled past the send timeout: the server closes the connection.
             logging.getLogger("thirdeye.api").warning("stalled reader in %s", request_id)
         except Exception as bug:
-            log_bug(logging.getLogger("thirdeye.api"), request_id, bug)
+            failure = failure_of(bug, request_id)
             if not status:
-                response = self._error_response(internal_error(request_id), inner)
+                response = self._error_response(failure, inner)
                 await response(inner, receive, outer_send)
         finally:
             self._lifetimes.end(inner, status)

@@ -6,7 +6,6 @@ error.
 """
 
 import asyncio
-import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -17,8 +16,8 @@ from sse_starlette import EventSourceResponse, ServerSentEvent
 from sse_starlette.sse import SendTimeoutError
 from starlette.types import Receive, Scope, Send
 
-from thirdeye.server.errors import ApiError, internal_error
-from thirdeye.server.logs import log_bug
+from thirdeye.server.api.http.error_envelope import failure_of
+from thirdeye.server.errors import ApiError
 
 DONE = b"data: [DONE]\n\n"
 HEADERS = {"Cache-Control": "no-cache"}  # the library adds X-Accel-Buffering: no
@@ -226,7 +225,6 @@ async def framed(
     except ApiError as error:
         yield framing.error(error)
     except Exception as bug:
-        log_bug(logging.getLogger("thirdeye.api"), request_id, bug)
-        yield framing.error(internal_error(request_id))
+        yield framing.error(failure_of(bug, request_id))
     if framing.end:
         yield framing.end

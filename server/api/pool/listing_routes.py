@@ -13,6 +13,7 @@ from thirdeye.server.api.ollama.model_cards import OllamaModels, OllamaProcesses
 from thirdeye.server.api.ollama.model_routes import NEVER, entry_of, running, shown
 from thirdeye.server.api.ollama.schema import OllamaShowRequest
 from thirdeye.server.api.openai.models import ModelCard, ModelList, card_of
+from thirdeye.server.api.pool.keep_alive import MOST
 from thirdeye.server.api.pool.model_pool import ModelPool
 from thirdeye.server.api.pool.model_terms import ModelPhase
 from thirdeye.server.api.pool.pool_member import PoolMember
@@ -76,4 +77,6 @@ def card(pool: ModelPool, member: PoolMember, name: str) -> ModelCard:
 def expiry(pool: ModelPool, member: PoolMember) -> str:
     """When it will be put to sleep if nobody uses it, by the clock on the wall."""
     seconds = pool.seconds_to_sleep(member)
-    return NEVER if seconds is None else rfc3339(int(datetime.now(UTC).timestamp() + seconds))
+    if seconds is None:
+        return NEVER
+    return rfc3339(int(datetime.now(UTC).timestamp() + min(seconds, MOST)))

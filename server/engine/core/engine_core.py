@@ -9,9 +9,8 @@ plan that cannot be launched ahead waits for all that is in flight, and is then 
 
     schedule(n + 1) -> launch(n + 1) -> read(n) -> update(n) -> sample(n + 1)
 
-`sample` does something only for steps with a grammar, whose mask depends on the token before. Where
-a model guesses the next tokens, it has to know the newest: then a step is read first, and the next
-one is launched as ever, by the same graphs.
+`sample` does something only for steps with a grammar, whose mask depends on the token before. A
+step is read first where a draft model has to catch up with a text (`Scheduler.reads_newest`).
 
 What goes wrong stays as small as it can: a request that cannot be queued fails alone; an exception
 in a step fails the requests of that step, and the engine goes on. Only two things end the engine: a
@@ -236,7 +235,7 @@ class EngineCore:
             step = self._launcher.launch(plan)
         except Exception as error:
             return self._read_launched() + self._fail(plan, error)
-        step.launched_at = started if self._launched is None else None
+        step.launched_at = (step.guessed_at or started) if self._launched is None else None
         self._scheduler.launched(plan)
         launched = time.perf_counter()
         outputs = self._read_launched()

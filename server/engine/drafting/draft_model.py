@@ -11,8 +11,7 @@ and values are right and stay; behind that they are cut off. So nothing has to b
 was accepted, and whatever becomes of a text (another token, a preemption, a step that failed), a
 shadow can only be behind. It catches up by a chunk a step, and guesses when it is there.
 
-Where steps are launched ahead it is asked when the one in flight was read, and its own are replayed
-from graphs as well (`LaunchedSteps` in `server/engine/run_ahead/launcher.py`).
+Where steps are launched ahead its guesses are made on the device (`draft_ahead.py`).
 
 A guess is chosen as the target would choose from the same logits: by the request's temperature,
 seed, penalties and grammar, with the noise of the position. Where both models agree about a
@@ -91,6 +90,8 @@ Rows = list[tuple[Shadow, PlanRow]]
 class DraftModel:
     """A `Proposer`. Not for models whose layers keep a state: that cannot be cut off."""
 
+    _make_shadow: type[Shadow] = Shadow
+
     def __init__(
         self,
         runner: Runner,
@@ -112,15 +113,13 @@ class DraftModel:
 
     @property
     def reads_newest(self) -> bool:
-        """Unless it rests: then nobody waits for it."""
-        return not (self._has_failed or self._account.is_off)
+        """It is not for steps that are launched ahead."""
+        return False
 
     def propose(self, asks: Seq[DraftAsk], room: DraftRoom) -> list[list[int]]:
         nothing: list[list[int]] = [[] for _ in asks]
         num_cheap = min(room.num_cheap, room.num_all)
         if num_cheap <= 0 or self._has_failed or not self._account.may_guess(len(asks)):
-            return nothing
-        if any(ask.num_ahead for ask in asks):  # it has rested, and is asked again when all is read
             return nothing
         return self.guarded(lambda: self._guess(asks, num_cheap), nothing)
 
@@ -143,8 +142,9 @@ class DraftModel:
         if shadow is not None:
             self._blocks.free(shadow.sequence.blocks)
 
-    def judge(self, sequence: Sequence, num_right: int, num_guesses: int) -> None:
-        shadow: Shadow | None = sequence.drafters.get(self)
+    def judge(self, row: PlanRow, num_right: int) -> None:
+        num_guesses = len(row.draft_token_ids)
+        shadow: Shadow | None = row.sequence.drafters.get(self)
         if shadow is not None:
             shadow.rate.judge(num_right, num_guesses)
         self._account.judge(num_right, num_guesses, self._num_texts)
@@ -163,11 +163,9 @@ class DraftModel:
     def _guess(self, asks: Seq[DraftAsk], num_cheap: int) -> list[list[int]]:
         started = self._clock()
         cost = self._account.cost
-        share, rest = divmod(num_cheap, len(asks))
-        limits = [min(ask.limit, share + (i < rest)) for i, ask in enumerate(asks)]
         shadows = [
             self._ready(ask.sequence, limit, cost) if limit else None
-            for ask, limit in zip(asks, limits, strict=True)
+            for ask, limit in zip(asks, limits_of(asks, num_cheap), strict=True)
         ]
         rounds: list[float] = []
         rows = self._catch_up([shadow for shadow in shadows if shadow is not None])
@@ -187,30 +185,42 @@ class DraftModel:
 
     def _ready(self, sequence: Sequence, limit: int, cost: float) -> Shadow | None:
         """The shadow of a text, if guesses are worth it and there is room for them."""
+        shadow = self._shadow_of(sequence)
+        shadow.num_wanted = min(limit, shadow.rate.num_wanted(shadow.num_known, cost))
+        num_tokens = shadow.num_known + shadow.num_wanted
+        if not shadow.num_wanted or not self._has_room(shadow, sequence, num_tokens):
+            return None
+        return shadow
+
+    def _shadow_of(self, sequence: Sequence) -> Shadow:
+        """It knows the text as it is now."""
         shadow: Shadow | None = sequence.drafters.get(self)
         if shadow is None:
-            shadow = Shadow(make_shadow(sequence), self._account.new_text())
+            shadow = self._make_shadow(make_shadow(sequence), self._account.new_text())
             sequence.drafters[self] = shadow
         shadow.follow(sequence.token_ids)
-        shadow.num_wanted = min(limit, shadow.rate.num_wanted(shadow.num_known, cost))
-        own, num_tokens = shadow.sequence, shadow.num_known + shadow.num_wanted
-        if not shadow.num_wanted or num_tokens > self._config.max_model_len:
-            return None
+        return shadow
+
+    def _has_room(self, shadow: Shadow, sequence: Sequence, num_tokens: int) -> bool:
+        """Blocks for so many tokens, if it pays to catch up with what is known of them."""
+        own = shadow.sequence
+        if num_tokens > self._config.max_model_len:
+            return False
         num_behind = shadow.num_known - own.num_computed_tokens
         num_left = sequence.max_tokens - sequence.num_generated_tokens
         rate = shadow.rate.rate
         if num_behind > FEW_BEHIND and not self._account.pays(rate, num_behind, num_left):
-            return None
+            return False
         if not own.blocks.tables:
             prefix = self._prefixes.find(own)
             num_found = self._pool.num_free_among(prefix.found.held())
             if self._blocks.num_new(prefix, num_tokens) + num_found > self._pool.num_free:
-                return None
+                return False
             own.blocks = self._blocks.start(prefix, num_tokens)
             own.num_computed_tokens = prefix.num_blocks * self._pool.block_size
-        return shadow if self._blocks.extend(own.blocks, num_tokens) else None
+        return self._blocks.extend(own.blocks, num_tokens)
 
-    def _catch_up(self, shadows: list[Shadow]) -> Rows:
+    def _catch_up(self, shadows: Seq[Shadow]) -> Rows:
         """What is known of the texts and not computed, in their order, within a chunk."""
         left, rows = CATCH_UP, Rows()
         for shadow in shadows:
@@ -256,6 +266,12 @@ class DraftModel:
         """Every block is accounted for by the shadows of the running sequences alone."""
         shadows: list[Shadow | None] = [sequence.drafters.get(self) for sequence in running]
         self._blocks.check_integrity(s.sequence.blocks for s in shadows if s is not None)
+
+
+def limits_of(asks: Seq[DraftAsk], num_cheap: int) -> list[int]:
+    """The most for each: all have about as many."""
+    share, rest = divmod(num_cheap, len(asks))
+    return [min(ask.limit, share + (i < rest)) for i, ask in enumerate(asks)]
 
 
 def next_row(sequence: Sequence) -> PlanRow:

@@ -10,7 +10,7 @@ from thirdeye.server.engine.scheduling.speculation.proposer import (
     Proposer,
     ProposerCounts,
 )
-from thirdeye.server.engine.scheduling.step_plan import StepPlan
+from thirdeye.server.engine.scheduling.step_plan import PlanRow, StepPlan
 
 
 class FirstOf:
@@ -39,9 +39,9 @@ class FirstOf:
         self._first.release(sequence)
         self._second.release(sequence)
 
-    def judge(self, sequence: Sequence, num_right: int, num_guesses: int) -> None:
-        who = self._second if sequence in self._by_second else self._first
-        who.judge(sequence, num_right, num_guesses)
+    def judge(self, row: PlanRow, num_right: int) -> None:
+        is_of_second = row.is_guessed_ahead or row.sequence in self._by_second
+        (self._second if is_of_second else self._first).judge(row, num_right)
 
     def stepped(self, plan: StepPlan, result: StepResult) -> None:
         self._first.stepped(plan, result)

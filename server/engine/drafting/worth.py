@@ -146,6 +146,10 @@ class GuessAccount:
             if self._num_rounds >= FEWEST_ROUNDS and self.cost >= 1:
                 self._turn_off()  # not even a sure guess is worth it
 
+    def guessed_unseen(self, num_rounds: int) -> None:
+        """So many rounds on the device, for which nobody waits: they count as others took."""
+        self._spent += num_rounds * self._round
+
     def judge(self, num_right: int, num_guesses: int, num_texts: int) -> None:
         """Of one text's guesses, in a step of so many."""
         self._spent += num_guesses * ROW_COST * self._base

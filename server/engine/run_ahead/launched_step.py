@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 
 from torch import Tensor
@@ -31,12 +31,16 @@ class LaunchedStep:
     masked: list[tuple[int, int]]  # (row of the plan, slot) of the sampled rows with a grammar
     scores: PendingResult | None = None  # of prompts, [L, W]
     sampled: PendingResult | None = None  # of the sampled rows and their drafts, [S, W]
+    drafts: PendingResult | None = None  # those that were made on the device, [S] with 0s
     failed: dict[int, RowResult] = field(default_factory=dict)  # rows that could get no mask
+    guessed_at: float | None = None  # when these were; by `time.perf_counter`, as the next
     launched_at: float | None = None  # by `time.perf_counter`; None: others were in flight
 
     def read(self) -> StepResult:
         """With the seconds since it was launched, if the device had nothing else to do."""
         assert self.sampled is not None, "nothing has been sampled yet"
+        if self.drafts is not None:
+            self.plan = with_drafts(self.plan, self.drafts.wait().tolist())
         scores = iter(read_sampled(self.scores.wait()) if self.scores is not None else [])
         sampled = iter(read_sampled(self.sampled.wait()))
         results = []
@@ -46,6 +50,15 @@ class LaunchedStep:
             results.append(self.failed.get(i) or _read_row(row, own, tokens))
         started = self.launched_at
         return StepResult(results, 0.0 if started is None else time.perf_counter() - started)
+
+
+def with_drafts(plan: StepPlan, token_ids: list[int]) -> StepPlan:
+    """The same plan, of which each row and each draft has one of these, as what it was told."""
+    left, rows = iter(token_ids), list[PlanRow]()
+    for row in plan.rows:
+        _, *drafts = islice(left, 1 + len(row.draft_token_ids))
+        rows.append(replace(row, draft_token_ids=tuple(drafts)) if row.is_guessed_ahead else row)
+    return StepPlan(rows)
 
 
 def _read_row(row: PlanRow, scores: list[SampledRow], sampled: list[SampledRow]) -> RowResult:

@@ -17,6 +17,7 @@ import time
 from bisect import bisect_left
 from collections.abc import Callable
 from functools import partial
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -24,18 +25,16 @@ from torch import Tensor
 from thirdeye.model.batch import LookUp
 from thirdeye.model.fast_path import FastPath
 from thirdeye.server.engine.execution.input_batch import build_batch
-from thirdeye.server.engine.execution.model_runner import Runner
 from thirdeye.server.engine.grammar.bitmask import fill_mask
 from thirdeye.server.engine.interface.engine_config import EngineConfig
 from thirdeye.server.engine.interface.grammar_protocol import num_words
-from thirdeye.server.engine.interface.step_result import StepResult
 from thirdeye.server.engine.run_ahead.cuda_graphs import Capture
 from thirdeye.server.engine.run_ahead.cuda_stream import DeviceStream
 from thirdeye.server.engine.run_ahead.device_biases import fits_device_state
 from thirdeye.server.engine.run_ahead.device_bitmask import MaskUpdate
 from thirdeye.server.engine.run_ahead.device_loop import DeviceLoop, Forward, LoopSizes, StepLoop
 from thirdeye.server.engine.run_ahead.device_sampler import SamplingMode
-from thirdeye.server.engine.run_ahead.device_state import StateUpdate
+from thirdeye.server.engine.run_ahead.device_state import DeviceState, StateUpdate
 from thirdeye.server.engine.run_ahead.launched_step import LaunchedStep
 from thirdeye.server.engine.run_ahead.prefill_step import make_prefill_indices
 from thirdeye.server.engine.run_ahead.slot_table import SlotState, SlotTable
@@ -44,6 +43,16 @@ from thirdeye.server.engine.sampling.sampler import plan_ranking
 from thirdeye.server.engine.scheduling.sequence import SequenceStatus
 from thirdeye.server.engine.scheduling.step_plan import PlanRow, StepPlan
 
+NOTHING_NEW = StateUpdate(None, None)
+
+
+class DeviceGuesses(Protocol):
+    """What makes the drafts of rows that are `is_guessed_ahead`."""
+
+    def launch(self, rows: list[PlanRow], slots: list[int], state: DeviceState) -> None:
+        """Of a step that has such rows, and these slots: write their drafts to `state.drafts`,
+        where it will look for them. `state` is as the host and the step before have left it."""
+
 
 class Launcher:
     """Launches plans on one device, in the order in which they come.
@@ -51,7 +60,8 @@ class Launcher:
     `forward` is the model with its KV cache, which has a block more than the scheduler knows of:
     block `config.num_blocks` is scrap, and so is row `config.num_states` of the states that it may
     keep. Its logits may be of any floats. `look_up` is what it would look up. `max_model_len` is
-    `config`'s, or more. `share`: what has other ranks do what this one's loop does.
+    `config`'s, or more. `share`: what has other ranks do what this one's loop does. `guesses`:
+    what makes drafts on the device.
     """
 
     def __init__(
@@ -65,14 +75,16 @@ class Launcher:
         max_model_len: int | None = None,
         look_up: LookUp | None = None,
         share: Callable[[DeviceLoop], StepLoop] | None = None,
+        guesses: DeviceGuesses | None = None,
     ) -> None:
         sizes = LoopSizes.of(config, max_model_len or config.max_model_len)
         own = DeviceLoop(forward, sizes, vocab_size, device, capture, look_up)
         self._loop: StepLoop = share(own) if share else own
-        self._state, self._buckets = own.state, own.buckets
+        self.state, self._buckets = own.state, own.buckets
+        self._guesses = guesses
         self._verifies = sizes.most_rows_verified > 0
         self._slots = SlotTable(own.layout, config.block_size, vocab_size, config.eos_token_ids)
-        self._stream = stream
+        self.stream = stream
         self._block_size, self._vocab_size = config.block_size, vocab_size
         self._eos_token_ids = config.eos_token_ids
         self._pins = self._loop.inputs_on.type == "cuda"
@@ -122,7 +134,7 @@ class Launcher:
         else:
             step = self._prefill(plan, states, mode, masked)
         if not masked:
-            step.sampled = self._stream.submit(partial(step.sample, None))
+            step.sampled = self.stream.submit(partial(step.sample, None))
         return step
 
     def _sampling_mode(
@@ -156,10 +168,32 @@ class Launcher:
         bucket = self._buckets[bisect_left(self._buckets, len(places))]
         self._slots.set_rows(places, bucket)
         update, num_rows = self._slots.pop_update(pin=self._pins), len(places)
+        drafts = guessed_at = None
+        if any(row.is_guessed_ahead for row in plan.rows):
+            assert self._guesses is not None, "nobody makes these guesses"
+            self.stream.run(partial(self.state.apply, update))
+            update = NOTHING_NEW
+            self._guesses.launch(plan.rows, [state.slot for state in states], self.state)
+            drafts = self.stream.submit(lambda: self.state.drafts[:num_rows])
+            guessed_at = time.perf_counter()
         if not masked:
-            return LaunchedStep(plan, partial(self._replay, update, bucket, mode, num_rows), masked)
-        self._stream.run(partial(self._loop.begin_decode, update, bucket))
-        return LaunchedStep(plan, partial(self._sample_decoded, bucket, mode, num_rows), masked)
+            begun = partial(self._replay, update, bucket, mode, num_rows)
+        else:
+            self.stream.run(partial(self._loop.begin_decode, update, bucket))
+            begun = partial(self._sample_decoded, bucket, mode, num_rows)
+        return LaunchedStep(plan, begun, masked, drafts=drafts, guessed_at=guessed_at)
+
+    def place(self, rows: list[PlanRow]) -> tuple[list[int], Callable[[], Tensor]]:
+        """For rows of one token that somebody puts into the state, with their positions: the slots
+        to put them in; and a step, which goes on from there and gives [bucket, W] until it is done
+        again, from what it has left."""
+        states = self._slots.sync(rows, is_decode=True, are_placed=True)
+        mode = self._sampling_mode(states, rows, is_masked=False)
+        bucket = self._buckets[bisect_left(self._buckets, len(rows))]
+        self._slots.set_rows([(state.slot, 0, 0) for state in states], bucket)
+        self.stream.run(partial(self.state.apply, self._slots.pop_update(pin=self._pins)))
+        step = partial(self._loop.replay, NOTHING_NEW, bucket, mode)
+        return [state.slot for state in states], step
 
     def _replay(
         self,
@@ -186,16 +220,17 @@ class Launcher:
     ) -> LaunchedStep:
         batch = build_batch(plan, self._block_size, self._loop.inputs_on)
         update = self._slots.pop_update(pin=self._pins)
-        indices = make_prefill_indices(plan.rows, states, self._send)
+        indices = make_prefill_indices(plan.rows, states, self.send)
         begin = partial(self._loop.begin_prefill, update, batch, indices, mode)
         step = LaunchedStep(plan, self._loop.sample_prefill, masked)
         if len(indices.scores):
-            step.scores = self._stream.submit(begin)
+            step.scores = self.stream.submit(begin)
         else:
-            self._stream.run(begin)
+            self.stream.run(begin)
         return step
 
-    def _send(self, numbers: list[int]) -> Tensor:
+    def send(self, numbers: list[int]) -> Tensor:
+        """[n] int64, on the device."""
         tensor = torch.tensor(numbers, dtype=torch.int64)
         if self._pins:
             tensor = tensor.pin_memory()
@@ -205,7 +240,7 @@ class Launcher:
         """The rest of a step, if there is one, once all before it were read."""
         if step.sampled is None:
             masks = self._make_masks(step)
-            step.sampled = self._stream.submit(partial(step.sample, masks))
+            step.sampled = self.stream.submit(partial(step.sample, masks))
 
     def _make_masks(self, step: LaunchedStep) -> MaskUpdate:
         """Of the rows that have not ended meanwhile. One that can have none fails alone."""
@@ -220,21 +255,4 @@ class Launcher:
         for mask, (i, _) in zip(words.numpy(), here, strict=True):
             with recording_failure(step.failed, i, rows[i].sequence):
                 fill_mask(rows[i].sequence, mask)
-        return MaskUpdate(self._send([slot for _, slot in here]), words)
-
-
-class LaunchedSteps:
-    """A `Runner` for whom nothing is ahead: each step is launched, and read at once. What cannot be
-    launched `otherwise` runs. A draft model's steps are replayed from graphs so."""
-
-    def __init__(self, launcher: Launcher, otherwise: Runner) -> None:
-        self._launcher, self._otherwise = launcher, otherwise
-
-    def run(self, plan: StepPlan) -> StepResult:
-        if not self._launcher.can_launch(plan):
-            return self._otherwise.run(plan)
-        started = time.perf_counter()
-        step = self._launcher.launch(plan)
-        step.launched_at = started
-        self._launcher.sample(step)
-        return step.read()
+        return MaskUpdate(self.send([slot for _, slot in here]), words)

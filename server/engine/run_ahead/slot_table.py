@@ -75,12 +75,14 @@ class SlotTable:
     def __contains__(self, sequence: Sequence) -> bool:
         return sequence in self._states
 
-    def sync(self, plan_rows: Iterable[PlanRow], *, is_decode: bool) -> list[SlotState]:
+    def sync(
+        self, plan_rows: Iterable[PlanRow], *, is_decode: bool, are_placed: bool = False
+    ) -> list[SlotState]:
         """Bring the device up to each row's `start`; where the host computes positions (not
-        `is_decode`), to its end."""
+        `is_decode`), to its end. `are_placed`: tokens and positions come from elsewhere."""
         rows = list(plan_rows)
         self._forget_all_but({row.sequence for row in rows})
-        return [self._sync(row, is_decode=is_decode) for row in rows]
+        return [self._sync(row, is_decode=is_decode, is_placed=are_placed) for row in rows]
 
     def _forget_all_but(self, here: set[Sequence]) -> None:
         if len(here) == len(self._states) and self._states.keys() == here:
@@ -90,7 +92,7 @@ class SlotTable:
             assert slot not in self._free, f"slot {slot} is freed twice"
             self._free.append(slot)
 
-    def _sync(self, row: PlanRow, *, is_decode: bool) -> SlotState:
+    def _sync(self, row: PlanRow, *, is_decode: bool, is_placed: bool) -> SlotState:
         sequence = row.sequence
         state = self._states.get(sequence)
         if state is None:
@@ -105,7 +107,7 @@ class SlotTable:
             self._write_draw_params(state, sequence)
             self._write_biases(state, sampling)
         is_known = state.num_preemptions == sequence.num_preemptions
-        is_right = state.position == row.start
+        is_right = is_placed or state.position == row.start
         if row.num_pending_tokens:  # what is in flight brings the device there
             is_right |= state.position == AFLOAT
         if not (is_known and is_right):
@@ -195,7 +197,7 @@ class SlotTable:
             if known != row:
                 for start, old, new in zip(starts, known, row, strict=True):
                     if old != new:
-                        self._words[start + i] = new
+                        self._words[start + i] = max(new, 0)  # an `UNREAD` one comes later
         self._rows[:bucket] = rows
 
     def pop_update(self, pin: bool) -> StateUpdate:

@@ -230,6 +230,7 @@ class Scheduler:
         for row in plan.rows:
             row.sequence.num_launched_tokens = row.real_end
             row.sequence.num_launched_drafts = len(row.draft_token_ids)
+            row.sequence.is_guessed_ahead = row.is_guessed_ahead
             self._states.launched(row)
 
     def settled(self, plan: StepPlan) -> StepPlan:

@@ -59,6 +59,7 @@ class Sequence:
     num_computed_tokens: int = 0  # KV below is exactly that of these tokens
     num_launched_tokens: int = 0  # KV below will be computed by steps that are launched, if more
     num_launched_drafts: int = 0  # guesses that the last of these steps verifies behind it
+    is_guessed_ahead: bool = False  # these are made on the device
     num_charged_tokens: int = 0  # below, tokens count as served: computing them again is free
     num_cached_tokens: int = 0  # prompt tokens found in the prefix cache when it was first admitted
     blocks: BlockTables = field(default_factory=BlockTables)

@@ -6,6 +6,7 @@ from typing import NamedTuple
 from thirdeye.server.engine.scheduling.sequence import Sequence
 
 ZEROS = -1  # the source of a span that begins with its sequence
+UNREAD = -1  # a guess that the device makes, and nobody has read
 
 
 class StateSpan(NamedTuple):
@@ -43,6 +44,7 @@ class PlanRow:
     draft_token_ids: tuple[int, ...] = ()
     state_spans: tuple[StateSpan, ...] = ()  # all its tokens, in a model whose layers keep states
     num_uncertain: int = 0
+    is_guessed_ahead: bool = False  # its drafts are `UNREAD` until the step was read
 
     # What follows from these is asked for several times in each step, so it is told once.
     real_end: int = field(init=False)  # of what is certain: drafts' KV is stale if not accepted

@@ -11,6 +11,7 @@ aliases = ["gpt-*"]
 pin = true                  # or preload = true, keep_alive = 60
 """
 
+import math
 import re
 import tomllib
 from collections.abc import Mapping
@@ -87,6 +88,10 @@ def _spec(file: Path, name: str, table: object) -> ModelSpec:
     where = f"'--models' {file}, [{name}]"
     if not isinstance(table, dict):
         raise ModelsUnclear(f"'--models' {file}: '{name}' must stand in a table, [NAME].")
+    if not name:
+        raise ModelsUnclear(
+            f"'--models' {file}: a table's name is its model's, and [\"\"] has none."
+        )
     rest: dict[str, Any] = dict(table)
     spec = ModelSpec(
         model=_taken(rest, "model", str, name, where),
@@ -113,7 +118,8 @@ def _taken(table: dict[str, Any], key: str, kind: type, default: Any, where: str
     value = table.pop(key, default)
     if kind is float and type(value) is int:
         value = float(value)
-    if value is not None and type(value) is not kind:
+    is_odd = kind is float and type(value) is float and not math.isfinite(value)
+    if value is not None and (type(value) is not kind or is_odd):
         words = {str: "a text", float: "a number", bool: "true or false"}
         raise ModelsUnclear(f"{where}: '{key}' must be {words[kind]}, got {value!r}.")
     return value

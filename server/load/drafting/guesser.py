@@ -8,6 +8,7 @@ from thirdeye.model.config import ModelConfig
 from thirdeye.model.placement import Placement
 from thirdeye.model.transformer import Transformer
 from thirdeye.server.engine.interface.engine_config import BLOCK_SIZE, EngineConfig
+from thirdeye.server.engine.run_ahead.launcher import DeviceGuesses
 from thirdeye.server.engine.sampling.sampler import Sampler
 from thirdeye.server.engine.scheduling.speculation.proposer import Proposer
 from thirdeye.weights.load import WeightSource
@@ -23,6 +24,13 @@ class TriedGuesser(NamedTuple):
     capture: Callable[[], None]  # all its graphs
 
 
+class MadeGuesser(NamedTuple):
+    """What the engine asks."""
+
+    proposer: Proposer
+    on_device: DeviceGuesses | None = None  # what makes its guesses there
+
+
 class Guesser(Protocol):
     @property
     def reads_hidden(self) -> bool:
@@ -34,7 +42,7 @@ class Guesser(Protocol):
     def share_of(self, budget: int, target: ModelConfig) -> int:
         """Bytes of a budget for keys and values: as many tokens in it as in the rest."""
 
-    def proposer(self, served: EngineConfig, budget: int, sampler: Sampler) -> Proposer:
+    def make(self, served: EngineConfig, budget: int, sampler: Sampler) -> MadeGuesser:
         """With a cache of so many bytes."""
 
 

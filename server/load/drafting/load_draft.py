@@ -14,14 +14,21 @@ from thirdeye.model.state.choose_kv import make_kv_cache
 from thirdeye.model.state.kv_cache import KVCache, kv_bytes_per_block
 from thirdeye.model.transformer import Transformer
 from thirdeye.server.engine.core.warmup import prompt_lengths, warm_up
+from thirdeye.server.engine.drafting.draft_ahead import DraftAhead
 from thirdeye.server.engine.drafting.draft_model import CATCH_UP, DraftModel
 from thirdeye.server.engine.execution.model_runner import ModelRunner
 from thirdeye.server.engine.interface.engine_config import BLOCK_SIZE, EngineConfig
 from thirdeye.server.engine.run_ahead.cuda_graphs import choose_capture
-from thirdeye.server.engine.run_ahead.launcher import LaunchedSteps, Launcher
+from thirdeye.server.engine.run_ahead.guessing.draft_rounds import DraftRounds, LaunchedSteps
+from thirdeye.server.engine.run_ahead.launcher import Launcher
 from thirdeye.server.engine.sampling.sampler import Sampler, sample
 from thirdeye.server.load.drafting.draft_checkpoint import open_draft
-from thirdeye.server.load.drafting.guesser import LoadModel, TriedGuesser, cache_config
+from thirdeye.server.load.drafting.guesser import (
+    LoadModel,
+    MadeGuesser,
+    TriedGuesser,
+    cache_config,
+)
 from thirdeye.server.load.overlap import SCRAP_BLOCKS, choose_stream
 from thirdeye.weights.checkpoint import Checkpoint
 from thirdeye.weights.errors import ModelFormatError
@@ -45,7 +52,7 @@ class LoadedDraft:
         served = kv_bytes_per_block(target, 1, self.kv_dtype)
         return budget * own // (own + served)
 
-    def proposer(self, served: EngineConfig, budget: int, sampler: Sampler) -> DraftModel:
+    def make(self, served: EngineConfig, budget: int, sampler: Sampler) -> MadeGuesser:
         own = self.model.config
         block = kv_bytes_per_block(own, BLOCK_SIZE, self.kv_dtype)
         config = cache_config(served, own, budget // block)
@@ -54,11 +61,12 @@ class LoadedDraft:
             model = AsWide(self.model, self.vocab_size)
             runner = ModelRunner(model, cache, config, self.device, sampler)
             warm_up(runner, config)
-            return DraftModel(runner, config)
+            return MadeGuesser(DraftModel(runner, config))
         launcher, runner = self._launched(config, config.max_model_len, sampler)
         launcher.prepare()
         warm_up(runner, config, prompt_lengths(self.device, CATCH_UP))
-        return DraftModel(LaunchedSteps(launcher, runner), config)
+        proposer = DraftAhead(LaunchedSteps(launcher, runner), config)
+        return MadeGuesser(proposer, DraftRounds(launcher, proposer))
 
     def _launched(
         self, config: EngineConfig, longest: int, sampler: Sampler = sample

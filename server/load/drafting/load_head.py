@@ -14,7 +14,12 @@ from thirdeye.server.engine.drafting.guessing_head import HeadProposer, HeadStep
 from thirdeye.server.engine.execution.model_runner import ModelRunner
 from thirdeye.server.engine.interface.engine_config import BLOCK_SIZE, EngineConfig
 from thirdeye.server.engine.sampling.sampler import Sampler
-from thirdeye.server.load.drafting.guesser import LoadModel, TriedGuesser, cache_config
+from thirdeye.server.load.drafting.guesser import (
+    LoadModel,
+    MadeGuesser,
+    TriedGuesser,
+    cache_config,
+)
 from thirdeye.weights.checkpoint import Checkpoint
 from thirdeye.weights.errors import ModelFormatError
 from thirdeye.weights.load import WeightSource, check_described
@@ -42,14 +47,14 @@ class LoadedHead:
         config = self.model.config
         return kv_bytes_per_block(config, BLOCK_SIZE, self.kv_dtype) + 4 * config.hidden_size
 
-    def proposer(self, served: EngineConfig, budget: int, sampler: Sampler) -> HeadProposer:
+    def make(self, served: EngineConfig, budget: int, sampler: Sampler) -> MadeGuesser:
         own = self.model.config
         config = cache_config(served, own, budget // self._block_bytes())
         cache = make_kv_cache(own, config.num_blocks, BLOCK_SIZE, self.kv_dtype, self.device)
         step = HeadStep(self.model, own.hidden_size, self.device)
         runner = ModelRunner(step, cache, config, self.device, sampler)
         warm_up(runner, config)
-        return HeadProposer(runner, step, config)
+        return MadeGuesser(HeadProposer(runner, step, config))
 
     def __str__(self) -> str:
         return "the model's own head"

@@ -6,6 +6,10 @@ from thirdeye.model.config import ModelConfig
 from thirdeye.server.load.engine_recipe import EngineRecipe
 
 WAY_OUT = "add '--cuda-graphs off' for them"
+LOOKS_BACK = (
+    "an answer with a grammar, penalties or an adapter has none where steps are launched ahead; "
+    f"{WAY_OUT}"
+)
 
 
 @dataclass(frozen=True, slots=True)

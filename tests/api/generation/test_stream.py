@@ -155,6 +155,20 @@ def test_a_bug_in_mid_stream_ends_the_same_way(
     assert "RuntimeError" in caplog.text
 
 
+def test_no_memory_in_mid_stream_is_no_bug(
+    served: Served, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(_: Any) -> Iterator[int]:
+        yield 65
+        raise MemoryError
+
+    served.use(fake_engine(full))
+    *_, error = chunks(served.post(CHAT_URL, CHAT | {"stream": True}))
+    assert error["error"]["code"] == "out_of_memory"
+    assert "no memory left for this request" in error["error"]["message"]
+    assert "no memory in this process" in caplog.text
+
+
 def test_an_engine_that_dies_ends_every_stream(served: Served) -> None:
     engine = served.use(fake_engine(hang_after=1))
     with httpx.stream("POST", served.url + CHAT_URL, json=CHAT | {"stream": True}) as answer:

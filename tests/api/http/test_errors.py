@@ -1,19 +1,19 @@
 """The table of errors: every bad input has one status, one param, one code, one message style."""
 
 import asyncio
+import errno
 import json
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.api.support import CHAT, app_over, client_of, fake_engine, ready_state
+from tests.api.support import CHAT, client_over, fake_engine, ready_state
 from tests.engine.process.fake_engine import FakeEngine
 from thirdeye.server.api.http.api_config import ApiConfig
 from thirdeye.server.api.state.server_state import ServerState
 from thirdeye.server.engine.interface.types import Request, SamplingParams
 from thirdeye.server.errors import MAX_MESSAGE
-from thirdeye.server.launch.asgi_app import create_app
 
 CHAT_URL, TEXT_URL = "/v1/chat/completions", "/v1/completions"
 
@@ -157,14 +157,10 @@ def ask(
     path: str, body: Any, *, engine: FakeEngine | None = None, state: ServerState | None = None,
     config: ApiConfig | None = None, method: str = "POST", **options: Any,
 ) -> httpx.Response:  # fmt: skip
-    """One request in process: to an app of its own if it says of which state or by what config."""
-    if state is config is None:
-        app, _ = app_over(engine or fake_engine())
-    else:
-        app = create_app(state or ready_state(fake_engine()), config)
+    """One request in process."""
 
     async def main() -> httpx.Response:
-        async with client_of(app) as client:
+        async with client_over(state or ready_state(engine or fake_engine()), config) as client:
             return await client.request(method, path, json=body, **options)
 
     return asyncio.run(main())
@@ -324,6 +320,33 @@ def test_a_bug_is_500_and_tells_nothing(caplog: pytest.LogCaptureFixture) -> Non
     assert answer.headers["x-request-id"] in error["message"]
     assert "canary" not in answer.text + caplog.text
     assert "RuntimeError" in caplog.text
+
+
+NO_MEMORY = (
+    MemoryError(),
+    OSError(errno.ENOMEM, "canary"),
+    RuntimeError("can't start new thread"),
+    ExceptionGroup("canary", [ValueError("canary"), MemoryError()]),
+)
+
+
+@pytest.mark.parametrize("error", NO_MEMORY, ids=repr)
+@pytest.mark.parametrize("url", [TEXT_URL, "/v1/messages", "/api/generate", "/tokenize"])
+def test_no_memory_in_this_process_is_503_and_no_bug(
+    url: str, error: Exception, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Wherever it is met: here while the body is read."""
+
+    def full(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("starlette.requests.Request.stream", full)
+    answer = ask(url, {"model": "tiny"})
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+    assert "no memory left for this request" in answer.text
+    assert "canary" not in answer.text + caplog.text
+    assert "no memory in this process" in caplog.text
+    assert "Traceback" not in caplog.text
 
 
 @pytest.mark.parametrize("path", ["/nope", "/v1", "/v1/chat", "/health/x", "/V1/models"])

@@ -215,8 +215,9 @@ def test_who_sent_good_http_is_not_blamed_for_a_lack_of_memory(
     with connect(patient) as connection:
         connection.sendall(b"POST /tokenize HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}")
         answer = rest(connection)
-    assert answer.startswith(b"HTTP/1.1 500 ")
-    assert b'"code":"internal_error"' in answer
+    assert answer.startswith(b"HTTP/1.1 503 ")
+    assert b"\r\nretry-after: 5\r\n" in answer
+    assert b'"code":"out_of_memory"' in answer
     assert "no memory to read a request" in caplog.text
 
 

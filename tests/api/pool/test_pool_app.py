@@ -158,6 +158,9 @@ def test_the_list_shows_all_loaded_or_not() -> None:
         (running,) = (await client.get("/api/ps")).json()["models"]
         assert running["name"] == "b:latest"
         assert not running["expires_at"].startswith("9999")
+        pooled.pool.books(pooled.pool.members["b"]).keep_alive = 1e300  # an operator's
+        (running,) = (await client.get("/api/ps")).json()["models"]
+        assert running["expires_at"].startswith("30"), "as long as can be asked for: 1,000 years"
 
     talk(lambda: Pooled(is_quick=False), test)
 

@@ -156,7 +156,7 @@ def lead(
     core._grammars = GrammarCompiler(guidance(WIDE.vocab_size).compile, Immediate())
     said = [answers(core, mix(seed, NUM_REQUESTS)) for seed in range(2)]
     line.inbox.put(None)  # type: ignore[arg-type]  # the end
-    return Seen(noted, launcher._state.table.clone(), said, num_prepared)
+    return Seen(noted, launcher.state.table.clone(), said, num_prepared)
 
 
 def follow(model: Transformer, noted: NotedRanks, line: Line) -> Seen:

@@ -83,18 +83,28 @@ class Checked(Checks):
         super().__init__(ModelRunner(HalfRight(), cache, config, "cpu"), config)
 
     def twin(self, sequence: Sequence, num_guesses: int) -> list[int]:
-        """In a cache that holds nothing else."""
-        shadow = make_shadow(sequence)
-        shadow.token_ids = list(sequence.token_ids)
-        num_known = len(shadow.token_ids)
-        for _ in range(num_guesses):
-            end = len(shadow.token_ids)
-            shadow.blocks = BlockTables([list(range(-(-end // 4)))], [0])
-            runner = ModelRunner(HalfRight(), ToyCache(64, 4), self._config, "cpu")
-            row = PlanRow(shadow, 0, end, 0, 0, is_sampled=True)
-            (found,) = runner.run(StepPlan([row])).rows
-            shadow.token_ids += found.token_ids
-        return shadow.token_ids[num_known:]
+        return twin_guesses(HalfRight(), self._config, sequence, num_guesses)
+
+
+def twin_guesses(
+    model: ToyModel,
+    config: EngineConfig,
+    sequence: Sequence,
+    num_guesses: int,
+    num_known: int | None = None,
+) -> list[int]:
+    """Behind the first `num_known` tokens of a text, in a cache that holds nothing else."""
+    shadow = make_shadow(sequence)
+    shadow.token_ids = sequence.token_ids[:num_known]
+    start, size = len(shadow.token_ids), config.block_size
+    for _ in range(num_guesses):
+        end = len(shadow.token_ids)
+        shadow.blocks = BlockTables([list(range(-(-end // size)))], [0])
+        runner = ModelRunner(model, ToyCache(-(-end // size), size), config, "cpu")
+        row = PlanRow(shadow, 0, end, 0, 0, is_sampled=True)
+        (found,) = runner.run(StepPlan([row])).rows
+        shadow.token_ids += found.token_ids
+    return shadow.token_ids[start:]
 
 
 def drafting_core(

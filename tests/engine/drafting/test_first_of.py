@@ -17,7 +17,7 @@ from thirdeye.server.engine.drafting.first_of import FirstOf
 from thirdeye.server.engine.drafting.prompt_lookup import PromptLookup
 from thirdeye.server.engine.execution.model_runner import ModelRunner
 from thirdeye.server.engine.scheduling.scheduler import Scheduler
-from thirdeye.server.engine.scheduling.sequence import Sequence
+from thirdeye.server.engine.scheduling.step_plan import PlanRow
 
 
 class Told(Checked):
@@ -27,9 +27,9 @@ class Told(Checked):
         super().__init__(draft_config(toy_config(**DRAFTING)))
         self.told: list[tuple[str, int]] = []
 
-    def judge(self, sequence: Sequence, num_right: int, num_guesses: int) -> None:
-        self.told.append((sequence.request.request_id, num_guesses))
-        super().judge(sequence, num_right, num_guesses)
+    def judge(self, row: PlanRow, num_right: int) -> None:
+        self.told.append((row.sequence.request.request_id, len(row.draft_token_ids)))
+        super().judge(row, num_right)
 
 
 class Noted(EachText):
@@ -37,8 +37,8 @@ class Noted(EachText):
         super().__init__(PromptLookup)
         self.told: list[tuple[str, int]] = []
 
-    def judge(self, sequence: Sequence, num_right: int, num_guesses: int) -> None:
-        self.told.append((sequence.request.request_id, num_guesses))
+    def judge(self, row: PlanRow, num_right: int) -> None:
+        self.told.append((row.sequence.request.request_id, len(row.draft_token_ids)))
 
 
 def test_each_is_told_of_its_own() -> None:

@@ -31,7 +31,7 @@ from thirdeye.server.engine.run_ahead.cuda_stream import (
     Work,
 )
 from thirdeye.server.engine.run_ahead.launched_step import LaunchedStep
-from thirdeye.server.engine.run_ahead.launcher import Launcher
+from thirdeye.server.engine.run_ahead.launcher import DeviceGuesses, Launcher
 from thirdeye.server.engine.scheduling.speculation.proposer import Proposer
 from thirdeye.server.engine.scheduling.step_plan import StepPlan
 from thirdeye.server.load.overlap import num_state_rows
@@ -131,6 +131,7 @@ def toy_ahead(
     capture: Capture = rerun,
     compile_grammar: CompileGrammar | None = None,
     proposer: Proposer | None = None,
+    guesses: DeviceGuesses | None = None,
 ) -> tuple[EngineCore, CountingLauncher]:
     """An engine over the toy model, which runs ahead."""
     config, model = structs.replace(config or toy_config(), steps_ahead=1), model or ToyModel()
@@ -138,7 +139,7 @@ def toy_ahead(
     stream = stream or CpuStream()
     runner = InOrder(ModelRunner(model, cache, config, CPU), stream)
     launcher = CountingLauncher(
-        lambda batch: model(batch, cache), config, VOCAB, CPU, capture, stream
+        lambda batch: model(batch, cache), config, VOCAB, CPU, capture, stream, guesses=guesses
     )
     grammars = GrammarCompiler(compile_grammar, Immediate()) if compile_grammar else None
     core = EngineCore(
@@ -158,6 +159,7 @@ def transformer_ahead(
     capture: Capture,
     stream: DeviceStream,
     proposer: Proposer | None = None,
+    guesses: DeviceGuesses | None = None,
 ) -> tuple[EngineCore, CountingLauncher]:
     """The same over a fp32 transformer."""
     groups = kv_groups(model.config) if config.windows != (0,) else None
@@ -176,7 +178,14 @@ def transformer_ahead(
     )
     vocab_size = model.config.vocab_size
     launcher = CountingLauncher(
-        forward, config, vocab_size, CPU, capture, stream, look_up=model.look_up()
+        forward,
+        config,
+        vocab_size,
+        CPU,
+        capture,
+        stream,
+        look_up=model.look_up(),
+        guesses=guesses,
     )
     return EngineCore(config, runner, launcher=launcher, proposer=proposer), launcher
 

@@ -7,19 +7,20 @@ import torch
 from torch import Tensor
 
 from thirdeye.model.batch import ForwardBatch
-from thirdeye.server.engine.drafting.draft_model import DraftModel
+from thirdeye.server.engine.drafting.draft_ahead import DraftAhead
 from thirdeye.server.engine.execution.model_runner import Runner
 from thirdeye.server.engine.interface.engine_config import EngineConfig
 from thirdeye.server.engine.interface.step_result import StepResult
 from thirdeye.server.engine.run_ahead.cuda_graphs import Capture, rerun
 from thirdeye.server.engine.run_ahead.cuda_stream import DeviceStream
-from thirdeye.server.engine.run_ahead.launcher import LaunchedSteps, Launcher
+from thirdeye.server.engine.run_ahead.guessing.draft_rounds import DraftRounds, LaunchedSteps
+from thirdeye.server.engine.run_ahead.launcher import Launcher
 from thirdeye.server.engine.scheduling.step_plan import StepPlan
 
 CPU = torch.device("cpu")
 
 
-class Untimed(DraftModel):
+class Untimed(DraftAhead):
     """Its guesses take no time, and each step of the target takes a second: no clock decides
     whether it rests."""
 
@@ -38,7 +39,8 @@ def launched_draft(
     stream: DeviceStream,
     otherwise: Runner,
     capture: Capture = rerun,
-) -> Untimed:
+) -> tuple[Untimed, DraftRounds]:
     """`forward` has a cache of a block more than `config` says, and so has `otherwise`."""
     launcher = Launcher(forward, config, vocab_size, CPU, capture, stream)
-    return Untimed(LaunchedSteps(launcher, otherwise), config)
+    proposer = Untimed(LaunchedSteps(launcher, otherwise), config)
+    return proposer, DraftRounds(launcher, proposer)

@@ -219,7 +219,7 @@ def test_padding_changes_nothing_but_scrap(model: Transformer) -> None:
     """5 rows in a bucket of 7: of all slots, only those of the 5 move; of all blocks, only theirs
     and the scrap block are written."""
     core, launcher = started(model, num_rows=5)
-    state = launcher._state
+    state = launcher.state
     before = state.table.clone()
     core.step()
     changed = (state.table != before).any(1).nonzero()[:, 0].tolist()

@@ -38,6 +38,7 @@ from thirdeye.server.engine.interface.engine_config import EngineConfig
 from thirdeye.server.engine.interface.types import FinishReason, Request, StepOutput
 from thirdeye.server.engine.run_ahead.cuda_graphs import Capture
 from thirdeye.server.engine.run_ahead.cuda_stream import CpuStream, DeviceStream
+from thirdeye.server.engine.run_ahead.guessing.draft_rounds import DraftRounds
 from thirdeye.server.engine.scheduling.speculation.proposer import Proposer
 
 GUESSERS = ("text", "prophet", "same model", "other model")
@@ -57,13 +58,13 @@ def make_proposer(
     config: EngineConfig,
     capture: Capture,
     stream: DeviceStream,
-) -> Proposer:
+) -> tuple[Proposer, DraftRounds | None]:
     """Texts themselves; who knows the answers and errs; models, of which the same one guesses what
     is greedy rightly."""
     if guesser == "text":
-        return EachText(PromptLookup)
+        return EachText(PromptLookup), None
     if guesser == "prophet":
-        return prophet(requests, expected)
+        return prophet(requests, expected), None
     model = transformer("llama", int(guesser == "other model"))
     own = EngineConfig(
         max_model_len=CONTEXT,
@@ -73,7 +74,7 @@ def make_proposer(
         max_num_batched_tokens=config.max_num_batched_tokens,
     )
     kept = KVCache(LLAMA, own.num_blocks + 1, own.block_size, torch.float32, CPU)
-    draft = launched_draft(
+    draft, rounds = launched_draft(
         lambda batch: model.logits_as_computed(batch, kept),
         own,
         VOCAB,
@@ -81,7 +82,7 @@ def make_proposer(
         ModelRunner(model, kept, own, CPU),
         capture,
     )
-    return FirstOf(EachText(PromptLookup), draft)
+    return FirstOf(EachText(PromptLookup), draft), rounds
 
 
 def run(
@@ -132,8 +133,8 @@ def test_every_answer_is_the_plain_loops(
     expected = answers(plain, requests)
     config = config_of(model, block_size=4, **sizes)
     stream = Late() if is_late else CpuStream()
-    guesses = make_proposer(guesser, requests, expected, config, CAPTURES[capture], stream)
-    core, launcher = transformer_ahead(model, config, CAPTURES[capture], stream, guesses)
+    proposer, rounds = make_proposer(guesser, requests, expected, config, CAPTURES[capture], stream)
+    core, launcher = transformer_ahead(model, config, CAPTURES[capture], stream, proposer, rounds)
     core._grammars = GrammarCompiler(guidance(VOCAB).compile, Immediate())
     said = run(core, requests, chance)
     assert said.keys() == expected.keys()

@@ -56,7 +56,7 @@ from thirdeye.server.engine.run_ahead.device_bitmask import MaskUpdate, SlotMask
 from thirdeye.server.engine.run_ahead.device_sampler import DeviceSampler
 from thirdeye.server.engine.run_ahead.device_state import DeviceState
 from thirdeye.server.engine.run_ahead.launched_step import LaunchedStep
-from thirdeye.server.engine.run_ahead.launcher import Launcher
+from thirdeye.server.engine.run_ahead.launcher import DeviceGuesses, Launcher
 from thirdeye.server.engine.run_ahead.slot_table import SlotState, SlotTable
 from thirdeye.server.engine.scheduling.scheduler import Scheduler
 from thirdeye.server.engine.scheduling.sequence import Sequence, SequenceStatus
@@ -99,18 +99,22 @@ class AheadMachine(RuleBasedStateMachine):
         )
         self.compile = guidance().compile
         order = STREAMS[stream]()
+        proposer, guesses = self.make_guesser(order)
         self.core, self.launcher = toy_ahead(
             self.config,
             self.model(),
             order,
             compile_grammar=self.compile,
-            proposer=self.make_proposer(order),
+            proposer=proposer,
+            guesses=guesses,
         )
         self.requests: dict[str, Request] = {}
         self.outputs: dict[str, list[StepOutput]] = {}
 
-    def make_proposer(self, stream: DeviceStream) -> Proposer | None:  # for others
-        return None
+    def make_guesser(  # for others
+        self, stream: DeviceStream
+    ) -> tuple[Proposer | None, DeviceGuesses | None]:
+        return None, None
 
     @precondition(lambda self: len(self.requests) < MAX_ARRIVALS)
     @rule(

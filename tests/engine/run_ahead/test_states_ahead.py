@@ -140,7 +140,7 @@ def running(model: Transformer, num_rows: int) -> tuple[EngineCore, CountingLaun
 def test_rows_that_fill_a_bucket_write_scrap_alone(model: Transformer) -> None:
     """And a steady step, which keeps no snapshot, is told nothing of states."""
     _, launcher = running(model, num_rows=3)
-    table, scrap = launcher._state.table, launcher._state.num_slots
+    table, scrap = launcher.state.table, launcher.state.num_slots
     assert table[scrap, SlotField.STATE_SOURCE] == ZEROS
     assert table[scrap, SlotField.STATE_TARGET] == config_of().num_states
     told = [state.state_rows for state in launcher._slots._states.values()]

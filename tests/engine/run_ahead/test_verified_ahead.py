@@ -46,7 +46,9 @@ from thirdeye.server.engine.interface.types import StepOutput
 from thirdeye.server.engine.run_ahead.cuda_stream import CpuStream, DeviceStream
 from thirdeye.server.engine.run_ahead.device_sampler import DeviceSampler, SamplingMode
 from thirdeye.server.engine.run_ahead.device_state import DeviceState
+from thirdeye.server.engine.run_ahead.guessing.draft_rounds import DraftRounds
 from thirdeye.server.engine.run_ahead.launched_step import LaunchedStep
+from thirdeye.server.engine.run_ahead.launcher import DeviceGuesses
 from thirdeye.server.engine.run_ahead.prefill_step import PrefillStep
 from thirdeye.server.engine.run_ahead.slot_table import SlotState, SlotTable
 from thirdeye.server.engine.scheduling.scheduler import Scheduler
@@ -99,7 +101,7 @@ class RepeatsToo(Repeats):
         return logits.roll(1) if float(logits[2]) > 2 else logits
 
 
-def by_model(config: EngineConfig, stream: DeviceStream) -> Untimed:
+def by_model(config: EngineConfig, stream: DeviceStream) -> tuple[Untimed, DraftRounds]:
     """A draft model over the toy cache, whose steps are launched on the served model's stream."""
     own = structs.replace(config, num_draft_tokens=0, steps_ahead=0)
     model, kept = RepeatsToo(), ToyCache(own.num_blocks + 1, own.block_size)
@@ -141,10 +143,11 @@ class VerifiedMachine(AheadMachine):
         super().start(**sizes)  # type: ignore[arg-type]  # as it draws them
         watch_kv(self.core)
 
-    def make_proposer(self, stream: DeviceStream) -> Proposer:
-        if self.drafter == MODEL:
-            return FirstOf(EachText(PromptLookup), by_model(self.config, stream))
-        return EachText(DRAFTERS[self.drafter])
+    def make_guesser(self, stream: DeviceStream) -> tuple[Proposer, DeviceGuesses | None]:
+        if self.drafter != MODEL:
+            return EachText(DRAFTERS[self.drafter]), None
+        draft, rounds = by_model(self.config, stream)
+        return FirstOf(EachText(PromptLookup), draft), rounds
 
     @precondition(lambda self: len(self.requests) < MAX_ARRIVALS)
     @rule(
@@ -217,13 +220,15 @@ def test_right_guesses_save_steps_and_no_step_waits(stream: str, temperature: fl
 
 
 @pytest.mark.parametrize("stream", STREAMS)
-def test_a_draft_model_guesses_behind_what_was_read(stream: str) -> None:
-    """Each step is read before the next is planned, and that one is launched all the same."""
+def test_a_draft_model_guesses_behind_what_nobody_has_read(stream: str) -> None:
+    """A step is read before the next is planned once, when that model has nothing of the text yet;
+    from then on each is launched, with the guesses that it verifies, before the last one is read.
+    """
     sampling = {"max_tokens": 40, "ignore_eos": True}
     expected = text_after([5, 6, 7], Repeats(), **sampling)
     config, order = toy_config(steps_ahead=1, **DRAFTING), STREAMS[stream]()
-    draft = by_model(config, order)
-    core, launcher = toy_ahead(config, Repeats(), order, proposer=draft)
+    draft, rounds = by_model(config, order)
+    core, launcher = toy_ahead(config, Repeats(), order, proposer=draft, guesses=rounds)
     launch, was_read = launcher.launch, list[bool]()
 
     def noted(plan: StepPlan) -> LaunchedStep:
@@ -236,25 +241,24 @@ def test_a_draft_model_guesses_behind_what_was_read(stream: str) -> None:
     assert launcher.num_refused == 0
     assert launcher.num_verified > 5
     assert len(was_read) < 30
-    assert all(was_read)
+    assert was_read == [True, False, True, *[False] * (len(was_read) - 3)]
     assert core.stats().spec_decode_num_accepted_tokens_total > 10
 
 
 def test_who_has_too_much_company_or_rests_is_not_read_first() -> None:
     config = toy_config(steps_ahead=1, max_num_seqs=12, **DRAFTING)
-    core, _ = toy_ahead(config, Repeats(), proposer=by_model(config, CpuStream()))
+    draft, rounds = by_model(config, CpuStream())
+    core, _ = toy_ahead(config, Repeats(), proposer=draft, guesses=rounds)
     scheduler = core._scheduler
     for i in range(8):
-        assert scheduler.reads_newest == (i > 0)
         core.add(make_request(str(i), [5, 6, i], max_tokens=40, ignore_eos=True))
+    for _ in range(5):  # of 16 tokens 8 are rows: there is no cheap room left
         core.step()
-        core.step()
-    assert not scheduler.reads_newest  # 8 of 16 tokens are rows: there is no cheap room left
+        assert not scheduler.reads_newest
     for i in range(1, 8):
         core.abort(str(i))
+    core.step()
     assert scheduler.reads_newest
-    draft = scheduler._speculator._proposer
-    assert isinstance(draft, Untimed)
     draft._account._turn_off()
     assert not scheduler.reads_newest
 
@@ -486,6 +490,12 @@ PLANTED = [
     cut_what_is_in_flight,
     draw_all_at_one_position,
 ]
+FOUND_BY = {  # seeds, see tests/engine/planted.py
+    go_on_where_nothing_was_right: 0,
+    believe_all_guesses: 0,
+    go_on_behind_the_fewest: 0,
+    cut_what_is_in_flight: 0,
+}
 
 
 @pytest.mark.parametrize("plant", PLANTED, ids=name_of)
@@ -494,4 +504,6 @@ def test_finds_a_planted_bug(
 ) -> None:
     """A test of the test."""
     plant(monkeypatch)
-    assert_finds_the_bug(VerifiedMachine, max_examples=500, num_steps=15)
+    assert_finds_the_bug(
+        VerifiedMachine, max_examples=500, num_steps=15, found_by=FOUND_BY.get(plant)
+    )

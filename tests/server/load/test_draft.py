@@ -78,7 +78,9 @@ def test_by_graphs_too(models: dict[str, Path], name: str, speculation: str) -> 
     assert found == plain
     assert stats.spec_decode_num_draft_tokens_total > 0
     assert stats.draft_seconds_total > 0
-    assert "step ahead" not in {missed.path for missed in stats.missed_paths}
+    assert {missed.path for missed in stats.missed_paths} & {"step ahead", "whole guesses"} == {
+        "whole guesses"
+    }
     if name == "llama":
         assert stats.spec_decode_num_accepted_tokens_total > 40
         assert stats.steps_total < without.steps_total - 10

@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 
 from thirdeye.server.engine.interface.step_result import StepResult
 from thirdeye.server.engine.scheduling.sequence import Sequence
-from thirdeye.server.engine.scheduling.step_plan import StepPlan
+from thirdeye.server.engine.scheduling.step_plan import PlanRow, StepPlan
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +46,12 @@ class Proposer(Protocol):
 
     @property
     def reads_newest(self) -> bool:
-        """Whether it has guesses only for texts of which no token is in flight: a step that was
-        launched ahead is then read before it is asked."""
+        """Whether there is a text for which it has guesses only if no token is in flight: a step
+        that was launched ahead is then read before it is asked."""
 
     def propose(self, asks: Seq[DraftAsk], room: DraftRoom) -> list[list[int]]:
-        """Tokens that may follow each of these texts, in order; none where none is worth it.
+        """Tokens that may follow each of these texts, in order; none where none is worth it;
+        `UNREAD` for each that will be made on the device.
 
         Texts only grow. Not all of what is proposed need be computed.
         """
@@ -58,8 +59,8 @@ class Proposer(Protocol):
     def release(self, sequence: Sequence) -> None:
         """It has ended, or gave its blocks back and waits: keep no memory of its size for it."""
 
-    def judge(self, sequence: Sequence, num_right: int, num_guesses: int) -> None:
-        """Of those that were computed for a sequence in a step, the first so many were right."""
+    def judge(self, row: PlanRow, num_right: int) -> None:
+        """Of the drafts of a row that was computed, the first so many were right."""
 
     def stepped(self, plan: StepPlan, result: StepResult) -> None:
         """A step was computed. Told before anything else is made of it."""
@@ -75,7 +76,7 @@ class FreeGuesses:
 
     def release(self, sequence: Sequence) -> None: ...
 
-    def judge(self, sequence: Sequence, num_right: int, num_guesses: int) -> None: ...
+    def judge(self, row: PlanRow, num_right: int) -> None: ...
 
     def stepped(self, plan: StepPlan, result: StepResult) -> None: ...
 

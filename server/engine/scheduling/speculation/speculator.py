@@ -11,9 +11,10 @@ Where steps are launched ahead, the tokens of the step before are pending, and o
 guesses nobody knows how many there are. A guess is then for the places behind all that may be
 pending, and its row says by how much it may be wrong about where it begins. What looks back at the
 tokens before (grammars, penalties) would have to look at guesses on the device: such rows have
-none. Drafts are then decode steps' alone, and leave a free block to each sequence. A model that
-guesses goes on from the newest token, so the step in flight is read before it is asked
-(`reads_newest`); where it would not be, or rests, steps overlap as ever.
+none. Drafts are then decode steps' alone, and leave a free block to each sequence. A model's
+guesses are made on the device, from tokens that nobody has read, and are themselves read with the
+step that verifies them (`UNREAD`). Only where that model has to catch up with a text is the step in
+flight read first (`reads_newest`).
 
 Guessing itself is a `Proposer`'s (`server/engine/drafting/`); which guesses are right is told by
 `server/engine/execution/model_runner.py`.
@@ -38,7 +39,7 @@ from thirdeye.server.engine.scheduling.speculation.proposer import (
     NoGuesses,
     Proposer,
 )
-from thirdeye.server.engine.scheduling.step_plan import PlanRow, StepPlan
+from thirdeye.server.engine.scheduling.step_plan import UNREAD, PlanRow, StepPlan
 
 
 class Speculator:
@@ -107,6 +108,7 @@ class Speculator:
             row,
             end=row.end + len(drafts),
             draft_token_ids=tuple(drafts),
+            is_guessed_ahead=drafts[0] == UNREAD,
             state_spans=states.draft_spans(row, len(drafts)),
         )
 
@@ -115,7 +117,7 @@ class Speculator:
         if not row.draft_token_ids:
             return row
         self.num_drafted -= len(row.draft_token_ids)
-        return replace(row, end=row.real_end, draft_token_ids=())
+        return replace(row, end=row.real_end, draft_token_ids=(), is_guessed_ahead=False)
 
     def release(self, sequence: Sequence) -> None:
         """It has ended, or lost its blocks."""
@@ -159,7 +161,7 @@ class Speculator:
         if not row.draft_token_ids:
             return
         self.num_accepted += num_accepted
-        self._proposer.judge(row.sequence, num_accepted, len(row.draft_token_ids))
+        self._proposer.judge(row, num_accepted)
         sequence = row.sequence
         num_tokens = len(sequence.token_ids)
         if self._is_ahead:  # what the step in flight may need stays

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from tests.tiny import tiny_llama
 from thirdeye.server.api.http.api_config import ApiConfig
@@ -85,6 +86,9 @@ def test_a_file_has_a_table_for_each(tmp_path: Path) -> None:
         ("[a]\npin = 1", "'pin' must be true or false, got 1"),
         ('[a]\naliases = "b"', "'aliases' must be a list of texts"),
         ("[a]\nmodel = 5", "'model' must be a text"),
+        ("[a]\nkeep_alive = nan", "'keep_alive' must be a number, got nan"),  # a timer that rings
+        ("[a]\nkeep_alive = -inf", "'keep_alive' must be a number, got -inf"),
+        ('[""]\nmodel = "b"', "a table's name is its model's"),
     ],
 )
 def test_what_is_wrong_in_a_file_is_named(tmp_path: Path, text: str, words: str) -> None:
@@ -214,3 +218,9 @@ def test_who_may_not_come_back_gives_no_way(
             engines[0].beside["giving_way"].func.__self__.tell([name], 0.0)
             assert [is_asked() for is_asked in asked] == expected
     assert pool.members.keys() == {"a", "b"}
+
+
+@pytest.mark.parametrize("flag", ["memory", "kv_memory"])
+def test_more_memory_than_there_is_anywhere_is_a_line(flag: str) -> None:
+    with pytest.raises(ValidationError, match=f"{flag}\n.*less than or equal to 100000"):
+        read_settings({flag: 1e300})
