@@ -140,10 +140,20 @@ class TapedSteps:
             if recording.done_by_torch:
                 self._tape.interrupt(", ".join(recording.done_by_torch))
         elif len(self._recordings) >= MAX_TAPES:
-            oldest = self._recordings.pop(next(iter(self._recordings)))  # not asked for since
-            self._plain = {k: own for k, own in self._plain.items() if own is not oldest}
+            self._drop_oldest()
         self._recordings[key] = recording  # as the newest
         return recording
+
+    def _drop_oldest(self) -> None:
+        """What was longest not asked for: a plain step leaves but a mark that it was."""
+        while True:
+            key = next(iter(self._recordings))
+            oldest = self._recordings.pop(key)
+            if oldest is None or not oldest.was_plain:
+                break
+            oldest.was_plain = False
+            self._recordings[key] = oldest
+        self._plain = {k: own for k, own in self._plain.items() if own is not oldest}
 
 
 # Of a batch all that is read: where the stream begins or what it begins with, positions, slots,
@@ -204,6 +214,7 @@ class _Recording:
         batch = _batch_of(read)
         self._tape = Tape(library, lambda: forward(batch, kv_cache, plans), memory)
         self.done_by_torch = self._tape.done_by_torch
+        self.was_plain = False  # since it was last looked at
         self.plain_key: tuple[int, int, int] | None = None  # of a step that decodes, see `_plain`
         match plans:
             case (Tiles() as tiles,) if is_plain(batch):
@@ -218,6 +229,7 @@ class _Recording:
         return self._tape.replay()
 
     def replay_plain(self, step: PlainStep) -> Tensor:
+        self.was_plain = True
         self._plain.write(step)
         return self._tape.replay()
 

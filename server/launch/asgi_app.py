@@ -134,9 +134,17 @@ def create_app(
 ) -> App:
     """The app over `state`. Two apps share nothing."""
     context = Context.of(state, config or ApiConfig())
-    return assemble(
-        context, [*model_routers(context), page_routes(), docs_routes()], tracer, state.check_room
-    )
+    return app_with(all_routers(context), context, tracer)
+
+
+def all_routers(context: Context) -> list[APIRouter]:
+    """Of an app over one model: to make them is most of what an app costs."""
+    return [*model_routers(context), page_routes(), docs_routes()]
+
+
+def app_with(routers: Sequence[APIRouter], context: Context, tracer: Tracer = NO_TRACER) -> App:
+    """The app over one model. `routers`: those that `all_routers` made for this context."""
+    return assemble(context, routers, tracer, context.state.check_room)
 
 
 def create_pool_app(

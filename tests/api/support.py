@@ -4,6 +4,7 @@ Ids 0..255 are bytes; 256 is BOS, 257 is EOS (`<|end|>`), 258 starts a turn (`<|
 """
 
 import time
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
@@ -19,10 +20,12 @@ from tests.api.threaded_server import ThreadedServer
 from tests.engine.process.fake_engine import FakeEngine, fake_info
 from tests.engine.process.fake_traces import FAKE_HEAD_DIM, FAKE_HEADS, FAKE_LAYERS, FAKE_WIDTH
 from thirdeye.server.api.http.api_config import ApiConfig
+from thirdeye.server.api.state.context import Context
 from thirdeye.server.api.state.server_state import ModelInfo, ServedModel, ServerState
 from thirdeye.server.engine.interface.types import Request
-from thirdeye.server.launch.asgi_app import App, create_app
+from thirdeye.server.launch.asgi_app import App, all_routers, app_with, create_app
 from thirdeye.server.text.templates.chat_template import ChatTemplate
+from thirdeye.server.tracing.request_trace import NO_TRACER, Tracer
 from thirdeye.server.transport.connection_guard import GuardedProtocol
 
 BOS, EOS, TURN = 256, 257, 258
@@ -144,7 +147,61 @@ def app_over(engine: FakeEngine, **model: Any) -> tuple[App, ServerState]:
 def document() -> dict[str, Any]:
     """The OpenAPI document of a server that is ready: it takes a fifth of a second to make, in
     each process that collects tests. Nobody changes it."""
-    return create_app(ready_state(fake_engine())).openapi()
+    with app_serving(ready_state(fake_engine())) as app:
+        return app.openapi()
+
+
+class Routes:
+    """All routes of an app, as they go from one app to the next: to make them takes 15 ms, several
+    times what a request takes. Nothing of what an app has counted, cached or let in goes on."""
+
+    def __init__(self, config: ApiConfig) -> None:
+        self._context = Context.of(ServerState(), config)
+        self._routers = all_routers(self._context)
+        self._document: dict[str, Any] | None = None  # of these routes, whatever is served
+
+    def app_over(self, state: ServerState, tracer: Tracer) -> App:
+        """As `create_app` makes it; the one before, of these routes, is over."""
+        context = self._context
+        context.state.__dict__ = state.__dict__  # whoever holds either sees and changes the same
+        again = Context.of(context.state, context.config)
+        context.metrics.__dict__ = again.metrics.__dict__
+        context.grammars.__dict__ = again.grammars.__dict__
+        app = app_with(self._routers, context, tracer)
+        app.openapi_schema = self._document
+        return app
+
+    def take_back(self, app: App) -> None:
+        self._document = app.openapi_schema
+
+
+_free: defaultdict[ApiConfig, list[Routes]] = defaultdict(list)
+
+
+@contextmanager
+def app_serving(
+    state: ServerState, config: ApiConfig | None = None, tracer: Tracer = NO_TRACER
+) -> Iterator[App]:
+    """An app that nobody asks any more behind the block. Two that are open share nothing."""
+    free = _free[config or ApiConfig()]
+    routes = free.pop() if free else Routes(config or ApiConfig())
+    app = routes.app_over(state, tracer)
+    yield app
+    routes.take_back(app)
+    free.append(routes)  # not after a failure
+
+
+@asynccontextmanager
+async def client_over(
+    state: ServerState,
+    config: ApiConfig | None = None,
+    tracer: Tracer = NO_TRACER,
+    **options: Any,
+) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of `app_serving`, in this process."""
+    with app_serving(state, config, tracer) as app:
+        async with client_of(app, **options) as client:
+            yield client
 
 
 @asynccontextmanager
@@ -160,13 +217,13 @@ async def client_of(app: FastAPI, **options: Any) -> AsyncIterator[httpx.AsyncCl
 def live(state: ServerState, config: ApiConfig | None = None, **options: Any) -> Iterator[str]:
     """The base URL of a real uvicorn on a free port, in a thread."""
     settings = {"http": GuardedProtocol, "ws": "none", "log_level": "error", "access_log": False}
-    app = create_app(state, config)
-    server = ThreadedServer(uvicorn.Config(app, port=0, lifespan="off", **(settings | options)))
-    port = server.start()
-    try:
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.stop()
+    with app_serving(state, config) as app:
+        server = ThreadedServer(uvicorn.Config(app, port=0, lifespan="off", **(settings | options)))
+        port = server.start()
+        try:
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            server.stop()
 
 
 def post_scope(path: str, **extensions: Any) -> Scope:

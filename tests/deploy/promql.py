@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.api.pool.fakes import member
-from tests.api.support import CHAT, client_of, create_app, fake_engine, ready_state
+from tests.api.support import CHAT, client_over, fake_engine, ready_state
 from thirdeye.server.api.pool.model_pool import ModelPool
 from thirdeye.server.api.pool.pool_metrics import PoolFamilies
 from thirdeye.server.engine.interface.engine_stats import STEP_TOKENS_BOUNDS, MissedPath
@@ -40,7 +40,7 @@ def shown() -> dict[str, Labels]:
             missed_paths=[MissedPath("tape", "a reason", 7)],
         )
         engine.stats = lambda: stats  # type: ignore[method-assign]
-        async with client_of(create_app(state)) as client:
+        async with client_over(state) as client:
             grammar = {"response_format": {"type": "json_object"}}
             answer = await client.post("/v1/chat/completions", json=CHAT | grammar)
             assert answer.status_code == 200, answer.text

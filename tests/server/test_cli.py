@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 from typer.main import get_command
+from typer.testing import CliRunner, Result
 
 from thirdeye.clients.grouped_help import ARGUMENTS, COMMON
 from thirdeye.server.cli import app, given
@@ -22,10 +23,19 @@ from thirdeye.server.settings.settings import all_settings
 from thirdeye.server.text.templates.chat_template import ChatTemplateError
 from thirdeye.weights.catalog import SMOLLM2
 
-HEAVY = ("torch", "fastapi", "pydantic", "uvicorn", "tiktoken", "numpy", "jinja2", "httpx")
+HEAVY = ("torch", "fastapi", "pydantic", "uvicorn", "tiktoken", "numpy", "jinja2", "httpx", "ray")
 
 
-def thirdeye(*args: str) -> subprocess.CompletedProcess[str]:
+def thirdeye(*args: str) -> Result:
+    """The command in this process, which has imported what it needs, without a terminal. What a
+    process of its own shows beside: `test_the_command_as_a_process`."""
+    done = CliRunner().invoke(app, args, prog_name="thirdeye")
+    if done.exception and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return done
+
+
+def in_a_process(*args: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "thirdeye.server.cli", *args]
     return subprocess.run(
         command, capture_output=True, stdin=subprocess.DEVNULL, text=True, timeout=240
@@ -40,6 +50,14 @@ def test_help_imports_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stderr.strip() == ""
+
+
+def test_the_command_as_a_process():
+    """Its status and its two streams are those that all tests here see without one."""
+    for words in (("--version",), ("pull", "no-such-model"), ("rm",)):
+        done, here = in_a_process(*words), thirdeye(*words)
+        assert done.returncode == here.exit_code
+        assert (done.stdout, done.stderr) == (here.stdout, here.stderr)
 
 
 def test_help_names_the_commands():
@@ -231,7 +249,7 @@ def test_names_steer_no_terminal(tmp_path, monkeypatch):
     assert "c[/red]?[/x]" in listed.stdout
     assert listed.stdout.replace("\n", "").isprintable()
     removed = thirdeye("rm", "a\x1b]0;b\x07", "--yes")
-    assert removed.returncode == 0
+    assert removed.exit_code == 0
     assert (removed.stdout + removed.stderr).replace("\n", "").isprintable()
 
 
@@ -263,10 +281,10 @@ def test_rm_asks_first(tmp_path, monkeypatch):
     file.parent.mkdir(parents=True)
     file.write_bytes(b"GGUF")
     done = thirdeye("rm", "mine")
-    assert (done.returncode, file.exists()) == (1, True)
+    assert (done.exit_code, file.exists()) == (1, True)
     assert "--yes" in done.stderr
     done = thirdeye("rm", "mine", "--yes")
-    assert (done.returncode, file.exists()) == (0, False)
+    assert (done.exit_code, file.exists()) == (0, False)
     assert str(file) in done.stdout
 
 
@@ -277,7 +295,7 @@ def test_pull_takes_a_file_of_the_hub_alone(capsys):
 
 def test_pull_refuses_an_unknown_name():
     done = thirdeye("pull", "no-such-model")
-    assert done.returncode == 1
+    assert done.exit_code == 1
     assert "smollm2" in done.stderr
     assert "Did you mean" not in done.stderr
     assert "Did you mean 'smollm2'?" in thirdeye("pull", "smolm2").stderr
@@ -304,6 +322,6 @@ def test_info_of_the_classic_shape(tmp_path):
 
 def test_info_of_nothing():
     done = thirdeye("info", "/nowhere")
-    assert done.returncode == 1
+    assert done.exit_code == 1
     assert "/nowhere" in done.stderr
     assert "Traceback" not in done.stderr

@@ -79,7 +79,7 @@ INPUT_ROWS = (
             "tests/contract/test_generated_requests.py::test_generated_requests",
             "tests/contract/test_generated_requests.py::test_generated_requests_with_a_key",
         ),
-        push_size="12 examples",
+        push_size="4 examples",
     ),
     Row(
         18,

@@ -69,12 +69,18 @@ def serve_once(model_path: str, leader: HostAddress, credentials: Credentials) -
 
 
 def connect(leader: HostAddress) -> socket.socket:
-    """As soon as somebody listens there."""
+    """As soon as somebody listens there. Says why nobody does, once for each reason: a name that is
+    misspelled would be looked for in silence."""
+    told = ""
     while True:
         try:
             return socket.create_connection((leader.host, leader.port), CONNECT_TIMEOUT)
-        except OSError:
-            time.sleep(AGAIN)
+        except OSError as error:
+            why = error.strerror or str(error)
+        if why != told:
+            say(f"nobody answers at {leader} yet ({why}), it is asked again every second")
+            told = why
+        time.sleep(AGAIN)
 
 
 def start_rank(model_path: str, sock: socket.socket) -> "subprocess.Popen[bytes]":

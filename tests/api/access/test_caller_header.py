@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from tests.api.http.test_errors import check_envelope
-from tests.api.support import CHAT, client_of, create_app, fake_engine, ready_state
+from tests.api.support import CHAT, client_over, fake_engine, ready_state
 from tests.engine.process.fake_engine import FakeEngine
 from thirdeye.server.api.http.api_config import ApiConfig
 from thirdeye.server.launch.replica import build_app
@@ -31,7 +31,7 @@ def ask(
     """The same chat request of each key, for each name."""
 
     async def main() -> list[httpx.Response]:
-        async with client_of(create_app(ready_state(engine), config(**changes))) as client:
+        async with client_over(ready_state(engine), config(**changes)) as client:
             answers = []
             for key, name in asked:
                 headers = {"authorization": f"Bearer {key}"}
@@ -90,7 +90,7 @@ def test_no_salt_of_one_caller_is_anothers() -> None:
     engine = fake_engine()
 
     async def main() -> None:
-        async with client_of(create_app(ready_state(engine), config())) as client:
+        async with client_over(ready_state(engine), config()) as client:
             for name, salt in ((None, "ann/b"), ("ann", "b"), ("ann:b", ""), (None, ":ann/b")):
                 headers = {"authorization": "Bearer fronts-key"}
                 headers |= {} if name is None else {HEADER: name}
@@ -110,7 +110,7 @@ def test_what_is_no_name_is_refused_with_the_rule(name: str) -> None:
             (b"authorization", b"Bearer fronts-key"),
             (HEADER.encode(), name.encode()),
         ]
-        async with client_of(create_app(ready_state(engine), config())) as client:
+        async with client_over(ready_state(engine), config()) as client:
             return await client.post(CHAT_URL, json=CHAT, headers=headers)
 
     answer = asyncio.run(main())
@@ -126,7 +126,7 @@ def test_two_names_are_refused() -> None:
 
     async def main() -> httpx.Response:
         headers = [(b"authorization", b"Bearer fronts-key"), (b"x-caller", b"ann")]
-        async with client_of(create_app(ready_state(fake_engine()), config())) as client:
+        async with client_over(ready_state(fake_engine()), config()) as client:
             twice = [*headers, (b"x-caller", b"ann")]
             return await client.post(CHAT_URL, json=CHAT, headers=twice)
 

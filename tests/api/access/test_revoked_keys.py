@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from tests.api.http.test_errors import check_envelope
-from tests.api.support import CHAT, client_of, create_app, fake_engine, ready_state
+from tests.api.support import CHAT, client_over, fake_engine, ready_state
 from tests.engine.process.fake_engine import FakeEngine
 from thirdeye.server.api.http.api_config import ApiConfig
 from thirdeye.server.api.http.revocation import Revocation
@@ -33,7 +33,7 @@ def served(
     state = ready_state(engine)
 
     async def main() -> None:
-        async with client_of(create_app(state, ApiConfig(api_keys=(ALICE, BOB)))) as client:
+        async with client_over(state, ApiConfig(api_keys=(ALICE, BOB))) as client:
 
             def ask(key: str, path: str = "/v1/chat/completions", **fields: object) -> object:
                 headers = {"x-api-key": key}
@@ -75,7 +75,7 @@ def test_a_stream_that_has_begun_ends_with_an_event() -> None:
 
     async def main() -> list[str]:
         config = ApiConfig(api_keys=(ALICE, BOB), sse_ping=0)
-        async with client_of(create_app(state, config)) as client:
+        async with client_over(state, config) as client:
             headers = {"x-api-key": "alices-key"}
             asked = client.post(
                 "/v1/chat/completions", json=CHAT | {"stream": True}, headers=headers
@@ -112,7 +112,7 @@ def test_a_timeline_ends_at_the_next_step() -> None:
     state = ready_state(engine)
 
     async def main() -> str:
-        async with client_of(create_app(state, ApiConfig(api_keys=(ALICE, BOB)))) as client:
+        async with client_over(state, ApiConfig(api_keys=(ALICE, BOB))) as client:
             headers = {"x-api-key": "alices-key"}
             watching = asyncio.ensure_future(client.get("/v1/timeline", headers=headers))
             await until(lambda: len(state.keys.revocations) == 1)

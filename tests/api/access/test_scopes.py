@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.api.http.test_errors import check_envelope
-from tests.api.support import CHAT, client_of, create_app, fake_engine, ready_state
+from tests.api.support import CHAT, client_over, create_app, fake_engine, ready_state
 from thirdeye.server.api.http.api_config import ApiConfig
 from thirdeye.server.api.http.auth import SCOPE_OF
 from thirdeye.server.settings.api_keys import SCOPES, keys_in, parse_key, parse_keys
@@ -46,7 +46,7 @@ ROUTES = {
 def ask(config: ApiConfig, method: str, path: str, body: object, key: str) -> httpx.Response:
     async def main() -> httpx.Response:
         headers = {"authorization": f"Bearer {key}"} if key else {}
-        async with client_of(create_app(ready_state(fake_engine()), config)) as client:
+        async with client_over(ready_state(fake_engine()), config) as client:
             return await client.request(method, path, json=body, headers=headers)
 
     return asyncio.run(main())
@@ -214,8 +214,7 @@ def test_the_prefix_cache_is_forgotten_for_the_operator_alone(key: str, status: 
 
     async def main() -> httpx.Response:
         headers = {"authorization": f"Bearer {key}"}
-        app = create_app(ready_state(engine), ApiConfig(api_keys=LINES))
-        async with client_of(app) as client:
+        async with client_over(ready_state(engine), ApiConfig(api_keys=LINES)) as client:
             return await client.post("/reset_prefix_cache", headers=headers)
 
     assert asyncio.run(main()).status_code == status

@@ -10,12 +10,11 @@ import httpx
 import pytest
 
 from tests.api.http.test_errors import check_envelope
-from tests.api.support import CHAT, client_of, fake_engine, served_model
+from tests.api.support import CHAT, client_over, fake_engine, served_model
 from tests.engine.process.fake_engine import FakeEngine
 from thirdeye.server.api.adapters.loaded_adapters import LoadedAdapters, warn_of_another_base
 from thirdeye.server.api.http.api_config import ApiConfig
 from thirdeye.server.api.state.server_state import ServerState
-from thirdeye.server.launch.asgi_app import create_app
 
 LOAD, UNLOAD = "/v1/load_lora_adapter", "/v1/unload_lora_adapter"
 KEYS = ("boss operate,use boss-key", "alice use alices-key")
@@ -31,7 +30,7 @@ def served(main: Main, folder: Path | None = None, config: ApiConfig | None = No
         await adapters.load(engine, "sql", GIVEN, ("tiny",))
         state = ServerState()
         state.ready(engine, served_model(adapters=adapters))
-        async with client_of(create_app(state, config)) as client:
+        async with client_over(state, config) as client:
             await main(client, engine, state)
 
     asyncio.run(run())

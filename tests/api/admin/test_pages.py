@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.api.support import CHAT, COMPLETION, client_of, fake_engine, ready_state
+from tests.api.support import CHAT, COMPLETION, client_over, document, fake_engine, ready_state
 from thirdeye.server.api.http.api_config import ApiConfig
 from thirdeye.server.api.state.metrics import Metrics
 from thirdeye.server.api.state.server_state import ServerState
@@ -25,7 +25,7 @@ WEB = files("thirdeye.server.web")
 
 def get(path: str, state: ServerState | None = None, method: str = "GET") -> httpx.Response:
     async def main() -> httpx.Response:
-        async with client_of(create_app(state or ready_state(fake_engine()))) as client:
+        async with client_over(state or ready_state(fake_engine())) as client:
             return await client.request(method, path)
 
     return asyncio.run(main())
@@ -46,7 +46,7 @@ def test_health_and_ready_over_a_servers_life() -> None:
 
 def test_the_page_is_served_while_the_model_loads() -> None:
     async def main() -> None:
-        async with client_of(create_app(ServerState())) as client:
+        async with client_over(ServerState()) as client:
             for path in (*ASSETS, "/docs", "/version"):
                 assert (await client.get(path)).status_code == 200, path
             assert (await client.get("/web/vendor/vendor.toml")).status_code == 404
@@ -91,9 +91,8 @@ def test_scripts_only_make_text_nodes() -> None:
 
 
 def test_docs_list_every_documented_route() -> None:
-    app = create_app(ready_state(fake_engine()))
     page = get("/docs").text
-    for path in app.openapi()["paths"]:
+    for path in document()["paths"]:
         assert path in page
 
 
@@ -128,7 +127,7 @@ def test_metrics_count_what_the_answers_said() -> None:
     state = ready_state(fake_engine(num_cached_tokens=2))
 
     async def main() -> tuple[list[dict[str, Any]], str]:
-        async with client_of(create_app(state)) as client:
+        async with client_over(state) as client:
             bodies = [CHAT, CHAT | {"n": 3}]
             answers = [(await client.post(URL, json=body)).json() for body in bodies]
             await client.post("/v1/completions", json=COMPLETION | {"max_tokens": 2})

@@ -10,7 +10,15 @@ import pytest
 from starlette.types import Message
 
 from tests.api.http.test_errors import check_envelope
-from tests.api.support import CHAT, client_of, fake_engine, live, post_scope, ready_state
+from tests.api.support import (
+    CHAT,
+    app_serving,
+    client_over,
+    fake_engine,
+    live,
+    post_scope,
+    ready_state,
+)
 from thirdeye.server.api.http.api_config import ApiConfig
 from thirdeye.server.api.http.gate import ENGINE_PATHS
 from thirdeye.server.api.state.server_state import ServerState
@@ -30,7 +38,8 @@ KEY = {"Authorization": "Bearer secret"}
 
 def full_house(config: ApiConfig | None = None) -> ServerState:
     state = ready_state(fake_engine(max_num_seqs=2))
-    create_app(state, config)
+    with app_serving(state, config):
+        pass
     state.admission.admit(6)
     return state
 
@@ -41,7 +50,7 @@ def ask(
     """The answer to a body that is no JSON, and the metrics."""
 
     async def main() -> tuple[httpx.Response, str]:
-        async with client_of(create_app(state, config)) as client:
+        async with client_over(state, config) as client:
             answer = await client.post(path, content=b"{", **options)
             return answer, (await client.get("/metrics", **options)).text
 
@@ -90,7 +99,7 @@ def test_a_key_at_its_limit_is_told_so_before_its_body_is_parsed() -> None:
     state = ready_state(fake_engine())
 
     async def main() -> list[httpx.Response]:
-        async with client_of(create_app(state, config), headers=KEY) as client:
+        async with client_over(state, config, headers=KEY) as client:
             good = await client.post(CHAT_URL, json=CHAT)
             return [good, await client.post(CHAT_URL, content=b"{")]
 
@@ -126,7 +135,8 @@ def heard(*messages: Message) -> list[Message]:
     async def send(message: Message) -> None:
         sent.append(message)
 
-    asyncio.run(create_app(full_house(), ApiConfig())(post_scope(CHAT_URL), receive, send))
+    with app_serving(full_house()) as app:
+        asyncio.run(app(post_scope(CHAT_URL), receive, send))
     return sent
 
 

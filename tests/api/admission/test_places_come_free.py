@@ -7,16 +7,20 @@ import json
 import pytest
 from starlette.types import Message
 
-from tests.api.support import CHAT, COMPLETION, fake_engine, post_scope, ready_state
-from thirdeye.server.api.http.api_config import ApiConfig
-from thirdeye.server.launch.asgi_app import create_app
+from tests.api.support import (
+    CHAT,
+    COMPLETION,
+    app_serving,
+    fake_engine,
+    post_scope,
+    ready_state,
+)
 
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions", "/v1/messages"])
 def test_with_the_last_byte(path: str, stream: bool) -> None:
     state = ready_state(fake_engine())
-    app = create_app(state, ApiConfig())
     fields = COMPLETION if path == "/v1/completions" else CHAT
     body = json.dumps({**fields, "max_tokens": 5, "stream": stream}).encode()
     in_flight: list[int] = []
@@ -38,7 +42,8 @@ def test_with_the_last_byte(path: str, stream: bool) -> None:
                 look = asyncio.get_running_loop().call_soon  # as a server hears the next request
                 look(lambda: in_flight.append(state.admission.in_flight))
 
-        await app(post_scope(path), receive, send)
+        with app_serving(state) as app:
+            await app(post_scope(path), receive, send)
 
     asyncio.run(ask())
     assert in_flight == [1, 0]

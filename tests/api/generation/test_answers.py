@@ -15,7 +15,7 @@ from tests.api.support import (
     app_over,
     by_sample,
     client_of,
-    create_app,
+    client_over,
     fake_engine,
     ready_state,
     says,
@@ -329,7 +329,7 @@ def test_tokenize_and_detokenize() -> None:
 
 def test_models_have_the_keys_that_benchmarks_read() -> None:
     async def main() -> dict[str, Any]:
-        async with client_of(create_app(ready_state(fake_engine()))) as client:
+        async with client_over(ready_state(fake_engine())) as client:
             one = (await client.get("/v1/models/org/tiny")).json()
             listed = (await client.get("/v1/models")).json()
             assert one in listed["data"]

@@ -6,7 +6,14 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.api.support import CHAT, COMPLETION, EOS, client_of, create_app, fake_engine, ready_state
+from tests.api.support import (
+    CHAT,
+    COMPLETION,
+    EOS,
+    client_over,
+    fake_engine,
+    ready_state,
+)
 
 CHAT_URL, TEXT_URL = "/v1/chat/completions", "/v1/completions"
 IDS = [*"Grüße, 世界! A tail".encode(), EOS]
@@ -23,7 +30,7 @@ OPTIONS: list[tuple[str, dict[str, Any]]] = [
 
 def ask(path: str, body: dict[str, Any]) -> httpx.Response:
     async def main() -> httpx.Response:
-        async with client_of(create_app(ready_state(fake_engine(IDS)))) as client:
+        async with client_over(ready_state(fake_engine(IDS))) as client:
             return await client.post(path, json=body)
 
     return asyncio.run(main())

@@ -9,11 +9,18 @@ import pytest
 from sse_starlette.sse import SendTimeoutError
 from starlette.types import Message, Receive
 
-from tests.api.support import CHAT, COMPLETION, fake_engine, post_scope, ready_state, says
+from tests.api.support import (
+    CHAT,
+    COMPLETION,
+    app_serving,
+    fake_engine,
+    post_scope,
+    ready_state,
+    says,
+)
 from tests.engine.process.fake_engine import FakeEngine
 from tests.oracles import virtual_time
 from thirdeye.server.api.http.sse import OpenStreams, SendLimit, event_stream
-from thirdeye.server.launch.asgi_app import create_app
 
 TEXT = "Grüße, 世界 😀! And a little more, so that there is something to join."
 
@@ -53,7 +60,8 @@ class Client:
 async def streamed(path: str, body: dict[str, Any], lags: bool, **knobs: Any) -> Client:
     engine = fake_engine(says(TEXT), **knobs)
     client = Client(path, body | {"stream": True}, engine, lags)
-    await create_app(ready_state(engine))(client.scope, client.receive, client.send)
+    with app_serving(ready_state(engine)) as app:
+        await app(client.scope, client.receive, client.send)
     return client
 
 

@@ -6,11 +6,18 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.api.support import CHAT, COMPLETION, client_of, fake_engine, live, ready_state, says
+from tests.api.support import (
+    CHAT,
+    COMPLETION,
+    client_over,
+    fake_engine,
+    live,
+    ready_state,
+    says,
+)
 from tests.engine.process.fake_engine import FakeEngine
 from thirdeye.server.api.http.api_config import ApiConfig
 from thirdeye.server.engine.interface.types import ErrorCode
-from thirdeye.server.launch.asgi_app import create_app
 
 CHAT_URL = "/v1/chat/completions"
 WORDS = "Waited longer than 30 s."
@@ -59,8 +66,7 @@ def test_a_key_is_a_tenant_and_a_salt() -> None:
     engine = fake_engine(says("x"))
 
     async def main() -> None:
-        app = create_app(ready_state(engine), ApiConfig(api_keys=("one", "two")))
-        async with client_of(app) as client:
+        async with client_over(ready_state(engine), ApiConfig(api_keys=("one", "two"))) as client:
             for key in ("one", "two", "one"):
                 headers = {"Authorization": f"Bearer {key}"}
                 for path, body in ((CHAT_URL, CHAT), ("/v1/completions", COMPLETION)):

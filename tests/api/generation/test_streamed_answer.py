@@ -17,6 +17,7 @@ from tests.api.support import (
     COMPLETION,
     EOS,
     VOCAB_SIZE,
+    app_serving,
     eventually,
     fake_engine,
     live,
@@ -29,7 +30,6 @@ from thirdeye.server.api.anthropic.events import MessagesFormat
 from thirdeye.server.api.generation.choices import Deliver, Generation
 from thirdeye.server.api.generation.streamed_answer import StreamedAnswer
 from thirdeye.server.asgi_extension import DIRECT_WRITE
-from thirdeye.server.launch.asgi_app import create_app
 from thirdeye.server.text.events import TextEvent
 from thirdeye.server.text.text_stream import TextOptions
 from thirdeye.server.transport.connection_guard import GuardedProtocol
@@ -85,8 +85,8 @@ def asked(
     lag: float = 0.0,
 ) -> Client:
     client = Client(path, body | {"stream": True}, doors, lag)
-    app = create_app(ready_state(engine))
-    asyncio.run(app(client.scope, client.receive, client.send))
+    with app_serving(ready_state(engine)) as app:
+        asyncio.run(app(client.scope, client.receive, client.send))
     return client
 
 

@@ -14,12 +14,11 @@ import httpx
 import pytest
 
 from tests.api.http.test_errors import check_envelope
-from tests.api.support import CHAT, COMPLETION, client_of, fake_engine, ready_state
+from tests.api.support import CHAT, COMPLETION, client_over, fake_engine, ready_state
 from tests.engine.process.fake_engine import FakeEngine
 from thirdeye.server.api.http.api_config import ApiConfig
 from thirdeye.server.api.state.server_state import ServerState
 from thirdeye.server.engine.interface.types import ErrorCode, Request
-from thirdeye.server.launch.asgi_app import create_app
 
 CANARY = "canary-7f3a"
 CHAT_URL, TEXT_URL = "/v1/chat/completions", "/v1/completions"
@@ -656,9 +655,8 @@ def send(row: Row) -> httpx.Response:
 
     async def main() -> httpx.Response:
         state = ready_state(row.engine(), **row.model)
-        app = create_app(state, row.config)
-        row.prepare(state)
-        async with client_of(app) as client:
+        async with client_over(state, row.config) as client:
+            row.prepare(state)
             return await client.request(row.method, row.path, content=data, headers=headers)
 
     return asyncio.run(main())

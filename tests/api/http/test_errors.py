@@ -8,13 +8,12 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.api.support import CHAT, app_over, client_of, fake_engine, ready_state
+from tests.api.support import CHAT, client_over, fake_engine, ready_state
 from tests.engine.process.fake_engine import FakeEngine
 from thirdeye.server.api.http.api_config import ApiConfig
 from thirdeye.server.api.state.server_state import ServerState
 from thirdeye.server.engine.interface.types import Request, SamplingParams
 from thirdeye.server.errors import MAX_MESSAGE
-from thirdeye.server.launch.asgi_app import create_app
 
 CHAT_URL, TEXT_URL = "/v1/chat/completions", "/v1/completions"
 
@@ -158,14 +157,10 @@ def ask(
     path: str, body: Any, *, engine: FakeEngine | None = None, state: ServerState | None = None,
     config: ApiConfig | None = None, method: str = "POST", **options: Any,
 ) -> httpx.Response:  # fmt: skip
-    """One request in process: to an app of its own if it says of which state or by what config."""
-    if state is config is None:
-        app, _ = app_over(engine or fake_engine())
-    else:
-        app = create_app(state or ready_state(fake_engine()), config)
+    """One request in process."""
 
     async def main() -> httpx.Response:
-        async with client_of(app) as client:
+        async with client_over(state or ready_state(engine or fake_engine()), config) as client:
             return await client.request(method, path, json=body, **options)
 
     return asyncio.run(main())

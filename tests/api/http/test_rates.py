@@ -13,8 +13,7 @@ from tests.api.http.test_errors import check_envelope
 from tests.api.support import (
     CHAT,
     COMPLETION,
-    client_of,
-    create_app,
+    client_over,
     eventually,
     fake_engine,
     live,
@@ -138,7 +137,7 @@ def test_durations_are_written_as_openai_writes_them(seconds: float, text: str) 
 def ask(config: ApiConfig, bodies: list[dict[str, Any]], **headers: str) -> list[httpx.Response]:
     async def main() -> list[httpx.Response]:
         state = ready_state(fake_engine())
-        async with client_of(create_app(state, config), headers=headers) as client:
+        async with client_over(state, config, headers=headers) as client:
             answers = [await client.post(CHAT_URL, json=body) for body in bodies]
             answers.append(await client.get("/metrics"))
             assert state.admission.in_flight == 0
@@ -188,9 +187,8 @@ def test_a_full_queue_costs_nothing() -> None:
 
     async def main() -> None:
         state = ready_state(fake_engine())
-        app = create_app(state, ApiConfig(requests_per_minute=2))
         permit = state.admission.admit(24)
-        async with client_of(app) as client:
+        async with client_over(state, ApiConfig(requests_per_minute=2)) as client:
             refused = await client.post(CHAT_URL, json=CHAT)
             assert refused.json()["error"]["type"] == "server_overloaded"
             assert refused.headers["x-ratelimit-remaining-requests"] == "2"

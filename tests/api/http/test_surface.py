@@ -14,8 +14,7 @@ from tests.api.support import (
     CHAT,
     COMPLETION,
     TEMPLATE,
-    client_of,
-    create_app,
+    client_over,
     fake_engine,
     live,
     ready_state,
@@ -37,8 +36,7 @@ def ask(
     **options: Any,
 ) -> httpx.Response:
     async def main() -> httpx.Response:
-        app = create_app(state or ready_state(fake_engine()), config)
-        async with client_of(app) as client:
+        async with client_over(state or ready_state(fake_engine()), config) as client:
             return await client.request(method, path, json=body, **options)
 
     return asyncio.run(main())

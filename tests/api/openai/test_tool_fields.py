@@ -16,7 +16,7 @@ from tests.api.openai.tools import (
     engine_that_says,
     function,
 )
-from tests.api.support import client_of, create_app, ready_state
+from tests.api.support import client_over, ready_state
 from thirdeye.server.text.tools.form import write_call
 
 
@@ -157,7 +157,7 @@ def test_tools_count_in_the_context() -> None:
     """What does not fit is refused with the numbers, tools and all."""
 
     async def main() -> tuple[int, dict[str, Any]]:
-        async with client_of(create_app(ready_state(engine_that_says("Hi")))) as client:
+        async with client_over(ready_state(engine_that_says("Hi"))) as client:
             answer = await client.post(URL, json=CHAT)
             return answer.status_code, answer.json()
 

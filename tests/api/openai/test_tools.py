@@ -21,7 +21,7 @@ from tests.api.openai.tools import (
     function,
     state_of,
 )
-from tests.api.support import ByteTokenizer, client_of, create_app
+from tests.api.support import ByteTokenizer, client_over
 from tests.engine.process.fake_engine import FakeEngine
 from thirdeye.server.text.templates.chat_template import ChatTemplate
 
@@ -37,7 +37,7 @@ def stream(body: dict[str, Any], engine: FakeEngine) -> list[dict[str, Any]]:
     """The chunks of a streamed answer."""
 
     async def main() -> str:
-        async with client_of(create_app(state_of(engine))) as client:
+        async with client_over(state_of(engine)) as client:
             answer = await client.post(URL, json=body | {"stream": True})
             assert answer.status_code == 200, answer.text
             return answer.text
@@ -197,7 +197,7 @@ def test_metrics_and_log_know_tool_calls(caplog: pytest.LogCaptureFixture) -> No
     """An answer that ended in calls counts as such, asked for by name or not."""
 
     async def main() -> str:
-        async with client_of(create_app(state_of(engine_that_says(ONE)))) as client:
+        async with client_over(state_of(engine_that_says(ONE))) as client:
             await client.post(URL, json=CHAT | {"n": 2})
             return (await client.get("/metrics")).text
 

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from tests.api.http.test_errors import ask
-from tests.api.support import client_of, document, fake_engine, ready_state
+from tests.api.support import client_over, document, fake_engine, ready_state
 from thirdeye.server.api.http.api_config import ApiConfig
 from thirdeye.server.api.openapi import docs_page as docs_page_module
 from thirdeye.server.api.openapi.docs_page import docs_page, kind_of
@@ -57,7 +57,7 @@ def test_what_can_be_asked_without_a_body_is_answered(page: str) -> None:
     assert {"/v1/models", "/health", "/metrics"} <= set(paths)
 
     async def main() -> list[httpx.Response]:
-        async with client_of(create_app(ready_state(fake_engine()))) as client:
+        async with client_over(ready_state(fake_engine())) as client:
             return [await client.get(path) for path in paths if path != "/v1/timeline"]
 
     assert [answer.status_code for answer in asyncio.run(main())] == [200] * (len(paths) - 1)
@@ -130,7 +130,7 @@ def test_the_page_is_made_once_for_each_document(monkeypatch: pytest.MonkeyPatch
     state = ready_state(fake_engine())
 
     async def main() -> None:
-        async with client_of(create_app(state)) as client:
+        async with client_over(state) as client:
             for _ in range(3):
                 assert (await client.get("/docs")).text == "page"
             assert len(made) == 1

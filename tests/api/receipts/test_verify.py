@@ -17,6 +17,7 @@ from tests.api.support import (
     EOS,
     app_over,
     client_of,
+    client_over,
     eventually,
     fake_engine,
     live,
@@ -125,9 +126,10 @@ def test_only_who_asks_gets_a_receipt() -> None:
 def test_a_receipt_tells_no_key_and_no_salt() -> None:
     async def main() -> str:
         state = ready_state(fake_engine(noise), **model())
-        app = create_app(state, ApiConfig(api_keys=("sk-canary",)))
         headers = {"Authorization": "Bearer sk-canary"}
-        async with client_of(app, headers=headers) as client:
+        async with client_over(
+            state, ApiConfig(api_keys=("sk-canary",)), headers=headers
+        ) as client:
             body = COMPLETION | {"receipt": True, "cache_salt": "canary-salt"}
             return (await client.post(TEXT_URL, json=body)).text
 
@@ -370,8 +372,7 @@ def test_the_operators_limits_hold_for_a_replay(
 
     async def main() -> httpx.Response:
         engine = fake_engine(noise)
-        app = create_app(ready_state(engine, **model()), ApiConfig(**limits))
-        async with client_of(app) as client:
+        async with client_over(ready_state(engine, **model()), ApiConfig(**limits)) as client:
             answer = await client.post(VERIFY, json={"receipt": receipt})
         assert not engine.requests
         return answer
@@ -401,8 +402,11 @@ def test_a_replay_takes_from_its_callers_share() -> None:
 
     async def main() -> None:
         engine = fake_engine(noise)
-        app = create_app(ready_state(engine, **model()), ApiConfig(api_keys=("k",)))
-        async with client_of(app, headers={"Authorization": "Bearer k"}) as client:
+        async with client_over(
+            ready_state(engine, **model()),
+            ApiConfig(api_keys=("k",)),
+            headers={"Authorization": "Bearer k"},
+        ) as client:
             answer = await client.post(TEXT_URL, json=COMPLETION | {"receipt": True})
             await client.post(VERIFY, json={"receipt": answer.json()["receipt"]})
         asked, replayed = engine.requests

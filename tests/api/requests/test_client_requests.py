@@ -2,66 +2,86 @@
 streamed."""
 
 import asyncio
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import httpx
 import pytest
 
 from tests.api.http.test_errors import ask
-from tests.api.requests.client_requests import CHAT_URL, GOOD, HINTS, NEUTRAL, OBEYED, REFUSED
-from tests.api.support import CHAT, COMPLETION, client_of, fake_engine, ready_state
+from tests.api.requests.client_requests import (
+    CHAT_URL,
+    EMBED_URL,
+    GOOD,
+    HINTS,
+    NEUTRAL,
+    OBEYED,
+    REFUSED,
+)
+from tests.api.support import CHAT, COMPLETION, client_over, fake_engine, ready_state
 from thirdeye.server.api.http.api_config import ApiConfig
-from thirdeye.server.launch.asgi_app import create_app
 
 HEADER = "x-ignored-params"
-APP = create_app(ready_state(fake_engine(), max_model_len=2048))
 
 
-def sent(path: str, change: dict[str, Any]) -> httpx.Response:
-    """The answer to a good request with a change."""
-
-    async def main() -> httpx.Response:
-        async with client_of(APP) as client:
-            return await client.post(path, json=GOOD[path] | change)
-
-    return asyncio.run(main())
+def paths_of(table: Sequence[tuple[Any, ...]]) -> list[str]:
+    return [*dict.fromkeys(row[0] for row in table)]
 
 
-@pytest.mark.parametrize(("path", "change"), OBEYED + NEUTRAL, ids=str)
-def test_what_is_obeyed_or_asks_for_nothing_passes_in_silence(
-    path: str, change: dict[str, Any]
-) -> None:
-    answer = sent(path, change)
-    assert answer.status_code == 200, answer.text
-    assert HEADER not in answer.headers
+def sent(path: str, changes: list[dict[str, Any]]) -> Iterator[tuple[str, httpx.Response]]:
+    """The answers to a good request with each of these changes, and what to call it."""
+
+    async def main() -> list[httpx.Response]:
+        async with client_over(ready_state(fake_engine(), max_model_len=2048)) as client:
+            return [await client.post(path, json=GOOD[path] | change) for change in changes]
+
+    answers = asyncio.run(main())
+    return ((f"{change}: {a.text}", a) for change, a in zip(changes, answers, strict=True))
 
 
-@pytest.mark.parametrize(("path", "change", "names"), HINTS, ids=str)
-def test_a_hint_is_taken_and_named(path: str, change: dict[str, Any], names: str) -> None:
-    answer = sent(path, change)
-    assert answer.status_code == 200, answer.text
-    assert answer.headers[HEADER] == names
+@pytest.mark.parametrize("path", paths_of(OBEYED + NEUTRAL))
+def test_what_is_obeyed_or_asks_for_nothing_passes_in_silence(path: str) -> None:
+    changes = [change for at, change in OBEYED + NEUTRAL if at == path]
+    for case, answer in sent(path, changes):
+        assert answer.status_code == 200, case
+        assert HEADER not in answer.headers, case
 
 
-@pytest.mark.parametrize(("path", "change", "names"), HINTS, ids=str)
-def test_a_stream_names_them_too(path: str, change: dict[str, Any], names: str) -> None:
-    if path == "/v1/embeddings":
-        pytest.skip("embeddings are not streamed")
-    answer = sent(path, change | {"stream": True})
-    assert answer.status_code == 200, answer.text
-    assert answer.headers["content-type"].startswith("text/event-stream")
-    assert answer.headers[HEADER] == names
+def of_path(rows: list[tuple[str, dict[str, Any], str]], path: str) -> tuple[list[Any], list[str]]:
+    """The changes of a table, and what each is answered with."""
+    found = [(change, said) for at, change, said in rows if at == path]
+    return [change for change, _ in found], [said for _, said in found]
 
 
-@pytest.mark.parametrize(("path", "change", "param"), REFUSED, ids=str)
-def test_what_cannot_be_obeyed_is_refused_by_name(
-    path: str, change: dict[str, Any], param: str
-) -> None:
-    answer = sent(path, change)
-    assert answer.status_code == 400, answer.text
-    error = answer.json()["error"]
-    assert error["param"] == param
-    assert f"'{param}'" in error["message"]
+@pytest.mark.parametrize("path", paths_of(HINTS))
+def test_a_hint_is_taken_and_named(path: str) -> None:
+    changes, names = of_path(HINTS, path)
+    for (case, answer), told in zip(sent(path, changes), names, strict=True):
+        assert answer.status_code == 200, case
+        assert answer.headers[HEADER] == told, case
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in GOOD if path != EMBED_URL]
+)  # which are not streamed
+def test_a_stream_names_them_too(path: str) -> None:
+    """Embeddings are not streamed."""
+    changes, names = of_path(HINTS, path)
+    streamed = [change | {"stream": True} for change in changes]
+    for (case, answer), told in zip(sent(path, streamed), names, strict=True):
+        assert answer.status_code == 200, case
+        assert answer.headers["content-type"].startswith("text/event-stream"), case
+        assert answer.headers[HEADER] == told, case
+
+
+@pytest.mark.parametrize("path", paths_of(REFUSED))
+def test_what_cannot_be_obeyed_is_refused_by_name(path: str) -> None:
+    changes, params = of_path(REFUSED, path)
+    for (case, answer), param in zip(sent(path, changes), params, strict=True):
+        assert answer.status_code == 400, case
+        error = answer.json()["error"]
+        assert error["param"] == param, case
+        assert f"'{param}'" in error["message"], case
 
 
 def sampling_of(path: str, body: dict[str, Any]) -> Any:

@@ -6,7 +6,7 @@ import re
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.api.support import CHAT, client_of, create_app, fake_engine, ready_state
+from tests.api.support import CHAT, client_over, fake_engine, ready_state
 from thirdeye.server.api.http.api_config import ApiConfig
 from thirdeye.server.api.state.vllm_names import NAMES
 
@@ -18,7 +18,7 @@ def scrape(*, vllm: bool) -> str:
 
     async def main() -> str:
         config = ApiConfig(vllm_metrics=vllm)
-        async with client_of(create_app(ready_state(fake_engine()), config)) as client:
+        async with client_over(ready_state(fake_engine()), config) as client:
             await client.post("/v1/chat/completions", json=CHAT)
             return (await client.get("/metrics")).text
 

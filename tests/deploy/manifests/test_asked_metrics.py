@@ -6,7 +6,7 @@ import asyncio
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.api.support import CHAT, client_of, create_app, fake_engine, ready_state
+from tests.api.support import CHAT, client_over, fake_engine, ready_state
 from thirdeye.server.api.http.api_config import ApiConfig
 
 ASKED = [  # name, type, labels, who
@@ -27,7 +27,7 @@ ASKED = [  # name, type, labels, who
 def families() -> dict[str, object]:
     async def scrape() -> str:
         config = ApiConfig(vllm_metrics=True)
-        async with client_of(create_app(ready_state(fake_engine()), config)) as client:
+        async with client_over(ready_state(fake_engine()), config) as client:
             assert (await client.post("/v1/chat/completions", json=CHAT)).is_success
             return (await client.get("/metrics")).text
 

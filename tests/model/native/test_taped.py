@@ -9,12 +9,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.draws import also_at_night, pairwise
 from tests.model.steps import Row, make_batch
 from tests.model.tiny import GPT2, LLAMA, change, make_cache, random_model
 from thirdeye.model import taped
 from thirdeye.model.attention.blocked import BlockedAttention
 from thirdeye.model.attention.native import NativeAttention
-from thirdeye.model.batch import ForwardBatch
+from thirdeye.model.batch import ForwardBatch, PlainStep
 from thirdeye.model.config import Activation, AttentionSpec, ModelConfig, Norm, RopeConfig
 from thirdeye.model.fast_path import FastPath
 from thirdeye.model.native.library import Library
@@ -103,10 +104,12 @@ def test_tapes_lie_in_the_memory_of_the_largest(native: Library, is_odd: bool) -
     assert num_bytes(range(4, 65, 4)) <= 2 * num_bytes(range(64, 65))  # three times, when each kept
 
 
-@pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("quantize", ["int8", "none"])
-@pytest.mark.parametrize("config", MODELS.values(), ids=MODELS)
-def test_any_steps(native: Library, config: ModelConfig, quantize: str, threads: int) -> None:
+@also_at_night
+@pytest.mark.parametrize(
+    ("name", "quantize", "threads"), pairwise(MODELS, ("int8", "none"), (1, 2))
+)
+def test_any_steps(native: Library, name: str, quantize: str, threads: int) -> None:
+    config = MODELS[name]
     torch.set_num_threads(threads)
     ours, plain = models(native, config, quantize)
     rng = random.Random(0)
@@ -292,6 +295,25 @@ def test_tapes_are_bounded(native: Library, monkeypatch: pytest.MonkeyPatch) -> 
             model(make_batch([row], BLOCK_SIZE), kv_cache)
         assert isinstance(model._raw_of, TapedSteps)
         assert len(model._raw_of._recordings) == 2
+
+
+def test_a_tape_that_decodes_stays(native: Library, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many other shapes come between its steps, which are written as numbers."""
+    monkeypatch.setattr(taped, "MAX_TAPES", 2)
+    model, plain = models(native, WIDE)
+    kv_cache, blocks = cache(WIDE), list(range(BLOCKS_EACH))
+    decode = model.decoder(kv_cache)
+    assert decode is not None
+    expected = logits(plain, cache(WIDE))
+    step = PlainStep([5], [20], [blocks], BLOCK_SIZE)
+    assert decode(step) is None
+    for _ in range(2):
+        logits(model, kv_cache)
+    for count in (2, 3, 4, 5):
+        found = decode(step)
+        assert found is not None
+        assert torch.equal(found, expected)
+        model(make_batch([Row([1] * count, 100, blocks)], BLOCK_SIZE), kv_cache)
 
 
 def test_what_cannot_be_recorded_is_named_once(

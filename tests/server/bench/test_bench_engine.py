@@ -162,5 +162,5 @@ def test_a_context_too_long_is_refused(tmp_path) -> None:
 
 def test_an_unknown_shape_is_named() -> None:
     done = thirdeye("bench", "engine", "--shape", "gpt5")
-    assert done.returncode == 2
+    assert done.exit_code == 2
     assert "'--shape' must be one of llama3-8b" in done.stderr

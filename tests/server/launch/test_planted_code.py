@@ -67,6 +67,7 @@ def thirdeye(here: Path, *args: str, **env: str) -> "subprocess.CompletedProcess
 @also_at_night
 def test_the_benchmark_of_the_engine_runs_nothing_of_the_folder(here: Path) -> None:
     options = ("--shape", "./checkpoint", "--batch", "1", "--context", "16", "--steps", "1")
+    options += ("--bandwidth", "1")
     done = thirdeye(here, "bench", "engine", *options)
     assert not ran(here)
     assert done.returncode == 0, done.stderr

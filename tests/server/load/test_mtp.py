@@ -1,11 +1,13 @@
 """A model with the head that guesses for it, built as the server builds them."""
 
+from itertools import cycle, product
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.architectures.mtp.mtp_files import write, write_gguf
+from tests.draws import also_at_night, is_night
 from tests.engine.toy import make_request, run_all, tokens_of
 from tests.recipes import make_recipe
 from tests.tiny import VOCAB_SIZE, save_tokenizer, tiny_llama
@@ -40,8 +42,12 @@ def answers(path: Path, **flags: Any) -> tuple[list[list[int]], EngineStats, str
     return found, core.stats(), info.draft
 
 
-@pytest.mark.parametrize("form", ["safetensors", "GGUF"])
-@pytest.mark.parametrize("name", ["glm4_moe", "qwen3_5_text", "deepseek_v3"])
+NAMES, FORMS = ("glm4_moe", "qwen3_5_text", "deepseek_v3"), ("safetensors", "GGUF")
+EACH_ONCE = [*zip(NAMES, cycle(FORMS), strict=False)]  # tests/architectures/mtp reads every file
+
+
+@also_at_night
+@pytest.mark.parametrize(("name", "form"), product(NAMES, FORMS) if is_night() else EACH_ONCE)
 def test_same_tokens(tmp_path: Path, name: str, form: str) -> None:
     """With experts; with layers that keep a state, which is undone; over latents."""
     path = tmp_path

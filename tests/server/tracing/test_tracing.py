@@ -18,7 +18,13 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import SpanKind, StatusCode
 
-from tests.api.support import CHAT, client_of, create_app, fake_engine, ready_state, says
+from tests.api.support import (
+    CHAT,
+    client_over,
+    fake_engine,
+    ready_state,
+    says,
+)
 from tests.engine.process.fake_engine import FakeEngine
 from tests.server.tracing.collector import attributes_of, running_collector
 from thirdeye.server.api.http.api_config import ApiConfig
@@ -49,9 +55,11 @@ def traced(
 
     async def main() -> list[httpx.Response]:
         tracer = OtelTracer(provider_)
-        app = create_app(ready_state(engine), config, tracer)
         answers = []
-        async with asyncio.timeout(30), client_of(app) as client:
+        async with (
+            asyncio.timeout(30),
+            client_over(ready_state(engine), config, tracer=tracer) as client,
+        ):
             for request in requests:
                 headers = {"x-api-key": "alices-key"} | request.pop("headers", {})
                 answers.append(await client.request(headers=headers, **request))
@@ -188,8 +196,8 @@ def test_without_a_last_record_the_span_ends_all_the_same(monkeypatch: pytest.Mo
     provider.add_span_processor(SimpleSpanProcessor(exporter))
 
     async def main() -> None:
-        app = create_app(ready_state(engine), CONFIG, OtelTracer(provider))
-        async with asyncio.timeout(30), client_of(app) as client:
+        serving = client_over(ready_state(engine), CONFIG, tracer=OtelTracer(provider))
+        async with asyncio.timeout(30), serving as client:
             await client.post("/v1/chat/completions", json=CHAT, headers={"x-api-key": "bobs-key"})
             while not exporter.get_finished_spans():
                 await asyncio.sleep(0)
@@ -213,8 +221,8 @@ def test_a_collector_gets_it_by_otlp(monkeypatch: pytest.MonkeyPatch) -> None:
         tracer = otlp_tracer(collector.url, "1.2.3")
 
         async def main() -> None:
-            app = create_app(ready_state(fake_engine()), CONFIG, tracer)
-            async with asyncio.timeout(30), client_of(app) as client:
+            serving = client_over(ready_state(fake_engine()), CONFIG, tracer=tracer)
+            async with asyncio.timeout(30), serving as client:
                 headers = {"x-api-key": "bobs-key"}
                 await client.post("/v1/chat/completions", json=CHAT, headers=headers)
                 await last_steps(tracer)
