@@ -20,6 +20,7 @@ SHARERS = (
     ("tests/browser/",),  # one Chromium
     ("tests/fake_gpu/",),  # the process without triton's interpreter
     ("tests/architectures/",),  # transformers' tiny models, and their files
+    ("tests/inspection/",),  # the same, hooked, and ours beside them
     (  # the kernels on every level of instructions
         "tests/model/native/levels/test_levels.py",
         "tests/model/native/products/",

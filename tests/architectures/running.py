@@ -56,8 +56,9 @@ def make_cache(model: Transformer) -> KVCache:
 
 
 def step(model: Transformer, cache: KVCache, token_ids: list[int], past: int) -> Tensor:
-    """Logits [T, vocab_size] of the next tokens of the one sequence there is."""
-    return model(make_batch([Row(token_ids, past, BLOCKS)], 16, "all"), cache)
+    """Logits [T, vocab_size] of the next tokens of the one sequence there is. A tape writes its
+    next step's where its last one's are: these are the caller's own."""
+    return model(make_batch([Row(token_ids, past, BLOCKS)], 16, "all"), cache).clone()
 
 
 def logits(model: Transformer, token_ids: list[int], chunk: int = 100) -> Tensor:

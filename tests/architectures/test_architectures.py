@@ -64,10 +64,9 @@ def loaded(path: Path) -> Transformer:
 
 
 def in_steps(model: Transformer, ends: list[int]) -> Tensor:
-    """Logits of every token [T, vocab_size]. A tape writes its next step's where its last one's
-    are."""
+    """Logits of every token [T, vocab_size]."""
     cache = make_cache(model)
-    return torch.cat([step(model, cache, TOKENS[a:b], a).clone() for a, b in pairwise([0, *ends])])
+    return torch.cat([step(model, cache, TOKENS[a:b], a) for a, b in pairwise([0, *ends])])
 
 
 def test_every_architecture_has_cases() -> None:
@@ -150,9 +149,7 @@ def single_steps(model: Transformer) -> Tensor:
     if first:
         step(model, cache, TOKENS[:first], 0)
     rest = TOKENS[first : count(BEYOND_A_BLOCK, len(TOKENS))]
-    return torch.cat(
-        [step(model, cache, [token], past).clone() for past, token in enumerate(rest, first)]
-    )
+    return torch.cat([step(model, cache, [token], past) for past, token in enumerate(rest, first)])
 
 
 def is_recorded(model: Any) -> bool:

@@ -46,7 +46,7 @@ class ToyModel:
     def __call__(self, batch: ForwardBatch, kv_cache: ToyCache, /) -> Tensor:
         kv_cache.tokens[batch.slot_mapping] = batch.input_ids
         kv_cache.positions[batch.slot_mapping] = batch.positions
-        rows = [self._row(batch, kv_cache, int(t)) for t in batch.logits_indices]
+        rows = [self._row(batch, kv_cache, t) for t in batch.logits_indices.tolist()]
         return torch.stack(rows) if rows else torch.empty(0, VOCAB)
 
     def with_hidden(self, batch: ForwardBatch, kv_cache: ToyCache, /) -> tuple[Tensor, Tensor]:
@@ -55,15 +55,14 @@ class ToyModel:
         return self(batch, kv_cache), hidden
 
     def _row(self, batch: ForwardBatch, kv_cache: ToyCache, t: int) -> Tensor:
-        b = int(torch.searchsorted(batch.query_start_loc, t, right=True)) - 1
-        num_keys = int(batch.positions[t]) + 1
+        b = int(batch.query_start_loc.numpy().searchsorted(t, side="right")) - 1
+        num_keys, size = int(batch.positions[t]) + 1, kv_cache.block_size
         assert num_keys <= int(batch.seq_lens[b])
-        seen = torch.arange(num_keys)
-        blocks = batch.block_table[b].long()[seen // kv_cache.block_size]
-        slots = blocks * kv_cache.block_size + seen % kv_cache.block_size
-        return _logits_of(
-            tuple(kv_cache.tokens[slots].tolist()), tuple(kv_cache.positions[slots].tolist())
-        )
+        blocks = batch.block_table[b].numpy()[: -(-num_keys // size)]
+        slots = (blocks[:, None] * size + np.arange(size)).ravel()[:num_keys]
+        assert len(slots) == num_keys, "its blocks do not hold as many"
+        tokens, positions = kv_cache.tokens.numpy()[slots], kv_cache.positions.numpy()[slots]
+        return _logits_of(tuple(tokens.tolist()), tuple(positions.tolist()))
 
 
 def toy_logits(token_ids: Sequence[int]) -> Tensor:

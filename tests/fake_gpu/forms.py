@@ -65,3 +65,4 @@ FORMS = {
     ),
     **{name: ServedForm(config, max_num_seqs=8) for name, config in WITH_STATES.items()},
 }
+TRIED = ("bf16", "guesses", "draft", "few rows", "delta net")  # whose graphs a trial finds, too

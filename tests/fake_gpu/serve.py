@@ -16,7 +16,7 @@ import torch
 
 from tests.fake_gpu import driver
 from tests.fake_gpu.engine import FakeEngine, graphs_of_the_trial, make_engine, pretending
-from tests.fake_gpu.forms import FORMS
+from tests.fake_gpu.forms import FORMS, TRIED
 from thirdeye.server.engine.interface.step_result import BROKEN_LOGITS
 from thirdeye.server.engine.interface.types import Request, SamplingParams
 
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str]) -> None:
                 "served": served,
                 "graphs": graphs,
                 "graphs_later": engine.captures.count - graphs,
-                "graphs_tried": graphs_of_the_trial(FORMS[name]),
+                "graphs_tried": graphs_of_the_trial(FORMS[name]) if name in TRIED else None,
                 "drafted": engine.core.stats().spec_decode_num_draft_tokens_total,
                 "kernels": sorted({kernel.__name__ for kernel in notes.kernels}),
             }
@@ -62,11 +62,12 @@ def main(arguments: Sequence[str]) -> None:
 def serve(
     engine: FakeEngine, notes: driver.Notes, num_steps: int, most: int
 ) -> list[tuple[int, str, str]]:
-    """(step, kernel, facts) of each form that a step would have waited for."""
-    draw = random.Random(1)
+    """(step, kernel, facts) of each form that a step would have waited for. Ever more requests, up
+    to 40 at a time: after 320 steps, or sooner where there are many and yet fewer."""
+    draw, pace = random.Random(1), 8 if num_steps < 100 else min(8, num_steps // 40)
     before, number, late = len(notes.forms), 0, []
     for step in range(num_steps):
-        target = min(most, 1 + step // 8 % 40)
+        target = min(most, 1 + step // pace % 40)
         while (stats := engine.core.stats()).num_requests_running + (
             stats.num_requests_waiting
         ) < target:

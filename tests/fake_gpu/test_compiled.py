@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from tests.draws import also_at_night, is_night
 from tests.fake_gpu.children.child import Child
 from thirdeye.model.kernels.products.fixed_matmul import BLOCK_K
 
@@ -169,3 +170,13 @@ def test_a_cache_can_be_filled_in_advance(
     asked = child.run("tests.fake_gpu.in_advance.fill_cache", "norm torch.bfloat16")
     number = int(asked["norm torch.bfloat16"])
     assert len(list(tmp_path.rglob("*.cubin"))) == number > 6
+
+
+@also_at_night
+@pytest.mark.timeout(1800)
+def test_kernels_compile_for_an_h100(child: Child) -> None:
+    """To machine code, though there is no GPU to run it: each in its fullest forms, and at night in
+    every form that a server may ask for."""
+    found = child.run("tests.model.kernels.compile_kernels", *(["--every"] if is_night() else []))
+    assert len({name for name, _ in found}) >= 15
+    assert all(num_bytes > 0 for _, num_bytes in found)

@@ -4,19 +4,21 @@ from typing import Any
 
 import pytest
 
+from tests.draws import also_at_night, count
 from tests.fake_gpu.children.child import Child
-from tests.fake_gpu.forms import FORMS
+from tests.fake_gpu.forms import FORMS, TRIED
 from tests.versions import COMPILES, is_skipped
 from thirdeye.server.engine.interface.engine_config import EngineConfig
 from thirdeye.server.engine.run_ahead.cuda_graphs import make_buckets
 
-STEPS, STEPS_OF_A_FORM = 400, 30
+STEPS, STEPS_OF_A_FORM = count(160, 400), 30
 MOST_VERIFIED = EngineConfig(max_model_len=1, num_blocks=1).max_tokens_with_drafts
 OWN_KERNEL = {"int4": "quantized_matmul_kernel", "experts": "grouped_matmul_kernel"}
 OWN_KERNEL |= {"deterministic": "add_splits_kernel", "bf16": "few_rows_matmul_kernel"}
 OWN_KERNEL |= {"guesses": "accept_kernel"}
 
 
+@also_at_night
 def test_none_in_many_mixed_steps(child: Child) -> None:
     """Prompts, chunks and answers of every kind, up to 40 at a time, by the usual model."""
     report = child.run("tests.fake_gpu.serve", str(STEPS), "bf16")["bf16"]
@@ -53,7 +55,7 @@ def test_nor_where_a_draft_model_guesses(reports: dict[str, dict[str, Any]]) -> 
     assert report["drafted"] > 10
 
 
-@pytest.mark.parametrize("form", ["bf16", "guesses", "draft", "few rows", "delta net"])
+@pytest.mark.parametrize("form", TRIED)
 def test_all_graphs_were_in_the_trial(reports: dict[str, dict[str, Any]], form: str) -> None:
     """Which finds out how much memory they leave to keys and values."""
     assert reports[form]["graphs_tried"] == reports[form]["graphs"]

@@ -1,7 +1,7 @@
 """Tiny models of transformers, and the same through our loader."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from tests.architectures.cases import randomized
 from tests.architectures.running import load
 from tests.architectures.table import CASES
 from tests.oracles.hooked_model import HookedModel
+from thirdeye.model.native.library import Library
 from thirdeye.model.transformer import Transformer
 
 TINY = ("gpt2", "llama", "qwen3")  # the classic; rotated, in groups; the same with normed heads
@@ -25,10 +26,17 @@ class Pair:
     hf: PreTrainedModel
     ours: Transformer
     path: Path
+    _in_c: dict[str, Transformer] = field(default_factory=dict)
 
     @cached_property
     def theirs(self) -> HookedModel:
         return HookedModel(self.hf)
+
+    def in_c(self, native: Library, quantize: str) -> Transformer:
+        """`ours` with compiled kernels, loaded once: no look changes it."""
+        if quantize not in self._in_c:
+            self._in_c[quantize] = load(self.path, native=native, quantize=quantize)
+        return self._in_c[quantize]
 
 
 @pytest.fixture(autouse=True)

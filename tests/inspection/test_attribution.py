@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.architectures.running import load
 from tests.inspection.conftest import TINY, Pair
 from tests.inspection.test_readings import TOKENS, finish
 from thirdeye.model.inspection.measures.attribution import Attributing, Attribution
@@ -107,7 +106,7 @@ def test_parts_add_up_in_every_architecture_and_form(
     pair_of: Callable[[str], Pair], native: Library, name: str, quantize: str
 ) -> None:
     """With the head's rounding as a part, to 1e-4; what the parts leave open is nothing."""
-    model = load(pair_of(name).path, native=native, quantize=quantize)
+    model = pair_of(name).in_c(native, quantize)
     found = attributed(model, TWO)
     open_ = found.logit - total(found) + found.stream_rounding
     assert open_.abs() < 1e-4

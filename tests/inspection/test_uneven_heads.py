@@ -177,7 +177,7 @@ def test_key_value_heads_are_edited_one_by_one(pair_of: PairOf, native: Library,
     pair = pair_of(name)
     config = pair.ours.config
     _, base = run(pair.hf)
-    quantized = load(pair.path, native=native, quantize="int8")
+    quantized = pair.in_c(native, "int8")
     plainly = logits_of(quantized, [])
     for number, layer in enumerate(config.keeping_layers):
         size, head = config.head_dim_of(layer), config.num_kv_heads_of(layer) - 1

@@ -10,7 +10,6 @@ import pytest
 import torch
 from torch import nn
 
-from tests.architectures.running import load
 from tests.draws import also_at_night, count
 from tests.inspection.conftest import Pair
 from tests.inspection.edited import plain
@@ -106,7 +105,7 @@ def edits_of(model: Transformer, change: Scale | Put | AddVector) -> list[Edit]:
 @pytest.mark.parametrize("name", UNEVEN)
 def test_a_factor_of_one_changes_no_bit(pair_of: PairOf, native: Library, name: str) -> None:
     """Another factor does, at each point that a layer has, and so does another pattern."""
-    model = load(pair_of(name).path, native=native, quantize="int8")
+    model = pair_of(name).in_c(native, "int8")
     base = logits_of(model, [])
     for same, other in zip(edits_of(model, Scale(1.0)), edits_of(model, Scale(-2.0)), strict=True):
         assert torch.equal(logits_of(model, [same]), base), same
@@ -146,7 +145,7 @@ def test_a_variant_is_the_same_alone_and_in_a_sweep(
     pair_of: PairOf, native: Library, name: str
 ) -> None:
     """Bit for bit: each has a state of its own in every layer."""
-    model = load(pair_of(name).path, native=native, quantize="none")
+    model = pair_of(name).in_c(native, "none")
     streams_of_variants(model, [(edit,) for edit in edits_of(model, Scale(0.0))][::-1])
 
 

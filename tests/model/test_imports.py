@@ -11,7 +11,7 @@ NO_TRITON = "\nimport sys; assert 'thirdeye.model.kernels.paged_attention' not i
 def run(code: str) -> None:
     """A fresh interpreter that sees no GPU."""
     subprocess.run(
-        [sys.executable, "-c", code],
+        [sys.executable, "-c", "import gc; gc.disable()\n" + code],
         cwd=ROOT,
         env={"CUDA_VISIBLE_DEVICES": ""},
         check=True,

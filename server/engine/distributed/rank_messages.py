@@ -156,7 +156,7 @@ def unpack_adapter(message: PutAdapter) -> list[LoraFactors]:
     ]
 
 
-OF_ONE_RANK = ("layer_inputs", "hidden", "looked_up")
+OF_ONE_RANK = ("layer_inputs", "hidden", "looked_up", "stream")
 
 
 def pack_batch(batch: ForwardBatch, has_hidden: bool) -> Compute:

@@ -54,7 +54,7 @@ def logits(model: Transformer, token_ids: list[int], chunk: int = 10**6) -> torc
             block_table=table[None],
             logits_indices=torch.arange(len(ids)),
         )
-        rows.append(model(batch, cache))
+        rows.append(model(batch, cache).clone())  # the next step may write where these are
     return torch.cat(rows)
 
 

@@ -1,6 +1,7 @@
 """A pool far too small: everybody is answered all the same, with the same answer."""
 
 import random
+from functools import cache
 
 import pytest
 
@@ -33,6 +34,7 @@ def requests() -> list[Request]:
     return made
 
 
+@cache  # both are compared with one large pool's
 def answers(num_blocks: int, admission: Admission) -> tuple[dict[str, list[int]], int]:
     """The tokens of every request, and how often one was preempted."""
     config = toy_config(

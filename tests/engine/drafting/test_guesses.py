@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.draws import draws
+from tests.draws import also_at_night, draws, is_night
 from tests.engine.drafting.conftest import DRAFTING, REQUESTS
 from tests.engine.drafting.draft_twin import drafting_core
 from tests.engine.drafting.head_twin import headed_core
@@ -29,9 +29,18 @@ ROOMS = [
 ]
 CASES = [(make, *room) for make in (drafting_core, headed_core) for room in ROOMS]
 CASES += [(drafting_core, "starved, chunked", 24), (drafting_core, "blocks of 16", 64)]
+AT_NIGHT = [  # of which the other kind has the like at each push
+    (drafting_core, "alone, one after the other", 64),
+    (headed_core, "without prefix cache", 64),
+    (headed_core, "batched", 64),
+]
 
 
-@pytest.mark.parametrize(("make_core", "name", "num_blocks"), CASES)
+@also_at_night
+@pytest.mark.parametrize(
+    ("make_core", "name", "num_blocks"),
+    [case for case in CASES if is_night() or case not in AT_NIGHT],
+)
 def test_same_answers_and_no_stale_guess(
     make_core: Callable[..., Any],
     name: str,

@@ -169,7 +169,9 @@ def test_preempted_and_cached(model: Transformer) -> None:
         assert answers(starved, requests) == expected
         assert starved.stats().preemptions_total > 0
         warm = make_core(model)
-        assert answers(warm, requests) == expected
+        for _ in range(count(0, 1)):  # at a push one of them leaves the beginning of all
+            assert answers(warm, requests) == expected
+        assert answers(warm, requests[:1]) == {"0": expected["0"]}
         assert answers(warm, requests) == expected
         assert warm.stats().prefix_cache_hits_total > 0
 
@@ -203,14 +205,14 @@ def test_a_cache_in_8_bits(how: str, request: pytest.FixtureRequest) -> None:
 @also_at_night
 def test_drafts_accepted(model: Transformer) -> None:
     """Guards it too: drafts are made, accepted and refused, and not a bit of a logprob changes. A
-    push asks for long answers only where short ones show no draft of either kind."""
+    push asks for more and longer answers only where few short ones show no draft of either kind."""
     torch.set_num_threads(1)
-    lengths = [40] if is_night() else [16, 40]
-    assert any(shows_drafts(model, max_tokens) for max_tokens in lengths)
+    sizes = [(4, 40)] if is_night() else [(2, 16), (2, 40), (4, 40)]
+    assert any(shows_drafts(model, *size) for size in sizes)
 
 
-def shows_drafts(model: Transformer, max_tokens: int) -> bool:
-    prompts = [[i + 1, i + 2, i + 3] * 9 for i in range(4)]
+def shows_drafts(model: Transformer, number: int, max_tokens: int) -> bool:
+    prompts = [[i + 1, i + 2, i + 3] * 9 for i in range(number)]
     requests = [
         make_request(str(i), prompt, max_tokens=max_tokens, ignore_eos=True, logprobs=2)
         for i, prompt in enumerate(prompts)

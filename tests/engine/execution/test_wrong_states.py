@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from tests.draws import also_at_night, is_night
+from tests.draws import also_at_night, is_night, pairwise
 from tests.engine.execution.request_mixes import Answer, alone, answers, make_core
 from tests.engine.execution.test_invariance import CONTEXT
 from tests.engine.scheduling.test_state_oracle import (
@@ -35,12 +35,8 @@ BUGS: dict[Callable[[pytest.MonkeyPatch], None], dict[str, object]] = {
 }
 
 
-@pytest.fixture(params=[f"{kind}{how}" for kind in KINDS for how in ("", " native")])
-def model(request: pytest.FixtureRequest) -> Transformer:
-    kind, *how = request.param.split()
-    native: Library | None = request.getfixturevalue("native") if how else None
-    config = change(KINDS[kind], max_position_embeddings=CONTEXT)
-    return random_model(config, native=native)
+def model_of(kind: str, native: Library | None) -> Transformer:
+    return random_model(change(KINDS[kind], max_position_embeddings=CONTEXT), native=native)
 
 
 def requests(number: int, max_tokens: int) -> list[Request]:
@@ -64,11 +60,16 @@ def one_after_the_other(core: EngineCore, mix: list[Request]) -> dict[str, Answe
 
 
 @also_at_night
-@pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.__name__)
+@pytest.mark.parametrize(("bug", "kind", "how"), pairwise(BUGS, KINDS, ("torch", "native")))
 def test_a_planted_bug_changes_answers(
-    model: Transformer, bug: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
+    bug: Callable[[pytest.MonkeyPatch], None],
+    kind: str,
+    how: str,
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A push asks for no more than is known to show it, and only then for as much as a night."""
+    model = model_of(kind, request.getfixturevalue("native") if how == "native" else None)
     torch.set_num_threads(1)
     few, many = [(2, 8), (4, 8)] if BUGS[bug] is WARM else [(1, 28), (4, 40)]
     mixes = [requests(*size) for size in ([many] if is_night() else [few, many])]

@@ -321,6 +321,8 @@ FOUND_BY = {  # seeds, see tests/engine/planted.py
     newcomers_before_preempted: 1,
     keep_the_blocks_of_rejected_drafts: 0,
     forget_the_parent: 0,
+    forget_the_salt: 0,
+    ready_is_arriving: 0,
     keep_computed_tokens_at_preemption: 0,
 }
 

@@ -1,9 +1,6 @@
 """The GPU's attention kernel in triton's interpreter, against the textbook."""
 
 import math
-import subprocess
-import sys
-from pathlib import Path
 from unittest.mock import patch
 
 import pytest
@@ -12,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tests.draws import also_at_night, is_night
 from tests.model.attention.test_attention import (
     Case,
     cache_of,
@@ -28,7 +24,6 @@ from thirdeye.model.config import AttentionSpec
 
 pytest.importorskip("triton", reason="no triton: the GPU's kernels cannot be tried")
 
-ROOT = Path(__file__).parents[3]
 FEW, MANY = 1, 64  # multiprocessors: one lane, and as many lanes as there are splits
 
 
@@ -197,19 +192,3 @@ def test_padding_is_left_alone() -> None:
         backend = TritonAttention(num_multiprocessors=num_multiprocessors)
         output = backend.forward(query, keys, values, backend.plan(batch, cache_of(keys, values)))
         assert output[0].isfinite().all()
-
-
-@also_at_night
-@pytest.mark.timeout(1800)
-def test_kernels_compile_for_an_h100() -> None:
-    """To machine code, though there is no GPU to run it: each in its fullest forms, and at night in
-    every form that a server may ask for."""
-    subprocess.run(
-        [
-            *(sys.executable, "-m", "tests.model.kernels.compile_kernels"),
-            *(["--every"] if is_night() else []),
-        ],
-        cwd=ROOT,
-        env={"TRITON_INTERPRET": "0"},
-        check=True,
-    )

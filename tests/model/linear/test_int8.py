@@ -119,6 +119,8 @@ def test_digits(is_signed: bool) -> None:
 def test_large_sums_are_exact_without_amx() -> None:
     """This processor's own way is above; oneDNN can be held to the instructions of an older one."""
     code = (
+        "import gc; gc.disable();"
+        "from thirdeye.model.loading.import_torch import import_torch; import_torch();"
         "import torch; from thirdeye.model.linear.int8 import *;"
         "w = quantize_weight(torch.full((16, 3073), 3.0));"
         "d = torch.full((17, 3073), 1, dtype=torch.int8);"

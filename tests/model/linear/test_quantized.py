@@ -1,6 +1,7 @@
 """Quantized weights for a GPU: kernels in triton's interpreter, formats, refusals, whole models."""
 
 import math
+from functools import cache
 
 import pytest
 import torch
@@ -205,21 +206,23 @@ def test_a_shard_of_rows_is_the_rows() -> None:
     assert torch.equal(round_to_int4(weight).dequantize()[:, 128:384], by_inputs)
 
 
-WIDE = change(LLAMA, hidden_size=64, intermediate_size=96, vocab_size=53)
-WIDE_GPT2 = change(GPT2, hidden_size=64, intermediate_size=256)
+LAYERS = {"num_hidden_layers": count(1, 2)}
+WIDE = change(LLAMA, hidden_size=64, intermediate_size=96, vocab_size=53, **LAYERS)
+WIDE_GPT2 = change(GPT2, hidden_size=64, intermediate_size=256, **LAYERS)
 
 
+@cache  # what is by kernels is compared twice
 def logits_of(config: ModelConfig, quantize: str, is_fused: bool) -> Tensor:
     """Of a prompt of 30 tokens, then three one by one, at night ten."""
     model = random_model(config, quantize=quantize, is_fused=is_fused)
-    cache = make_cache(config)
+    kv_cache = make_cache(config)
     tokens = [(7 * i * i + 3 * i) % 53 for i in range(40)]
     blocks = list(range(10))
     steps = [
         Row(tokens[:30], 0, blocks),
         *(Row([tokens[i]], i, blocks) for i in range(30, count(33, 40))),
     ]
-    return torch.cat([model(make_batch([row], 4, "all"), cache) for row in steps])
+    return torch.cat([model(make_batch([row], 4, "all"), kv_cache) for row in steps])
 
 
 @also_at_night

@@ -4,7 +4,8 @@ import subprocess
 import sys
 
 LATER = """
-import sys
+import gc, sys
+gc.disable()
 from thirdeye.model.loading.import_torch import SHAPES, import_rest, import_torch
 
 import_torch()

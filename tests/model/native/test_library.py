@@ -99,7 +99,8 @@ def test_threads_are_pinned(tmp_path: Path) -> None:
     """In a process of its own: what is pinned stays so."""
     small_library(tmp_path, WHERE, "pool.h", "pool.c", "pin.c")  # compiled; skips if it cannot be
     code = f"""
-import sys; sys.path.insert(0, {str(ROOT)!r})
+import gc, sys; sys.path.insert(0, {str(ROOT)!r}); gc.disable()
+from thirdeye.model.loading.import_torch import import_torch; import_torch()
 import pathlib, torch
 from tests.model.native.test_library import WhereArgs, Library
 torch.set_num_threads(2)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.draws import also_at_night, pairwise
 from tests.model.steps import Row, make_batch
 from tests.model.tiny import GPT2, LLAMA, change, make_cache, random_model
 from thirdeye.model import taped
@@ -103,10 +104,12 @@ def test_tapes_lie_in_the_memory_of_the_largest(native: Library, is_odd: bool) -
     assert num_bytes(range(4, 65, 4)) <= 2 * num_bytes(range(64, 65))  # three times, when each kept
 
 
-@pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("quantize", ["int8", "none"])
-@pytest.mark.parametrize("config", MODELS.values(), ids=MODELS)
-def test_any_steps(native: Library, config: ModelConfig, quantize: str, threads: int) -> None:
+@also_at_night
+@pytest.mark.parametrize(
+    ("name", "quantize", "threads"), pairwise(MODELS, ("int8", "none"), (1, 2))
+)
+def test_any_steps(native: Library, name: str, quantize: str, threads: int) -> None:
+    config = MODELS[name]
     torch.set_num_threads(threads)
     ours, plain = models(native, config, quantize)
     rng = random.Random(0)

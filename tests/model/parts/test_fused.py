@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tests.draws import also_at_night, is_night
+from tests.draws import also_at_night, count, is_night, pairwise
 from tests.model.fused_twins import (
     HEAD_DIMS,
     HEAD_NORMS,
@@ -60,9 +60,7 @@ def test_every_gated_activation(activation: Activation) -> None:
 
 
 @also_at_night
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("norms", HEAD_NORMS)
-@pytest.mark.parametrize("head_dim", HEAD_DIMS)
+@pytest.mark.parametrize(("head_dim", "norms", "dtype"), pairwise(HEAD_DIMS, HEAD_NORMS, DTYPES))
 def test_heads(head_dim: int, norms: str, dtype: torch.dtype) -> None:
     """Rotated wholly and in part, with and without a norm of each head, before and after. At a push
     the wider type is rotated in part, the narrower wholly."""
@@ -103,11 +101,13 @@ def test_other_steps_and_layers_keep_theirs_first() -> None:
     assert not backend.for_layers(LATENT.attention_of(0)).keeps(plan, usual, 2)
 
 
+@also_at_night
 @pytest.mark.parametrize(
     "config", [LLAMA, GPT2, QWEN3, PARTIAL], ids=["llama", "gpt2", "qwen3", "partial"]
 )
 def test_whole_model(config: ModelConfig) -> None:
     """A prompt, then a chunk beside a single token: logits as by the plain path, to 1e-4."""
+    config = change(config, num_hidden_layers=count(1, 2))
     plain = random_model(config)
     backend: AttentionBackend = TritonAttention(num_multiprocessors=8)
     fused = random_model(config, backend, is_fused=True)
