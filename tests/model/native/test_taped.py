@@ -246,6 +246,23 @@ def test_a_taped_token_does_not_know_its_company(
     assert num_recorded(model) == 2
 
 
+@pytest.mark.parametrize("quantize", ["int8", "none"])
+@pytest.mark.parametrize("name", ["llama", "gpt2"])
+def test_an_id_beyond_the_table_is_told(native: Library, name: str, quantize: str) -> None:
+    """Nothing asks for one. If anything did, its logits are no numbers, and those beside it are as
+    ever."""
+    model, plain = models(native, MODELS[name], quantize)
+    kv_cache = cache(MODELS[name])
+    beside = Row([7], 30, range(BLOCKS_EACH, 2 * BLOCKS_EACH))
+    expected = plain(make_batch([beside], BLOCK_SIZE), cache(MODELS[name]))
+    for token in (5, 6, 97, -1, 1 << 40, 8):
+        step = make_batch([Row([token], 20, range(BLOCKS_EACH)), beside], BLOCK_SIZE)
+        asked, other = model(step, kv_cache)
+        assert bool(asked.isnan().all()) == (token not in range(97))
+        assert torch.equal(other, expected[0])
+    assert num_recorded(model) == 1
+
+
 def num_recorded(model: Transformer) -> int:
     assert isinstance(model._raw_of, TapedSteps)
     return sum(tape is not None for tape in model._raw_of._recordings.values())
