@@ -34,7 +34,7 @@ class LookUpArgs(ctypes.Structure):
 
 
 class LookUpKernel:
-    """Ids are below the number of rows: who asks has seen to that."""
+    """Ids are below the number of rows, who asks has seen to that: beyond them is no number."""
 
     def __init__(self, library: Library) -> None:
         self._run, self._operation = library.run, library.operation("look_up")

@@ -66,12 +66,13 @@ LOAD_ROWS = (
         "all that has begun is completed, all else gets 503 with `Retry-After`; status 0; a second "
         "signal ends at once",
         full=(
-            f"{LIFE}/test_drain.py::test_fifty_drains",
+            f"{LIFE}/test_drain.py::test_everything_in_flight_is_completed",
             f"{LIFE}/test_drain.py::test_a_second_signal_ends_at_once",
         ),
         push=(
             f"{LIFE}/test_drain.py::test_everything_in_flight_is_completed",
-            f"{LIFE}/test_drain.py::test_a_second_signal_ends_at_once",
+            "tests/api/http/test_serve.py::test_sigterm_lets_answers_end_and_refuses_new_ones",
+            "tests/api/http/test_serve.py::test_a_second_signal_ends_everything_at_once",
         ),
         push_size="1 drain",
     ),

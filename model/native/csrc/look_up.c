@@ -2,6 +2,7 @@
  *
  * Of tokens their embeddings, of positions what turns heads there, of a step the tokens that are asked
  * for. Nothing is rounded: 16 bits are a part of the 32, and a byte times a scale of 11 bits fits in 24.
+ * Of a row that there is not each bit is set: floats of any width are then no numbers, and logits tell.
  */
 #include "pool.h"
 #include "simd.h"
@@ -58,6 +59,11 @@ static void look_up_row(const struct look_up_args *args, int64_t from, int64_t t
     }
 }
 
+static void look_up_nothing(const struct look_up_args *args, int64_t to) {
+    size_t bytes = (size_t)args->width * (args->form == AS_IT_IS ? 1 : sizeof(float));
+    memset((char *)args->rows + (size_t)to * bytes, 0xff, bytes);
+}
+
 operation look_up;
 
 void look_up(const void *data, struct team *team) {
@@ -66,7 +72,7 @@ void look_up(const void *data, struct team *team) {
     for (int first; (first = next_item(team) * AT_ONCE) < num_rows;)
         for (int i = first; i < first + AT_ONCE && i < num_rows; i++) {
             int64_t table = i / args->num_ids, id = args->ids[i % args->num_ids];
-            if (id < 0 || id >= args->num_rows) id = 0; /* never asked for; nothing else is read */
-            look_up_row(args, table * args->num_rows + id, i);
+            if (id < 0 || id >= args->num_rows) look_up_nothing(args, i);
+            else look_up_row(args, table * args->num_rows + id, i);
         }
 }

@@ -218,7 +218,7 @@ def test_same_bits_in_any_company(is_native: bool, request: pytest.FixtureReques
         for start, stop in zip([0, *cuts], [*cuts, 30], strict=True):
             rows = [Row(tokens[start:stop], start, list(range(9, 17)))]
             rows += [Row(tokens[-3:], start, list(range(9)))] if beside else []
-            parts.append(model(make_batch(rows, 4, "all"), cache)[: stop - start])
+            parts.append(model(make_batch(rows, 4, "all"), cache)[: stop - start].clone())
         return torch.cat(parts)
 
     whole = logits([], beside=False)

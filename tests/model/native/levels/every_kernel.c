@@ -252,4 +252,20 @@ static void all_of(int rows) {
         take(weights, out);
     }
 }
+#elif defined(OF_LOOK_UP)
+/* Rows of two tables, the last ones that there are not, and of one that says numbers in each form. */
+static void all_of(int rows) {
+    int width = 96, num_rows = 40;
+    int64_t *ids = room((size_t)rows * 8);
+    for (int i = 0; i < rows; i++) ids[i] = i < 30 ? (int64_t)(bits() % 40) : i % 2 ? -1 : 40 + i;
+    for (int form = AS_IT_IS; form <= BYTES; form++) {
+        int num_tables = form == AS_IT_IS ? 2 : 1;
+        size_t out = (size_t)num_tables * rows * width * (form == AS_IT_IS ? 1 : 4);
+        float *found = room(out);
+        struct look_up_args args = {halves((size_t)num_tables * num_rows * width), halves((size_t)num_rows * 3),
+                                    ids, found, num_rows, width, num_tables, rows, form};
+        run(look_up, &args, 1);
+        take(found, out);
+    }
+}
 #endif

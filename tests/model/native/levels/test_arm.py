@@ -22,7 +22,7 @@ from thirdeye.model.native.build import (
 from thirdeye.model.native.levels import Level, level_named, levels_here
 
 KERNELS = ("rms_norm", "layer_norm", "activate", "xielu", "rope_kv", "paged_attention", "sample")
-KERNELS += ("float_linear", "int8_linear", "stored_linear", "dequantize", "latent")
+KERNELS += ("float_linear", "int8_linear", "stored_linear", "dequantize", "latent", "look_up")
 PACKED_BY = {"int8_linear": "int8_pack.c", "stored_linear": "stored_pack.c"}
 TWIN = Path(__file__).with_name("every_kernel.c")
 OLD_SECONDS = 7 * 24 * 3600  # other clones on this machine may have other sources
