@@ -50,14 +50,22 @@ class Browser:
 
     chromium: Any
     shared: Tab | None = None
+    open: "Visit | None" = None  # of the page that they share: `stay` has not left it
+
+    def take(self) -> Tab:
+        """The page that is shared, as new; nobody else has it meanwhile."""
+        if self.open:
+            self.shared = self.open.tab
+            self.shared.forget(self.open.url)
+        tab = self.shared or Tab(self.chromium)
+        self.shared = self.open = None
+        return tab
 
     @contextmanager
     def tab(self, origin: str, is_shared: bool) -> Iterator[Tab]:
         """One that is as new. After a failure, and where it is not shared, nobody has it again."""
-        tab = (self.shared if is_shared else None) or Tab(self.chromium)
+        tab = self.take() if is_shared else Tab(self.chromium)
         is_forgotten = False
-        if is_shared:
-            self.shared = None
         try:
             yield tab
             if is_shared:
@@ -91,6 +99,18 @@ class Visit:
         """As the page's own, until the visit ends."""
         self.tab.listen(event, listener)
 
+    def begin(self, path: str, look: dict[str, Any]) -> None:
+        # To stop each of a page's forty files on its way takes a seventh of a visit.
+        self.tab.listen_to_all("requestfailed", lambda request: self.failed(request.url))
+        self.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.on("console", lambda m: self.errors.append(m.text) if m.type == "error" else None)
+        self.on("dialog", lambda dialog: (self.dialogs.append(dialog.message), dialog.dismiss()))
+        self.tab.look(**(NEW | look))
+        self.page.goto(self.url + path)
+
+    def end(self) -> None:
+        assert (self.foreign, self.errors, self.dialogs) == ([], [], [])
+
 
 @contextmanager
 def visit(
@@ -102,16 +122,49 @@ def visit(
     """
     with browser.tab(url, is_shared) as tab:
         found = Visit(tab, url)
-
-        # To stop each of a page's forty files on its way takes a seventh of a visit.
-        tab.listen_to_all("requestfailed", lambda request: found.failed(request.url))
-        found.on("pageerror", lambda error: found.errors.append(str(error)))
-        found.on("console", lambda m: found.errors.append(m.text) if m.type == "error" else None)
-        found.on("dialog", lambda dialog: (found.dialogs.append(dialog.message), dialog.dismiss()))
-        tab.look(**(NEW | look))
-        tab.page.goto(url + path)
+        found.begin(path, look)
         yield found
-    assert (found.foreign, found.errors, found.dialogs) == ([], [], [])
+    found.end()
+
+
+# What the view is about to write into the address, which waits for 100 ms, is written first.
+FOLLOW = """(link) => new Promise((done) => {
+  for (const one of document.querySelectorAll('details[open]')) one.open = false;
+  document.activeElement?.blur();
+  scrollTo(0, 0);
+  setTimeout(() => {
+    addEventListener('hashchange', done, { once: true });
+    location.hash = link;
+  }, 120);
+})"""
+
+
+@contextmanager
+def stay(browser: Browser, url: str, link: str) -> Iterator[Visit]:
+    """A visit for tests that need no new page: it is the one before's, and follows `link`, one of
+    the inspector's, which brings back text, choice, edits and all that is drawn. Whoever leaves
+    anything else behind, as a choice in a form, asks for `visit`.
+
+    After a failure nobody has it again, and a `visit` to anywhere ends it.
+    """
+    link += "&unread="  # the view writes the address anew once it has read it
+    if browser.open and browser.open.url == url:
+        found, browser.open = browser.open, None
+    else:
+        found = Visit(browser.take(), url)
+    try:
+        if found.page.url.startswith(url):
+            found.page.mouse.move(-1, -1)
+            found.page.evaluate(FOLLOW, link)
+        else:
+            found.begin(f"/{link}", {})
+        until(found.page, "!location.hash.includes('unread')")
+        yield found
+        found.end()
+    except BaseException:
+        found.tab.close()
+        raise
+    browser.open = found
 
 
 @pytest.fixture(scope="package")

@@ -4,13 +4,12 @@ import json
 from typing import Any
 from urllib.parse import quote
 
-import pytest
-
 from tests.api.support import Served, fake_engine
 from tests.browser.conftest import until, visit
 from tests.browser.inspector.looks import SETTLED, edits_of
 from tests.browser.inspector.test_link import fields
-from tests.browser.test_axe import violations
+from tests.browser.test_axe import found_in_all_looks
+from tests.draws import also_at_night
 
 LINK = "/#inspector?text=abcd&layer=1&head=1"
 DRAWN = "#beside table"
@@ -32,11 +31,11 @@ def patched(page: Any) -> None:
     page.wait_for_selector("#cause table")
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_two_texts_side_by_side(browser: Any, shared: Served, scheme: str) -> None:
+@also_at_night
+def test_two_texts_side_by_side(browser: Any, shared: Served) -> None:
     """The same head's map of both, and the next token of either; another head, and both follow."""
     engine = shared.use(fake_engine())
-    with visit(browser, shared.url, LINK, color_scheme=scheme) as seen:
+    with visit(browser, shared.url, LINK) as seen:
         page = seen.page
         put_beside(page, "xyz")
         assert page.locator("#beside .heat").count() == 2
@@ -50,9 +49,9 @@ def test_two_texts_side_by_side(browser: Any, shared: Served, scheme: str) -> No
         until(page, "document.querySelector('#beside .caption').textContent.startsWith('Layer 2')")
         asked = [one for one in engine.inspections if [*one.token_ids] == [*b"xyz"]]
         assert [[*one.layers] for one in asked] == [[1], [2]]
-        for width in (1280, 390):
+        assert found_in_all_looks(page) == []
+        for width in (390, 1280):
             page.set_viewport_size({"width": width, "height": 844})
-            assert violations(page) == []
             assert page.evaluate("document.querySelector('#inspector').scrollWidth") <= width
         page.click("#beside-off")
         assert page.is_hidden("#beside")

@@ -11,11 +11,11 @@ from urllib.parse import quote
 import pytest
 
 from tests.api.support import Served, fake_engine
-from tests.browser.conftest import until, visit
+from tests.browser.conftest import stay, until, visit
 from tests.browser.inspector.looks import OFF, READY, SETTLED
 from thirdeye.clients.types import Inspection
 
-LINK = f"/#inspector?text=abc&layer=1&head=1&token=1&edits={quote(OFF)}"
+LINK = f"#inspector?text=abc&layer=1&head=1&token=1&edits={quote(OFF)}"
 TEXT = "document.querySelector('#keep-python code').textContent"
 
 
@@ -35,6 +35,7 @@ def run(code: str) -> str:
 
 
 def program(page: Any) -> str:
+    page.evaluate(f"{TEXT} = ''")  # what another test has read there
     page.click("#keep-python summary")
     until(page, f"{TEXT} !== ''")
     code: str = page.evaluate(TEXT)
@@ -44,7 +45,7 @@ def program(page: Any) -> str:
 def test_json_has_all_that_is_shown(browser: Any, shared: Served, tmp_path: Path) -> None:
     """In the API's own form: the Python client reads it."""
     shared.use(fake_engine())
-    with visit(browser, shared.url, LINK) as seen:
+    with stay(browser, shared.url, LINK) as seen:
         page = seen.page
         page.wait_for_selector("#cause table")
         found = json.loads(saved(page, "Save JSON", tmp_path / "look.json"))
@@ -79,7 +80,7 @@ def test_the_picture_is_of_the_large_map(browser: Any, shared: Served, tmp_path:
       };
       return [picture.width, picture.height, count(0), count(4), count(16)];
     }"""
-    with visit(browser, shared.url, LINK, color_scheme="dark") as seen:
+    with visit(browser, shared.url, f"/{LINK}", color_scheme="dark") as seen:
         page = seen.page
         page.wait_for_selector("#cause table")
         png = saved(page, "Save PNG", tmp_path / "look.png")
@@ -95,8 +96,8 @@ def test_the_picture_is_of_the_large_map(browser: Any, shared: Served, tmp_path:
 @pytest.mark.parametrize("text", ["abc", 'a"\\\n\u2028\u00e9{b}'])
 def test_the_python_runs_and_asks_the_same(browser: Any, shared: Served, text: str) -> None:
     engine = shared.use(fake_engine())
-    path = LINK.replace("abc", quote(text))
-    with visit(browser, shared.url, path) as seen:
+    link = LINK.replace("abc", quote(text))
+    with stay(browser, shared.url, link) as seen:
         page = seen.page
         page.wait_for_selector("#cause table")
         page.wait_for_selector(SETTLED)
@@ -119,7 +120,7 @@ def test_the_python_runs_and_asks_the_same(browser: Any, shared: Served, text: s
 
 def test_the_python_of_a_conversation_has_its_tokens(browser: Any, shared: Served) -> None:
     engine = shared.use(fake_engine())
-    with visit(browser, shared.url, "/#inspector?ids=258,97,98&layer=0&head=0") as seen:
+    with stay(browser, shared.url, "#inspector?ids=258,97,98&layer=0&head=0") as seen:
         page = seen.page
         page.wait_for_selector(SETTLED)
         code = program(page)

@@ -2,12 +2,11 @@
 
 from typing import Any
 
-import pytest
-
 from tests.api.support import Served, fake_engine
 from tests.browser.conftest import until, visit
 from tests.browser.inspector.looks import SETTLED
-from tests.browser.test_axe import violations
+from tests.browser.test_axe import found_in_all_looks
+from tests.draws import also_at_night
 
 LINK = "/#inspector?text=abcd&layer=1&head=1"
 ADDRESS = "location.hash"
@@ -28,10 +27,10 @@ def order_of(page: Any) -> list[str]:
     return [f"{one.get_attribute('data-layer')}.{one.get_attribute('data-head')}" for one in thumbs]
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_heads_are_sorted_by_what_they_do(browser: Any, shared: Served, scheme: str) -> None:
+@also_at_night
+def test_heads_are_sorted_by_what_they_do(browser: Any, shared: Served) -> None:
     shared.use(fake_engine())
-    with visit(browser, shared.url, LINK, color_scheme=scheme) as seen:
+    with visit(browser, shared.url, LINK) as seen:
         page = seen.page
         page.wait_for_selector(SETTLED)
         page.evaluate(KEEP, SCORES)
@@ -52,9 +51,9 @@ def test_heads_are_sorted_by_what_they_do(browser: Any, shared: Served, scheme: 
         assert (page.input_value("#layer"), page.input_value("#head")) == ("1", "0")
         page.select_option("#order", "induction")
         assert order_of(page)[0] == "2.1"
-        for width in (1280, 390):
+        assert found_in_all_looks(page) == []
+        for width in (390, 1280):
             page.set_viewport_size({"width": width, "height": 844})
-            assert violations(page) == []
             assert page.evaluate("document.querySelector('#inspector').scrollWidth") <= width
         page.select_option("#order", "")
         assert order_of(page) == ["0.0", "0.1", "1.0", "1.1", "2.0", "2.1"]

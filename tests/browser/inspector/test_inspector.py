@@ -4,12 +4,17 @@ from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from tests.api.support import Served, fake_engine, live, ready_state, says
-from tests.browser.conftest import ask, connected, served, until, visit
+from tests.browser.conftest import ask, connected, served, stay, until, visit
 from tests.browser.inspector.looks import SETTLED
 from tests.engine.process.fake_traces import FAKE_HEADS, FAKE_LAYERS, FAKE_WIDTH
 from thirdeye.server.api.state.server_state import ModelInfo
+
+TEXT = "Greasy fried noodles will be my lunch"
+LUNCH = f"#inspector?text={quote(TEXT)}"
+LETTERS = "#inspector?text=abcdef"
 
 
 def test_it_draws_the_first_example_by_itself(browser: Any) -> None:
@@ -17,9 +22,8 @@ def test_it_draws_the_first_example_by_itself(browser: Any) -> None:
     with served() as (url, _), visit(browser, url, "/#inspector") as seen:
         page = seen.page
         page.wait_for_selector("#next .next")
-        text = "Greasy fried noodles will be my lunch"
-        assert page.input_value("#look-text") == text
-        assert page.locator("#tokens .token").count() == len(text)
+        assert page.input_value("#look-text") == TEXT
+        assert page.locator("#tokens .token").count() == len(TEXT)
         assert page.locator("#heads .thumb").count() == 3 * 2
         assert page.locator("#lens tbody tr").count() == 3 + 1
         assert page.locator("#next button.next").count() == 10
@@ -32,13 +36,14 @@ def test_it_draws_the_first_example_by_itself(browser: Any) -> None:
               const at = (x, y) => [...c.getContext('2d').getImageData(x, y, 1, 1).data].join();
               return [c.width, at(0, 0), at(0, 9), at(9, 0)]; }"""
         )
-        assert colors[0] == len(text)
+        assert colors[0] == len(TEXT)
         assert len(set(colors[1:])) == 3  # all of the first, a tenth, and what the mask hides
 
 
-def test_pointing_at_a_token_says_what_it_looks_at(browser: Any) -> None:
+def test_pointing_at_a_token_says_what_it_looks_at(browser: Any, shared: Served) -> None:
     """The fake model looks at all tokens alike: the fourth takes a quarter from each."""
-    with served() as (url, _), visit(browser, url, "/#inspector") as seen:
+    shared.use(fake_engine())
+    with stay(browser, shared.url, LUNCH) as seen:
         page = seen.page
         page.wait_for_selector("#next .next")
         page.hover("#tokens .token:nth-child(4)")
@@ -54,8 +59,9 @@ def test_pointing_at_a_token_says_what_it_looks_at(browser: Any) -> None:
         assert "takes 9.1 % from “e”" in page.inner_text("#says")
 
 
-def test_heads_are_chosen_by_click_and_by_keys(browser: Any) -> None:
-    with served() as (url, _), visit(browser, url, "/#inspector") as seen:
+def test_heads_are_chosen_by_click_and_by_keys(browser: Any, shared: Served) -> None:
+    shared.use(fake_engine())
+    with stay(browser, shared.url, LETTERS) as seen:
         page = seen.page
         page.wait_for_selector("#next .next")
         page.click("[aria-label='Layer 1, head 0']")
@@ -66,8 +72,9 @@ def test_heads_are_chosen_by_click_and_by_keys(browser: Any) -> None:
         assert pressed.get_attribute("aria-label") == "Layer 2, head 1"
 
 
-def test_a_click_on_a_guess_continues_the_text(browser: Any) -> None:
-    with served() as (url, engine), visit(browser, url, "/#inspector") as seen:
+def test_a_click_on_a_guess_continues_the_text(browser: Any, shared: Served) -> None:
+    engine = shared.use(fake_engine())
+    with stay(browser, shared.url, LETTERS) as seen:
         page = seen.page
         page.wait_for_selector("#next .next")
         page.fill("#look-text", "ab")
@@ -79,9 +86,10 @@ def test_a_click_on_a_guess_continues_the_text(browser: Any) -> None:
         assert engine.inspections[-1].token_ids == [97, 98, 1]
 
 
-def test_the_lens_and_the_contributions_are_told_in_words(browser: Any) -> None:
+def test_the_lens_and_the_contributions_are_told_in_words(browser: Any, shared: Served) -> None:
     """By the pointer and by the keyboard: colors alone tell nobody a number."""
-    with served() as (url, _), visit(browser, url, "/#inspector") as seen:
+    shared.use(fake_engine())
+    with stay(browser, shared.url, "#inspector?text=Greasy") as seen:
         page = seen.page
         page.wait_for_selector("#next .next")
         page.hover("#lens tbody tr:nth-child(2) td:nth-child(4)")
@@ -108,9 +116,10 @@ HABIT = """async (offset) => {
 }"""
 
 
-def test_a_head_is_told_by_its_habit(browser: Any) -> None:
+def test_a_head_is_told_by_its_habit(browser: Any, shared: Served) -> None:
     """Most heads have one of three; the fake's look everywhere."""
-    with served() as (url, _), visit(browser, url, "/#inspector") as seen:
+    shared.use(fake_engine())
+    with stay(browser, shared.url, LETTERS) as seen:
         page = seen.page
         page.wait_for_selector("#next .next")
         assert "looks at several tokens" in page.inner_text("#says")
@@ -120,9 +129,10 @@ def test_a_head_is_told_by_its_habit(browser: Any) -> None:
             assert says.endswith("(100 %)")
 
 
-def test_enter_looks(browser: Any) -> None:
+def test_enter_looks(browser: Any, shared: Served) -> None:
     """As it sends in the chat; it is no new line."""
-    with served() as (url, _), visit(browser, url, "/#inspector") as seen:
+    shared.use(fake_engine())
+    with stay(browser, shared.url, LETTERS) as seen:
         page = seen.page
         page.wait_for_selector("#next .next")
         page.fill("#look-text", "abc")
@@ -133,7 +143,8 @@ def test_enter_looks(browser: Any) -> None:
 
 def test_keys_step_through_the_tokens(browser: Any, shared: Served) -> None:
     """Each tells on its way whom it looks at."""
-    with visit(browser, shared.url, "/#inspector") as seen:
+    shared.use(fake_engine())
+    with stay(browser, shared.url, LETTERS) as seen:
         page = seen.page
         page.wait_for_selector("#next .next")
         tokens = page.locator("#tokens .token")
@@ -143,6 +154,22 @@ def test_keys_step_through_the_tokens(browser: Any, shared: Served) -> None:
             at = at % tokens.count()
             assert page.evaluate("document.activeElement.dataset.index") == str(at)
             assert "asking" in (tokens.nth(at).get_attribute("class") or "")
+
+
+def test_an_empty_box_asks_for_a_text(browser: Any, shared: Served) -> None:
+    """In the page's own words, and nobody is asked."""
+    engine = shared.use(fake_engine())
+    with stay(browser, shared.url, LETTERS) as seen:
+        page = seen.page
+        page.wait_for_selector(SETTLED)
+        count = len(engine.inspections)
+        page.fill("#look-text", "")
+        page.click("#look-form button")
+        assert page.inner_text("#look-status") == "Write a text, and the model reads it."
+        assert len(engine.inspections) == count
+        page.click("#tokens [data-index='2']")  # what is shown can still be worked with
+        page.click("#leave-out")
+        page.wait_for_selector("#cause table")
 
 
 def test_what_a_model_cannot_tell_is_not_asked(browser: Any) -> None:
@@ -203,22 +230,6 @@ def test_patterns_that_are_too_many_come_as_layers_are_chosen(browser: Any, shar
             ({"pattern"}, [0, 2]),
             ({"pattern"}, [1]),
         ]
-
-
-def test_an_empty_box_asks_for_a_text(browser: Any, shared: Served) -> None:
-    """In the page's own words, and nobody is asked."""
-    engine = shared.use(fake_engine())
-    with visit(browser, shared.url, "/#inspector") as seen:
-        page = seen.page
-        page.wait_for_selector(SETTLED)
-        count = len(engine.inspections)
-        page.fill("#look-text", "")
-        page.click("#look-form button")
-        assert page.inner_text("#look-status") == "Write a text, and the model reads it."
-        assert len(engine.inspections) == count
-        page.click("#tokens [data-index='2']")  # what is shown can still be worked with
-        page.click("#leave-out")
-        page.wait_for_selector("#cause table")
 
 
 def test_the_lens_keeps_its_heads_and_hides_no_row(browser: Any, shared: Served) -> None:

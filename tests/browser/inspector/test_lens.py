@@ -3,13 +3,13 @@
 from typing import Any
 
 from tests.api.support import Served, fake_engine
-from tests.browser.conftest import until, visit
+from tests.browser.conftest import stay, until
 from tests.browser.inspector.looks import SETTLED
 
 
 def test_the_answers_place_is_told_layer_by_layer(browser: Any, shared: Served) -> None:
     engine = shared.use(fake_engine())
-    with visit(browser, shared.url, "/#inspector?text=abc&layer=1&head=1") as seen:
+    with stay(browser, shared.url, "#inspector?text=abc&layer=1&head=1") as seen:
         page = seen.page
         page.wait_for_selector(SETTLED)
         assert [*engine.inspections[-1].lens_tokens] == [0]  # the likeliest of the fake's guesses
@@ -28,7 +28,7 @@ def test_the_answers_place_is_told_layer_by_layer(browser: Any, shared: Served) 
 def test_guesses_without_the_answer_are_grey(browser: Any, shared: Served) -> None:
     """Those after the last token alone: of the others it is no answer."""
     shared.use(fake_engine())
-    with visit(browser, shared.url, "/#inspector?text=abc&layer=1&head=1") as seen:
+    with stay(browser, shared.url, "#inspector?text=abc&layer=1&head=1") as seen:
         page = seen.page
         page.wait_for_selector(SETTLED)
         page.evaluate(

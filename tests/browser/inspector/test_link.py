@@ -6,7 +6,7 @@ from urllib.parse import parse_qs, quote
 import pytest
 
 from tests.api.support import Served, fake_engine, says
-from tests.browser.conftest import ask, connected, until, visit
+from tests.browser.conftest import ask, connected, stay, until, visit
 from tests.browser.inspector.looks import OFF, READY, SETTLED, edits_of, looks_for
 
 ADDRESS = "decodeURIComponent(location.hash)"
@@ -86,8 +86,8 @@ def test_what_does_not_belong_in_a_link_is_left_out(
     browser: Any, shared: Served, edits: str
 ) -> None:
     engine = shared.use(fake_engine())
-    path = f"/#inspector?text=abc&layer=99&head=-1&token=44&edits={quote(edits)}&beside="
-    with visit(browser, shared.url, path) as seen:
+    link = f"#inspector?text=abc&layer=99&head=-1&token=44&edits={quote(edits)}&beside="
+    with stay(browser, shared.url, link) as seen:
         page = seen.page
         page.wait_for_selector(READY)
         until(page, f"{ADDRESS} === '#inspector?text=abc&layer=0&head=0'")
