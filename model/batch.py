@@ -107,11 +107,12 @@ def _part_of(slots: Tensor, table: Tensor, view: BlockView, block_size: int) -> 
 
 @dataclass(frozen=True, slots=True)
 class PlainStep:
-    """A step in which each of B sequences computes one token, whose logits are wanted, as numbers:
-    of a model with one group of layers, whose tokens have no adapters and no states."""
+    """A step as numbers: B sequences compute T tokens, one each or a few, and the logits of all are
+    wanted, in a model with one group of layers; no token has an adapter, no layer a state."""
 
-    token_ids: list[int]
-    positions: list[int]
+    token_ids: list[int]  # [T], sequence by sequence
+    starts: list[int]  # [B], positions of their first tokens
+    counts: list[int]  # [B], tokens of each
     tables: list[list[int]]  # blocks of each sequence, 0 for those before all windows
     block_size: int
 

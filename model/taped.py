@@ -9,6 +9,7 @@ for that (`model/native/tapes/torch_call.py`), the model's steps run as they are
 """
 
 from collections.abc import Callable
+from operator import add
 from typing import Any
 
 import torch
@@ -103,11 +104,14 @@ class TapedSteps:
 
     def replay_plain(self, kv_cache: KVCache, step: PlainStep) -> Tensor | None:
         """The step's result if there is a tape of its shape: no call of torch is needed then."""
+        ends = map(add, step.starts, step.counts)
         key = (
             torch.get_num_threads(),
-            len(step.positions),
+            len(step.token_ids),
+            len(step.starts),
             rounded_width(max(map(len, step.tables))),
-            rounded_blocks(max(step.positions) + 1),
+            max(step.counts),
+            rounded_blocks(max(ends)),
         )
         recording = self._plain.get(key)
         if recording is None or kv_cache is not self._kv_cache:
@@ -215,13 +219,13 @@ class _Recording:
         self._tape = Tape(library, lambda: forward(batch, kv_cache, plans), memory)
         self.done_by_torch = self._tape.done_by_torch
         self.was_plain = False  # since it was last looked at
-        self.plain_key: tuple[int, int, int] | None = None  # of a step that decodes, see `_plain`
+        self.plain_key: tuple[int, ...] | None = None  # of a step that decodes, see `_plain`
         match plans:
-            case (Tiles() as tiles,) if is_plain(batch):
+            case (Tiles() as tiles,) if is_plain(batch, tiles):
                 ids, positions, slots = batch.input_ids, batch.positions, batch.slot_mapping
                 self._plain = PlainInputs(ids, positions, slots, tiles)
-                width, num_blocks = tiles.block_table.shape[1], tiles.max_blocks
-                self.plain_key = (len(positions), width, num_blocks)
+                sizes = tiles.max_queries, tiles.max_blocks
+                self.plain_key = (len(positions), *tiles.block_table.shape, *sizes)
 
     def replay(self, tensors: list[Tensor]) -> Tensor:
         for place, tensor in zip(self._places, tensors, strict=True):
@@ -234,7 +238,10 @@ class _Recording:
         return self._tape.replay()
 
 
-def is_plain(batch: ForwardBatch) -> bool:
-    """Whether all that can be seen of it are a `PlainStep`'s numbers."""
+def is_plain(batch: ForwardBatch, tiles: Tiles) -> bool:
+    """Whether all that can be seen of it are a `PlainStep`'s numbers. Where the logits of all
+    tokens are asked for, it is in their order."""
     others = (batch.stream, batch.adapter_slots, batch.layer_inputs)
-    return batch.asks_each and not batch.other_groups and all(one is None for one in others)
+    asks_all = batch.logits_indices.shape == batch.positions.shape
+    is_tile_each = tiles.tiles.shape[0] == tiles.block_table.shape[0]
+    return asks_all and is_tile_each and not batch.other_groups and all(o is None for o in others)

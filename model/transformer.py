@@ -157,7 +157,7 @@ class Transformer(nn.Module):
         return logits
 
     def decoder(self, kv_cache: KVCache) -> Callable[[PlainStep], Tensor | None] | None:
-        """What gives the logits [B, vocab_size] float32 of steps that decode, from their numbers,
+        """What gives the logits [T, vocab_size] float32 of steps that decode, from their numbers,
         where a tape has a step's shape; None: there is nothing quicker than `forward` here. They
         are good until the next call."""
         steps, is_raw = self._raw_of, isinstance(self._logit_shape, nn.Identity)

@@ -13,32 +13,34 @@ from torch import Tensor
 from thirdeye.model.batch import PlainStep
 from thirdeye.model.native.paged_attention import Tiles
 
-TILE = 4  # numbers of a tile, the last of which is the position of its query
-
 
 class PlainInputs:
-    """Of one shape: B sequences, a table of M columns."""
+    """Of one shape: B sequences with T tokens, a table of M columns."""
 
     def __init__(self, token_ids: Tensor, positions: Tensor, slots: Tensor, tiles: Tiles) -> None:
-        """token_ids, positions, slots [B] int64, and a tile for each of the B."""
+        """token_ids, positions, slots [T] int64, and a tile for each of the B."""
         longs = (token_ids, positions, slots)
         self._token_ids, self._positions, self._slots = (view_of(each, "q") for each in longs)
         self._tiles, self._table = view_of(tiles.tiles, "i"), view_of(tiles.block_table, "i")
         self._width = tiles.block_table.shape[1]
 
     def write(self, step: PlainStep) -> None:
-        positions, size, width = step.positions, step.block_size, self._width
-        slots = [
-            table[at // size] * size + at % size
-            for at, table in zip(positions, step.tables, strict=True)
-        ]
+        size, width = step.block_size, self._width
+        positions: list[int] = []
+        slots: list[int] = []
+        tiles: list[int] = []
+        for row, table in enumerate(step.tables):
+            start, count = step.starts[row], step.counts[row]
+            tiles += (row, len(positions), count, start)
+            own = range(start, start + count)
+            positions += own
+            slots += [table[at // size] * size + at % size for at in own]
+            first = row * width
+            self._table[first : first + len(table)] = array("i", table)
         self._token_ids[:] = array("q", step.token_ids)
         self._positions[:] = array("q", positions)
         self._slots[:] = array("q", slots)
-        self._tiles[TILE - 1 :: TILE] = array("i", positions)
-        for row, table in enumerate(step.tables):
-            first = row * width
-            self._table[first : first + len(table)] = array("i", table)
+        self._tiles[:] = array("i", tiles)
 
 
 def view_of(tensor: Tensor, kind: Literal["q", "i"]) -> memoryview:

@@ -1,10 +1,10 @@
 """Steps that decode, by kernels alone: numbers to the model's tape, logits to tokens.
 
-    PlanRow -> token id, position, blocks -> tape -> logits [B, vocab_size] -> token id -> RowResult
+    PlanRow -> ids, positions, blocks -> tape -> logits [T, vocab_size] -> token ids -> RowResult
 
 Nothing here calls torch or numpy: once a model's weights have passed through the caches, each
 function of theirs is fetched from memory anew, and takes ten times as long as otherwise. Whatever
-these rows do not say (guesses, prompts, grammars, penalties, logprobs) goes the long way.
+these rows do not say (prompts, grammars, penalties, logprobs) goes the long way.
 """
 
 from collections.abc import Callable, Iterable
@@ -13,11 +13,13 @@ from collections.abc import Sequence as Seq
 from torch import Tensor
 
 from thirdeye.model.batch import PlainStep
-from thirdeye.server.engine.execution.input_batch import is_plain
+from thirdeye.server.engine.execution.input_batch import is_plainly_decoded
+from thirdeye.server.engine.execution.logit_rows import LogitSpan, make_spans
 from thirdeye.server.engine.interface.step_result import BROKEN_LOGITS, RowResult
 from thirdeye.server.engine.sampling.logits_processors import is_processed
 from thirdeye.server.engine.sampling.native_sampler import NativeSampler
-from thirdeye.server.engine.sampling.sampler import NO_TOKEN, make_draw_params
+from thirdeye.server.engine.sampling.sampler import NO_TOKEN, DrawParams, make_draw_params
+from thirdeye.server.engine.scheduling.sequence import Sequence
 from thirdeye.server.engine.scheduling.step_plan import PlanRow
 
 Decode = Callable[[PlainStep], Tensor | None]
@@ -29,13 +31,16 @@ class Decoder:
         self._decode, self._choose, self._block_size = decode, sampler.choose, block_size
 
     def logits(self, rows: Seq[PlanRow]) -> Tensor | None:
-        """[B, vocab_size] float32, good until the next step; None: it is not such a step."""
+        """[T, vocab_size] float32, good until the next step; None: it is not such a step."""
+        token_ids: list[int] = []
         for row in rows:
-            if not is_plain(row) or row.is_embedding or row.sequence.request.adapter:
+            if not is_plainly_decoded(row) or row.is_embedding or row.sequence.request.adapter:
                 return None
+            token_ids += (row.sequence.token_ids[row.start], *row.draft_token_ids)
         step = PlainStep(
-            token_ids=[row.sequence.token_ids[row.start] for row in rows],
-            positions=[row.start for row in rows],
+            token_ids,
+            starts=[row.start for row in rows],
+            counts=[row.num_samples for row in rows],
             tables=[seen_blocks(row) for row in rows],
             block_size=self._block_size,
         )
@@ -45,15 +50,27 @@ class Decoder:
         """What the logits mean for each row; None: one of them asks for more than a token."""
         if not all(map(is_chosen_alone, rows)):
             return None
-        params = [make_draw_params(row.sequence.request.sampling) for row in rows]
-        return results_of(self._choose(logits, params, [row.end for row in rows]))
+        params: list[DrawParams] = []
+        positions: list[int] = []
+        for row in rows:
+            params += [draw_params_of(row.sequence)] * row.num_samples
+            positions += range(row.real_end, row.end + 1)
+        return results_of(self._choose(logits, params, positions), make_spans(rows))
 
 
 def is_chosen_alone(row: PlanRow) -> bool:
-    """Whether its token is chosen from the logits as they are, and nothing else is told."""
+    """Whether its tokens are chosen from the logits as they are, and nothing else is told."""
     request = row.sequence.request
     has_more = request.is_constrained or request.sampling.logprobs is not None
     return not (has_more or is_processed(row.sequence))
+
+
+def draw_params_of(sequence: Sequence) -> DrawParams:
+    """Made in its first step, kept for all others."""
+    params: DrawParams | None = sequence.draw_params
+    if params is None:
+        params = sequence.draw_params = make_draw_params(sequence.request.sampling)
+    return params
 
 
 def seen_blocks(row: PlanRow) -> list[int]:
@@ -63,8 +80,12 @@ def seen_blocks(row: PlanRow) -> list[int]:
     return [0] * behind + table[behind:] if behind else table
 
 
-def results_of(token_ids: Iterable[int]) -> list[RowResult]:
-    return [
-        RowResult(error=BROKEN_LOGITS) if token_id == NO_TOKEN else RowResult(token_ids=[token_id])
-        for token_id in token_ids
-    ]
+def results_of(chosen: Seq[int], spans: Iterable[LogitSpan]) -> list[RowResult]:
+    """Of samples, in the order of their logits, what counts."""
+    broken = {i for i, token_id in enumerate(chosen) if token_id == NO_TOKEN}
+    results: list[RowResult] = []
+    for span in spans:
+        own = [chosen[i] for i in span.accepted(chosen, broken)]
+        is_broken = NO_TOKEN in own
+        results.append(RowResult(error=BROKEN_LOGITS) if is_broken else RowResult(token_ids=own))
+    return results

@@ -65,8 +65,13 @@ def build_batch(
 
 def is_plain(row: PlanRow) -> bool:
     """Whether it computes one token, to sample the next, in a model of one group without states."""
+    return row.num_scheduled_tokens == 1 and is_plainly_decoded(row)
+
+
+def is_plainly_decoded(row: PlanRow) -> bool:
+    """The same, and perhaps guesses behind the token."""
     return (
-        row.num_scheduled_tokens == row.num_samples == 1
+        row.is_decoded
         and row.score_start == row.score_end
         and not (row.state_spans or row.num_uncertain)
         and len(row.sequence.blocks.tables) == 1

@@ -322,7 +322,7 @@ def test_a_tape_that_decodes_stays(native: Library, monkeypatch: pytest.MonkeyPa
     decode = model.decoder(kv_cache)
     assert decode is not None
     expected = logits(plain, cache(WIDE))
-    step = PlainStep([5], [20], [blocks], BLOCK_SIZE)
+    step = PlainStep([5], [20], [1], [blocks], BLOCK_SIZE)
     assert decode(step) is None
     for _ in range(2):
         logits(model, kv_cache)
@@ -331,6 +331,36 @@ def test_a_tape_that_decodes_stays(native: Library, monkeypatch: pytest.MonkeyPa
         assert found is not None
         assert torch.equal(found, expected)
         model(make_batch([Row([1] * count, 100, blocks)], BLOCK_SIZE), kv_cache)
+
+
+def test_a_step_of_several_tokens_each_from_its_numbers(native: Library) -> None:
+    """Any numbers of them: a tape of as many tokens, sequences and columns does for all."""
+    model, plain = models(native, WIDE)
+    our_cache, plain_cache = cache(WIDE), cache(WIDE)
+    decode = model.decoder(our_cache)
+    assert decode is not None
+    for turn, counts in enumerate([(3, 1, 2), (1, 3, 2), (2, 1, 3), (3, 2, 1), (1, 2, 3)]):
+        own = [range(i * BLOCKS_EACH, (i + 1) * BLOCKS_EACH) for i in range(3)]
+        rows = [
+            Row([turn + 5 * at for at in range(count)], 100 + 7 * turn + i, own[i])
+            for i, count in enumerate(counts)
+        ]
+        step = make_batch(rows, BLOCK_SIZE, "all")
+        found = decode(
+            PlainStep(
+                [token_id for row in rows for token_id in row.token_ids],
+                [row.past for row in rows],
+                list(counts),
+                [list(row.blocks) for row in rows],
+                BLOCK_SIZE,
+            )
+        )
+        assert (found is not None) == (turn > 1)
+        logits = model(step, our_cache) if found is None else found
+        assert torch.equal(logits, plain(step, plain_cache))
+    for layer in range(WIDE.num_hidden_layers):
+        pairs = zip(our_cache.layer(layer), plain_cache.layer(layer), strict=True)
+        assert all(torch.equal(a, b) for a, b in pairs)
 
 
 def test_what_cannot_be_recorded_is_named_once(
