@@ -76,6 +76,7 @@ from thirdeye.server.text.tools.form import ANSWER_MARKUP, MARKUP, encode_with_t
 from thirdeye.weights.checkpoint import open_checkpoint
 from thirdeye.weights.errors import ModelError, ModelFormatError
 from thirdeye.weights.load import WeightSource, check_described, load_weights
+from thirdeye.weights.tokenizers.tokenizer import Tokenizer
 
 logger = logging.getLogger(__name__)
 
@@ -104,9 +105,10 @@ def load_engine(
     where = replace(where, ranks=rank_group.ranks)
     device, kv_dtype = where.device, place_kv(recipe, where)
     repair_compiled_cache(device)
-    # Half a second beside the steps and 40 MB: for the first request that needs it, and not for
-    # each start.
-    guidance = Once(partial(load_guidance, recipe, checkpoint.fingerprint))
+    # Half a second of a core, in which much holds the interpreter: neither a start nor a stream is
+    # to wait for it, so it is made while there is nothing to do, or for the first grammar.
+    tokenizer = Once(partial(load_tokenizer, recipe, checkpoint.fingerprint))
+    guidance = Once(lambda: load_guidance(recipe, tokenizer()))
     grammars = GrammarCompiler(
         lambda grammar, tenant: guidance().compile(grammar, tenant),
         think=lambda request, inner: guidance().vocabulary.matcher(request, inner),
@@ -204,6 +206,7 @@ def load_engine(
         fast_paths=fast_paths,
         adapters=adapters,
         proposer=proposer,
+        prepare=(tokenizer, guidance),
     )
     info = describe(checkpoint.config, config, where, numerics, memory, *fast_paths)
     return core, msgspec.structs.replace(
@@ -261,20 +264,22 @@ def empty_model(
     )
 
 
-def load_guidance(recipe: EngineRecipe, fingerprint: str) -> LLGuidanceCompiler:
-    """Grammars over the checkpoint's vocabulary, which is read once more.
-
-    The marks of tool calls and of thinking are text to a grammar, also where they are tokens of
-    their own, but for what ends an answer. Raises `ModelFormatError` if what lies at its path now
-    is not what is served: a checkpoint of another `fingerprint`.
-    """
+def load_tokenizer(recipe: EngineRecipe, fingerprint: str) -> Tokenizer:
+    """The checkpoint's vocabulary, read once more, and as grammars know it: the marks of tool calls
+    and of thinking are text. Raises `ModelFormatError` if what lies at its path now is not what is
+    served: a checkpoint of another `fingerprint`."""
     checkpoint = open_checkpoint(Path(recipe.model_path))
     if checkpoint.fingerprint != fingerprint:
         raise ModelFormatError(
             checkpoint.path, "has changed since it was loaded: start the server again."
         )
+    return checkpoint.tokenizer(never_from_text=MARKUP)
+
+
+def load_guidance(recipe: EngineRecipe, tokenizer: Tokenizer) -> LLGuidanceCompiler:
+    """Grammars over that vocabulary, where marks that are tokens of their own are text too, but for
+    what ends an answer."""
     eos_token_ids = recipe.eos_token_ids
-    tokenizer = checkpoint.tokenizer(never_from_text=MARKUP)
     hidden = [
         token_id
         for text, token_id in tokenizer.special_tokens.items()

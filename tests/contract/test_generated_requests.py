@@ -15,6 +15,7 @@ import subprocess
 import sys
 from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -36,6 +37,8 @@ SAME_BODIES = {
     "/v1/chat/completions/render": "/v1/chat/completions",
     "/v1/responses/input_tokens": "/v1/responses",
 }
+# And their fields those of another: a field is walked there.
+SAME_FIELDS = {"/v1/messages/count_tokens": "/v1/messages"}
 
 
 class Finite(FakeEngine):
@@ -66,11 +69,12 @@ def url(state: ServerState) -> Iterator[str]:
 def generate(url: str, path: Path, *args: str, each: bool = False) -> None:
     """Runs `schemathesis run` in the folder `path`; its report is the failure's message.
 
-    All boundaries are walked if `each` is, else a share of them and of `SAME_BODIES` none.
+    All boundaries are walked if `each` is, else a share of them, and of `SAME_BODIES` and
+    `SAME_FIELDS` none.
     """
     config = (HERE / "schemathesis.toml").read_text()
     if not each:
-        config += f"[[operations]]\ninclude-path = {json.dumps(list(SAME_BODIES))}\n"
+        config += f"[[operations]]\ninclude-path = {json.dumps([*SAME_BODIES, *SAME_FIELDS])}\n"
         config += "phases.coverage.enabled = false\n"
     (path / "schemathesis.toml").write_text(config)
     command = [
@@ -121,6 +125,20 @@ def test_bodies_that_are_walked_once_are_the_same(url: str) -> None:
     for path, other in SAME_BODIES.items():
         assert paths[path]["post"]["requestBody"] == paths[other]["post"]["requestBody"]
         assert other not in SAME_BODIES
+
+
+def test_fields_that_are_walked_once_are_the_same(url: str) -> None:
+    document = httpx.get(f"{url}/openapi.json", trust_env=False).json()
+
+    def fields(path: str) -> dict[str, Any]:
+        body = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]
+        name = body["schema"]["$ref"].rpartition("/")[2]
+        found: dict[str, Any] = document["components"]["schemas"][name]["properties"]
+        return found
+
+    for path, other in SAME_FIELDS.items():
+        assert fields(path).items() <= fields(other).items()
+        assert other not in {**SAME_BODIES, **SAME_FIELDS}
 
 
 @pytest.mark.prove

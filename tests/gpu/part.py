@@ -1,11 +1,12 @@
 """One part of `run.py` in a process of its own, which leaves what it has found in a file.
 
-    python3 -m tests.gpu.part PARTS NAME FILE
+    python3 -m tests.gpu.part PARTS NAME FILE [--parent PID]
 
 A context of CUDA that has met an illegal address raises at every later call, and a kernel may end
 the process itself: neither shall take another part with it. A part saves what it knows after each
 thing that it has found out, and says what it begins, so that the process after a dead one goes on
-behind what killed it. PARTS is the module whose `facts` and `parts` these are.
+behind what killed it. PARTS is the module whose `facts` and `parts` these are; with `--parent` it
+does nothing if that process is not its parent any more.
 """
 
 import argparse
@@ -94,7 +95,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     for name in ("module", "name", "file"):
         parser.add_argument(name)
+    parser.add_argument("--parent", type=int)
     options = parser.parse_args(arguments)
+    if options.parent not in (None, os.getppid()):
+        return FAILED  # it ended before this process was bound to its life
     findings = Findings.read(Path(options.file))
     try:
         module = import_module(options.module)

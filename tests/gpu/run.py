@@ -81,6 +81,7 @@ class Report:
         """One process -> why it did not end well, or None."""
         most = min(PART_SECONDS, self.seconds + GRACE - self.spent)
         command = [sys.executable, "-m", "tests.gpu.part", self.module, name, str(path)]
+        command += ["--parent", str(os.getpid())]
         process = subprocess.Popen(command, cwd=ROOT, start_new_session=True)
         try:
             status = process.wait(most)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.draws import also_at_night, count
+from tests.draws import also_at_night, count, is_night
 from tests.inspection.conftest import Pair
 from tests.inspection.edited import plain
 from tests.inspection.test_attribution import UNEVEN
@@ -42,6 +42,29 @@ def points_of(model: Transformer) -> list[tuple[str, int]]:
     ]
 
 
+def tried_points(model: Transformer) -> list[tuple[str, int]]:
+    """At a push each point in one layer of each kind, of which the layers take turns."""
+    places = points_of(model)
+    if is_night():
+        return places
+    alike: dict[Any, list[int]] = {}
+    for layer in range(model.config.num_hidden_layers):
+        alike.setdefault(kind_of(model, layer, places), []).append(layer)
+    tried = {
+        (at, layers[turn % len(layers)])
+        for turn, at in enumerate(POINTS)
+        for layers in alike.values()
+    }
+    return [place for place in places if place in tried or place[0] == "embed"]
+
+
+def kind_of(model: Transformer, layer: int, places: list[tuple[str, int]]) -> Any:
+    block, config = model.blocks[layer], model.config
+    spec = config.attention_of(layer) if layer in config.attending_layers else None
+    points = [at for at in POINTS if at != "embed" and (at, layer) in places]
+    return type(block.attention), type(block.mlp), spec, config.experts_of(layer), tuple(points)
+
+
 @contextmanager
 def hooked(model: Any, edit: Edit) -> Iterator[None]:
     layer = model.model.layers[edit.layer]
@@ -70,6 +93,7 @@ def hooked(model: Any, edit: Edit) -> Iterator[None]:
         handle.remove()
 
 
+@also_at_night
 @pytest.mark.parametrize("name", UNEVEN)
 def test_the_stream_by_transformers_hooks(pair_of: PairOf, name: str) -> None:
     """At each layer, whatever it keeps, at some positions and at all."""
@@ -81,8 +105,8 @@ def test_the_stream_by_transformers_hooks(pair_of: PairOf, name: str) -> None:
         stream |= {"embed"}
     if name in ("lfm2", "qwen3_5_text", "nemotron_h-dense"):  # what a module says is added as it is
         stream |= {"attn_out"} | ({"mlp_out"} if name != "nemotron_h-dense" else set())
-    tried = [place for place in points_of(pair.ours) if place[0] in stream]
-    assert len(tried) > pair.ours.config.num_hidden_layers
+    tried = [place for place in tried_points(pair.ours) if place[0] in stream]
+    assert {at for at, _ in tried} == stream
     for number, (at, layer) in enumerate(tried):
         positions = (20, 3, 11) if number % 2 else None
         values = torch.randn(3 if positions else 1, width, generator=generator)
@@ -97,11 +121,12 @@ def test_the_stream_by_transformers_hooks(pair_of: PairOf, name: str) -> None:
 def edits_of(model: Transformer, change: Scale | Put | AddVector) -> list[Edit]:
     return [
         Edit(at, change, layer, int(at in INDEXED) * int(at != "kv_head"))
-        for at, layer in points_of(model)
+        for at, layer in tried_points(model)
         if at != "pattern"
     ]
 
 
+@also_at_night
 @pytest.mark.parametrize("name", UNEVEN)
 def test_a_factor_of_one_changes_no_bit(pair_of: PairOf, native: Library, name: str) -> None:
     """Another factor does, at each point that a layer has, and so does another pattern."""
@@ -110,18 +135,19 @@ def test_a_factor_of_one_changes_no_bit(pair_of: PairOf, native: Library, name: 
     for same, other in zip(edits_of(model, Scale(1.0)), edits_of(model, Scale(-2.0)), strict=True):
         assert torch.equal(logits_of(model, [same]), base), same
         assert not torch.equal(logits_of(model, [other]), base), other
-    for at, layer in points_of(model):
+    for at, layer in tried_points(model):
         if at == "pattern":
             eye = Put(torch.eye(len(TOKENS)))
             assert not torch.equal(logits_of(model, [Edit(at, eye, layer, 1)]), base)
 
 
+@also_at_night
 @pytest.mark.parametrize("name", UNEVEN)
 def test_numbers_of_the_same_text_change_no_bit(pair_of: PairOf, name: str) -> None:
     """Patching a text with itself, at each point that a layer has, whatever it keeps."""
     model = pair_of(name).ours
     base, traces = logits_of(model, []), traces_of(model, TOKENS)
-    for at, layer in points_of(model):
+    for at, layer in tried_points(model):
         if at in ("embed", "pattern"):
             continue
         values = read_point(traces[layer], at, 0)
@@ -140,6 +166,7 @@ def test_pieces_change_nothing(pair_of: PairOf, name: str) -> None:
         torch.testing.assert_close(pieces, whole, **CLOSE)
 
 
+@also_at_night
 @pytest.mark.parametrize("name", UNEVEN)
 def test_a_variant_is_the_same_alone_and_in_a_sweep(
     pair_of: PairOf, native: Library, name: str

@@ -7,7 +7,7 @@ error.
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -143,7 +143,15 @@ class ClosingResponse(EventSourceResponse):
     async def _listen_for_exit_signal_with_grace(self) -> None:
         """The library would ask a switch of the whole process, which SIGTERM sets: here the drain
         decides when streams end, and those of another application go on."""
-        await self._streams.until_cut()
+        with suppress(asyncio.CancelledError):  # as `_ping` says
+            await self._streams.until_cut()
+
+    async def _ping(self, send: Send) -> None:
+        """Ends quietly with its stream. The library's way is to cancel it; but a cancelled task of
+        anyio's refers to its error, whose traceback to the task, and through that whole requests
+        would wait for the garbage collector: all streams stand still while it takes them apart."""
+        with suppress(asyncio.CancelledError):
+            await super()._ping(send)
 
     async def _stream_response(self, send: Send) -> None:
         """Raises `SendTimeoutError` if the client does not take what is sent."""

@@ -125,7 +125,7 @@ class ChatFormat:
         stream_head = structs.replace(self._head, object="chat.completion.chunk")
         self._writer = FrameWriter(stream_head, body.stream_options, tally)
         is_spliced = not (self._lists_tokens or self._writer.counts_in_each)
-        self._splicer = TextSplicer(self._text_frame) if is_spliced else None
+        self._splicer = TextSplicer() if is_spliced else None
         self._started: set[int] = set()
 
     def chunks(self, index: int, event: TextEvent) -> Iterator[ChatChunk]:
@@ -150,7 +150,7 @@ class ChatFormat:
         has_more = event.thought or event.tool_calls or event.finish_reason is not None
         is_only_text = event.text and not has_more
         if is_only_text and self._splicer is not None and index in self._started:
-            return (self._splicer.frame(index, event.text),)
+            return (self._splicer.frame(index, event.text, self._text_frame),)
         return map(self._writer.frame, self.chunks(index, event))
 
     def last_frames(self) -> Iterator[bytes]:

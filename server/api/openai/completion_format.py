@@ -73,7 +73,7 @@ class CompletionFormat:
         self._writer = FrameWriter(self._head, body.stream_options, tally)
         self._lists_tokens = body.logprobs is not None or body.return_token_ids
         is_spliced = not (self._lists_tokens or self._writer.counts_in_each)
-        self._splicer = TextSplicer(self._text_frame) if is_spliced else None
+        self._splicer = TextSplicer() if is_spliced else None
         as_ids = body.return_tokens_as_token_ids
         self._logprobs = [
             CompletionLogprobs(model.tokenizer, as_ids=as_ids) for _ in generation.requests
@@ -106,7 +106,7 @@ class CompletionFormat:
     def frames(self, index: int, event: TextEvent) -> Iterable[bytes]:
         is_only_text = event.text and event.finish_reason is None
         if is_only_text and self._splicer is not None and index in self._started:
-            return (self._splicer.frame(index, event.text),)
+            return (self._splicer.frame(index, event.text, self._text_frame),)
         return map(self._writer.frame, self.chunks(index, event))
 
     def last_frames(self) -> Iterator[bytes]:

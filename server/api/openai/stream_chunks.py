@@ -142,14 +142,14 @@ class FrameWriter:
 class TextSplicer:
     """The frames of choices that go on with text and nothing else: cut from one with a mark."""
 
-    def __init__(self, frame_of: Callable[[int, str], bytes]) -> None:
-        """`frame_of` encodes the frame of a choice and its text; nothing else may vary."""
-        self._frame_of = frame_of
+    def __init__(self) -> None:
         self._ends: dict[int, tuple[bytes, bytes]] = {}  # what stands before and behind the text
 
-    def frame(self, index: int, text: str) -> bytes:
+    def frame(self, index: int, text: str, frame_of: Callable[[int, str], bytes]) -> bytes:
+        """`frame_of` encodes the frame of a choice and its text; nothing else may vary. It is not
+        kept: whose method it is keeps this, and both would wait for the garbage collector."""
         ends = self._ends.get(index)
         if ends is None:
-            before, _, after = self._frame_of(index, MARK).rpartition(encode(MARK))
+            before, _, after = frame_of(index, MARK).rpartition(encode(MARK))
             ends = self._ends[index] = before, after
         return ends[0] + encode(text) + ends[1]

@@ -29,6 +29,7 @@ import torch
 
 from thirdeye.model.fast_path import FastPath
 from thirdeye.server.engine.core.adapter_loader import AdapterLoader
+from thirdeye.server.engine.core.preparation import Make, Preparation
 from thirdeye.server.engine.core.step_recorder import StepRecorder
 from thirdeye.server.engine.drafting.each_text import EachText
 from thirdeye.server.engine.drafting.prompt_lookup import PromptLookup
@@ -84,9 +85,11 @@ class EngineCore:
         fast_paths: Iterable[FastPath] = (),
         adapters: AdapterLoader | None = None,
         proposer: Proposer | None = None,
+        prepare: Iterable[Make] = (),
     ) -> None:
         """`fast_paths`: those of the model, which know when they are not taken. `proposer`: what
-        guesses, where `config` asks for guesses; None: prompt lookup."""
+        guesses, where `config` asks for guesses; None: prompt lookup. `prepare`: what is made, one
+        after the other, when there is nothing to do."""
         proposer = proposer or EachText(PromptLookup)
         self._scheduler = scheduler or Scheduler(config, proposer=proposer)
         self._fast_paths = tuple(fast_paths)
@@ -98,6 +101,7 @@ class EngineCore:
         self._unloadable: list[AdapterReport] = []  # where there is no room for any
         self._inspections = InspectionQueue(inspect)
         self._recorder = StepRecorder()
+        self.preparation = Preparation(prepare)
         self._outputs: list[StepOutput] = []  # given at the end of the next step
         self._is_held_up = False  # the last step had nothing to do until a mask arrives
         self.is_watched = False  # whether `records` is of interest to anybody
@@ -157,6 +161,11 @@ class EngineCore:
         has_more = has_matcher or has_adapter or bool(self._unloadable)
         has_work = self._scheduler.has_work and not self._is_held_up
         return has_work or has_outputs or has_more or self._inspections.has_work
+
+    @property
+    def is_idle(self) -> bool:
+        """Nothing to do, and nobody who waits for a grammar or a mask."""
+        return self._scheduler.is_empty and not self.has_work
 
     def awaited(self) -> list[int]:
         """Descriptors, one of which is readable before answers that sit out have work again."""

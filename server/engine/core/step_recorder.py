@@ -147,13 +147,17 @@ def describe(row: PlanRow) -> StepRow:
 
 
 def describe_queue(queue: Iterable[Sequence]) -> tuple[list[Sequence], list[Sequence]]:
-    """Who waits for a first step, and who was preempted: MAX_NAMED of each."""
+    """Who waits for a first step, and who was preempted: MAX_NAMED of each. In `queue` the
+    preempted come first, and it is read no further than that: each step looks at it."""
     waiting: list[Sequence] = []
     preempted: list[Sequence] = []
     for sequence in queue:
-        named = waiting if sequence.turn is None else preempted
-        if len(named) < MAX_NAMED:
-            named.append(sequence)
+        if sequence.turn is None:
+            waiting.append(sequence)
+        elif len(preempted) < MAX_NAMED:
+            preempted.append(sequence)
+        if len(waiting) == MAX_NAMED:
+            break
     return waiting, preempted
 
 

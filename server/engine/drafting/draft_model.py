@@ -119,7 +119,9 @@ class DraftModel:
     def propose(self, asks: Seq[DraftAsk], room: DraftRoom) -> list[list[int]]:
         nothing: list[list[int]] = [[] for _ in asks]
         num_cheap = min(room.num_cheap, room.num_all)
-        if num_cheap <= 0 or self._has_failed or not self._account.may_guess(len(asks)):
+        if not asks or num_cheap <= 0 or self._has_failed:
+            return nothing
+        if not self._account.may_guess(len(asks)):
             return nothing
         return self.guarded(lambda: self._guess(asks, num_cheap), nothing)
 

@@ -29,7 +29,7 @@ class FirstOf:
         left = [i for i, guesses in enumerate(proposed) if not guesses]
         taken = sum(map(len, proposed))
         rest = DraftRoom(room.num_cheap - taken, room.num_all - taken)
-        others = self._second.propose([asks[i] for i in left], rest) if left else []
+        others = self._second.propose([asks[i] for i in left], rest)  # told, too, that none is left
         for i, guesses in zip(left, others, strict=True):
             proposed[i] = guesses
         self._by_second = {asks[i].sequence for i in left}

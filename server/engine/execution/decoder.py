@@ -19,6 +19,7 @@ from thirdeye.server.engine.interface.step_result import BROKEN_LOGITS, RowResul
 from thirdeye.server.engine.sampling.logits_processors import is_processed
 from thirdeye.server.engine.sampling.native_sampler import NativeSampler
 from thirdeye.server.engine.sampling.sampler import NO_TOKEN, DrawParams, make_draw_params
+from thirdeye.server.engine.scheduling.sequence import Sequence
 from thirdeye.server.engine.scheduling.step_plan import PlanRow
 
 Decode = Callable[[PlainStep], Tensor | None]
@@ -52,7 +53,7 @@ class Decoder:
         params: list[DrawParams] = []
         positions: list[int] = []
         for row in rows:
-            params += [make_draw_params(row.sequence.request.sampling)] * row.num_samples
+            params += [draw_params_of(row.sequence)] * row.num_samples
             positions += range(row.real_end, row.end + 1)
         return results_of(self._choose(logits, params, positions), make_spans(rows))
 
@@ -62,6 +63,14 @@ def is_chosen_alone(row: PlanRow) -> bool:
     request = row.sequence.request
     has_more = request.is_constrained or request.sampling.logprobs is not None
     return not (has_more or is_processed(row.sequence))
+
+
+def draw_params_of(sequence: Sequence) -> DrawParams:
+    """Made in its first step, kept for all others."""
+    params: DrawParams | None = sequence.draw_params
+    if params is None:
+        params = sequence.draw_params = make_draw_params(sequence.request.sampling)
+    return params
 
 
 def seen_blocks(row: PlanRow) -> list[int]:

@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper
 from numpy.typing import NDArray
 
-from thirdeye.server.engine.grammar.llguidance_c import CTokenizer, CWalk
 from thirdeye.server.engine.grammar.thinking_matcher import ThinkingVocabulary
 from thirdeye.server.engine.grammar.token_set_matcher import TokenSetMatcher
 from thirdeye.server.engine.interface.grammar_limits import limits_of
@@ -30,6 +30,28 @@ from thirdeye.server.fair_cache import FairCache
 
 MAX_TEMPLATES = 32  # compiled grammars kept for the next request with the same one
 MAX_TEMPLATE_BYTES = 256 * 1024  # of their text together; they may take 300 times as much
+
+
+class _Vocabulary:
+    """What llguidance reads of a tokenizer. Special tokens are never text to a grammar."""
+
+    bos_token_id = None
+
+    def __init__(
+        self,
+        tokens: Sequence[bytes],
+        special_token_ids: Sequence[int],
+        encode: Callable[[str], list[int]],
+    ) -> None:
+        self.tokens = [*tokens, b""]  # and an end for models that have none of their own
+        self.eos_token_id = len(tokens)
+        self.special_token_ids = [*special_token_ids, self.eos_token_id]
+        self._encode = encode
+
+    def __call__(self, text: str | bytes) -> list[int]:
+        if isinstance(text, bytes):
+            raise TypeError("text, not bytes")  # llguidance asks once which of the two we take
+        return self._encode(text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,15 +78,11 @@ class LLGuidanceCompiler:
         """`tokens[i]` is what token i says; `encode` is how the model's makers cut a text."""
         self.given = GivenVocabulary(tokens, special_token_ids, eos_token_ids, encode)
         self.vocabulary = ThinkingVocabulary(tokens, eos_token_ids)
-        own_end = len(tokens)  # for models that have no end of their own
-        self.num_words = num_words(own_end + 1)
-        self._tokenizer = CTokenizer(
-            [*tokens, b""],
-            special_token_ids=[*special_token_ids, own_end],
-            eos_token_ids=sorted(eos_token_ids) or [own_end],
-            encode=encode,
-        )
-        self._templates: FairCache[str, CWalk] = FairCache(
+        vocabulary = _Vocabulary(tokens, special_token_ids, encode)
+        ends = sorted(eos_token_ids) or [vocabulary.eos_token_id]
+        self.num_words = num_words(len(vocabulary.tokens))
+        self._tokenizer = LLTokenizer(TokenizerWrapper(vocabulary), eos_token=ends)
+        self._templates: FairCache[str, LLMatcher] = FairCache(
             MAX_TEMPLATES, MAX_TEMPLATE_BYTES, lambda grammar, _: len(grammar)
         )
 
@@ -79,7 +97,7 @@ class LLGuidanceCompiler:
     def walk(self, grammar: str, tenant: str = "") -> "LLGuidanceMatcher":
         """The matcher of a grammar of texts, which knows what may follow at its start: the first
         look is the dearest, and belongs beside the steps. Raises `GrammarError`."""
-        matcher = LLGuidanceMatcher(self._template(grammar, tenant).copy(), self.num_words)
+        matcher = LLGuidanceMatcher(self._template(grammar, tenant).deep_copy(), self.num_words)
         try:
             matcher.fill(np.empty(self.num_words, np.int32))
         except GrammarError:
@@ -87,11 +105,11 @@ class LLGuidanceCompiler:
             raise
         return matcher
 
-    def _template(self, grammar: str, tenant: str) -> CWalk:
+    def _template(self, grammar: str, tenant: str) -> LLMatcher:
         """The grammar, compiled; kept without what a walk through it finds, and unless it fails."""
         template = self._templates.get(tenant, grammar)
         if template is None:
-            template = self._tokenizer.walk(grammar, limits_of(grammar))
+            template = LLMatcher(self._tokenizer, grammar, log_level=0, limits=limits_of(grammar))
             if template.is_error():
                 raise GrammarError(TOO_COMPLEX)
             self._templates.put(tenant, grammar, template)
@@ -103,39 +121,39 @@ class LLGuidanceMatcher:
 
     late = None
 
-    def __init__(self, walk: CWalk, num_words: int) -> None:
+    def __init__(self, matcher: LLMatcher, num_words: int) -> None:
         """`num_words` is what llguidance writes of a mask, neither more nor less."""
-        self._walk = walk
+        self._matcher = matcher
         self.num_words = num_words
         self._token_ids: list[int] = []  # where it is
 
     @property
     def is_over(self) -> bool:
-        return self._walk.is_stopped()
+        return self._matcher.is_stopped()
 
     def follow(self, token_ids: Sequence[int]) -> None:
         here = self._token_ids
         num_kept = count_equal(here, token_ids)
         if num_kept < len(here):
-            self._walk.rollback(len(here) - num_kept)
+            self._matcher.rollback(len(here) - num_kept)
             del here[num_kept:]
         new = list(token_ids[num_kept:])
-        num_taken = self._walk.consume(new)
+        num_taken = self._matcher.try_consume_tokens(new)
         here += new[:num_taken]
         self._check()
         if num_taken < len(new):
             raise GrammarError(REFUSED)
 
     def fill(self, mask: NDArray[np.int32]) -> None:
-        whole = mask if len(mask) >= self.num_words else np.empty(self.num_words, np.int32)
-        assert whole.flags.c_contiguous
-        self._walk.mask(whole.ctypes.data, 4 * self.num_words)
-        if whole is mask:
-            mask[self.num_words :] = 0
-        else:
+        if len(mask) < self.num_words:
+            whole = np.frombuffer(self._matcher.compute_bitmask(), np.int32)
             mask[:] = whole[: len(mask)]
+        else:
+            assert mask.flags.c_contiguous
+            self._matcher.unsafe_compute_mask_ptr(mask.ctypes.data, 4 * self.num_words)
+            mask[self.num_words :] = 0
         self._check()
 
     def _check(self) -> None:
-        if self._walk.is_error():
+        if self._matcher.is_error():
             raise GrammarError(TOO_COMPLEX)

@@ -1,7 +1,8 @@
 """The engine's loop: commands in, steps out. The same for a thread and for a process of its own.
 
 While there is work, commands are taken between steps without waiting; without work, the loop sleeps
-on its inbox, and on what answers wait for that sit out, and an idle engine costs nothing.
+on its inbox, and on what answers wait for that sit out, and an idle engine costs nothing: but for
+what it prepares once, where no sequence is there that could be held up.
 """
 
 import time
@@ -26,6 +27,8 @@ from thirdeye.server.engine.process.messages import (
     Watch,
 )
 
+QUIET_SECONDS = 0.5  # without a word, before something is prepared
+
 
 def run_loop(
     core: EngineCore,
@@ -39,7 +42,7 @@ def run_loop(
     for sequence in count():
         with idle:
             if not core.has_work:
-                inbox.wait(core.awaited())
+                wait_for_work(core, inbox)
         is_stopped = execute(core, inbox.take())
         outputs = core.step()
         stats = core.stats(idle_seconds_total=idle.seconds, emit_seconds_total=emitting.seconds)
@@ -48,6 +51,15 @@ def run_loop(
             emit(Step(sequence, outputs, stats, *told))
         if is_stopped:
             return
+
+
+def wait_for_work(core: EngineCore, inbox: Inbox) -> None:
+    """Whoever comes meanwhile waits for one thing that is prepared, at most."""
+    while core.is_idle and not core.preparation.is_over:
+        if inbox.wait(seconds=QUIET_SECONDS):
+            return
+        core.preparation.make_next()
+    inbox.wait(core.awaited())
 
 
 class Stopwatch:

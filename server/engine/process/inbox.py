@@ -32,13 +32,15 @@ class Inbox:
         with suppress(BlockingIOError):  # it is full of bytes that say the same
             self._tells.send(b"+")
 
-    def wait(self, descriptors: Sequence[int] = ()) -> None:
-        """Until something is there, or one of the descriptors is readable or has ended; with
-        descriptors, TICK_SECONDS at most."""
+    def wait(self, descriptors: Sequence[int] = (), seconds: float | None = None) -> bool:
+        """Until something is there, or one of the descriptors is readable or has ended: whether
+        that is so. For `seconds` at most; for TICK_SECONDS where only descriptors are named."""
         waiting = select.poll()
         for descriptor in (self._told.fileno(), *descriptors):
             waiting.register(descriptor, select.POLLIN)
-        waiting.poll(1000 * TICK_SECONDS if descriptors else None)
+        if seconds is None and descriptors:
+            seconds = TICK_SECONDS
+        return bool(waiting.poll(None if seconds is None else 1000 * seconds))
 
     def take(self) -> list[Command | Wake]:
         """All that is there."""

@@ -6,7 +6,7 @@ deadline either, so an idle engine needs no timer.
 """
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, ValuesView
 
 from thirdeye.server.engine.interface.engine_config import EngineConfig
 from thirdeye.server.engine.interface.types import ErrorCode
@@ -25,6 +25,11 @@ class Deadlines:
     def watch(self, sequence: Sequence) -> None:
         request_id = sequence.request.request_id
         self._unstarted[request_id] = self._unfinished[request_id] = sequence
+
+    @property
+    def unstarted(self) -> ValuesView[Sequence]:
+        """Those that wait for their first step, in the order of arrival."""
+        return self._unstarted.values()
 
     def start(self, sequence: Sequence) -> None:
         self._unstarted.pop(sequence.request.request_id, None)

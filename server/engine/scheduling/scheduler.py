@@ -491,11 +491,14 @@ class Scheduler:
     # --- numbers and invariants ---
 
     def queue(self) -> Iterator[Sequence]:
-        """Who waits, in the order of arrival."""
-        if len(self._sequences) == len(self._running):
-            return iter(())
-        waiting = SequenceStatus.WAITING
-        return (s for s in self._sequences.values() if s.status is waiting)
+        """Who waits: those that were preempted, and then, as many as are asked for, those that wait
+        for their first step; each in the order of arrival."""
+        unstarted = self._deadlines.unstarted
+        if len(self._sequences) > len(self._running) + len(unstarted):
+            waiting = SequenceStatus.WAITING
+            ours = self._sequences.values()
+            yield from (s for s in ours if s.turn is not None and s.status is waiting)
+        yield from unstarted
 
     def adapters(self) -> tuple[set[int], set[int]]:
         """Those of the sequences that run, and of all others that are here."""
@@ -550,6 +553,8 @@ class Scheduler:
         self._states.check_integrity(self._running)
         assert self._running == sorted(self._running, key=by_order), "running is out of order"
         assert len(self._running) <= self._config.max_num_seqs, "too many sequences run"
+        waiting = {s for s in self._sequences.values() if s.status is SequenceStatus.WAITING}
+        assert waiting == {*self.queue()}, "one that waits is not in the queue"
         num_queued = len(self._running) + len(self._waiting) + len(self._unready)
         num_parked = self._late.num_waiting
         assert num_queued + num_parked == len(self._sequences), "one is lost"

@@ -73,6 +73,7 @@ class Sequence:
     )  # of tokens 1.., as they come
     hidden_sums: list[int] = field(default_factory=list)  # of an embedding, up to what is computed
     drafters: dict[Any, Any] = field(default_factory=dict)  # what each `Proposer` keeps of it
+    draw_params: Any = None  # what sampling makes of its request, once that is asked for
     matcher: Matcher | None = None  # of its grammar, once it is ready
     num_preemptions: int = 0
 

@@ -124,10 +124,12 @@ class SlowInbox(Inbox):
         self._now = now
         self._commands: list[Add | Stop] = [Add(make_request("a", max_tokens=1)), Stop()]
 
-    def wait(self, descriptors: Sequence[int] = ()) -> None:
+    def wait(self, descriptors: Sequence[int] = (), seconds: float | None = None) -> bool:
         assert not descriptors
+        assert seconds is None
         self._now[0] += 10
         self.put(self._commands.pop(0))
+        return True
 
 
 def test_idling_and_telling_are_counted() -> None:

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from tests.engine.process.recording_client import RecordingClient
 from tests.engine.toy import drain, make_request, toy_config, toy_core, until
 from thirdeye.server.engine.core.engine_core import EngineCore
-from thirdeye.server.engine.core.step_recorder import MAX_NAMED
+from thirdeye.server.engine.core.step_recorder import MAX_NAMED, describe_queue
 from thirdeye.server.engine.interface.engine_stats import EngineStats
 from thirdeye.server.engine.interface.step_record import RowKind, StepRecord
 from thirdeye.server.engine.interface.trace import TraceRequest
@@ -165,6 +165,16 @@ def test_a_long_queue_makes_no_long_record() -> None:
     core.step()
     (found,) = core.records()
     assert (found.num_waiting, len(found.waiting)) == (99, MAX_NAMED)
+
+
+def test_a_step_looks_at_no_more_of_a_long_queue_than_it_names() -> None:
+    core = toy_core()
+    for i in range(100):
+        core.add(make_request(str(i), max_tokens=1))
+    queue = core._scheduler.queue()
+    named, _ = describe_queue(queue)
+    assert [one.request.request_id for one in named] == [str(i) for i in range(MAX_NAMED)]
+    assert len([*queue]) == 100 - MAX_NAMED, "the others were not looked at"
 
 
 def test_only_the_newest_token_is_decoded() -> None:

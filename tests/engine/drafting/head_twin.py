@@ -1,6 +1,7 @@
 """A head that is often right, whose guesses depend on every hidden state that it was given, and its
 slow twin, which keeps nothing."""
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -39,12 +40,12 @@ class ToyHead(ToyModel):
     def _row(self, batch: ForwardBatch, kv_cache: ToyCache, t: int) -> Tensor:
         assert isinstance(kv_cache, HeadCache)
         logits = super()._row(batch, kv_cache, t)
-        b = int(torch.searchsorted(batch.query_start_loc, t, right=True)) - 1
-        seen = torch.arange(int(batch.positions[t]) + 1)
-        blocks = batch.block_table[b].long()[seen // kv_cache.block_size]
+        b = int(batch.query_start_loc.numpy().searchsorted(t, side="right")) - 1
+        seen = np.arange(int(batch.positions[t]) + 1)
+        blocks = batch.block_table[b].numpy()[seen // kv_cache.block_size]
         slots = blocks * kv_cache.block_size + seen % kv_cache.block_size
         weights = (seen * 7 % 11 + 1)[:, None]
-        total = float((kv_cache.hidden[slots] * weights).sum())
+        total = float((kv_cache.hidden.numpy()[slots] * weights).sum())
         return logits.roll(1 + int(total) % 5) if int(total) % 3 == 0 else logits
 
 

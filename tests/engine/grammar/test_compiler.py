@@ -9,11 +9,12 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from queue import SimpleQueue
+from typing import Any
 from unittest import mock
 
 import msgspec
 import pytest
-from llguidance import LLParserLimits
+from llguidance import LLMatcher, LLTokenizer
 
 from tests.engine.grammar.toy_grammars import ImmediateExecutor, guidance, text_of
 from tests.engine.toy import (
@@ -34,8 +35,8 @@ from thirdeye.server.engine.core.engine_core import (
     EngineCore,
 )
 from thirdeye.server.engine.execution.model_runner import ModelRunner
+from thirdeye.server.engine.grammar import llguidance_matcher
 from thirdeye.server.engine.grammar.compiler import GrammarCompiler
-from thirdeye.server.engine.grammar.llguidance_c import CTokenizer, CWalk
 from thirdeye.server.engine.grammar.llguidance_matcher import LLGuidanceMatcher
 from thirdeye.server.engine.interface.grammar_protocol import (
     CompileGrammar,
@@ -201,11 +202,12 @@ def test_nobody_learns_what_another_tenant_had_compiled() -> None:
     """By the time it takes: each pays for the first one of its own, and for that one alone."""
     compiled, compiler = list[str](), guidance()
 
-    def counted(serialized: str, limits: LLParserLimits) -> CWalk:
-        compiled.append(serialized)
-        return CTokenizer.walk(compiler._tokenizer, serialized, limits)
+    def counted(tokenizer: LLTokenizer, serialized: str, **options: Any) -> LLMatcher:
+        if tokenizer is compiler._tokenizer:  # a thread of another test may still be at work
+            compiled.append(serialized)
+        return LLMatcher(tokenizer, serialized, **options)
 
-    with mock.patch.object(compiler._tokenizer, "walk", counted):
+    with mock.patch.object(llguidance_matcher, "LLMatcher", counted):
         grammars = GrammarCompiler(compiler.compile, ImmediateExecutor())
         for number, tenant in enumerate(("one", "other", "one", "other")):
             grammars.start(msgspec.structs.replace(constrained(str(number)), tenant=tenant))

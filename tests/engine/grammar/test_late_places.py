@@ -197,11 +197,11 @@ class PatientInbox(Inbox):
     def __post_init__(self) -> None:
         super().__init__()
 
-    def wait(self, descriptors: Sequence[int] = ()) -> None:
+    def wait(self, descriptors: Sequence[int] = (), seconds: float | None = None) -> bool:
         self.waited.append(len(descriptors))
         if descriptors:
             self.answer(descriptors)
-        super().wait(descriptors)
+        return super().wait(descriptors, seconds)
 
 
 def test_the_loop_waits_for_the_descriptor_of_a_mask() -> None:

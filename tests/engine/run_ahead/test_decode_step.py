@@ -4,6 +4,7 @@ to the plain path bit for bit; and what fills up a bucket changes nothing."""
 import random
 from collections.abc import Callable
 from functools import cache
+from itertools import product
 
 import pytest
 import torch
@@ -158,7 +159,16 @@ def test_guesses_are_verified_by_the_same_steps(model: Transformer, capture: str
     assert core.stats().spec_decode_num_accepted_tokens_total > 5
 
 
-@pytest.mark.parametrize("num_draft_tokens", [0, 3])
+# What kernels look up and what the model does, with guesses and without: the rest at night.
+BY_KERNELS = [("llama", 0), ("llama-tied-mqa", 3), ("gpt2", 0), ("near and far", 3)]
+
+
+@also_at_night
+@pytest.mark.parametrize(
+    ("model", "num_draft_tokens"),
+    list(product(MODELS, (0, 3))) if is_night() else BY_KERNELS,
+    indirect=["model"],
+)
 def test_by_kernels_they_are_the_same(
     model: Transformer, monkeypatch: pytest.MonkeyPatch, num_draft_tokens: int
 ) -> None:

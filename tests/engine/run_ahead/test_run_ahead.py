@@ -280,8 +280,8 @@ def sample_at_the_wrong_position(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         DeviceSampler,
         "__call__",
-        lambda self, logits, slots, positions, mode: choose(
-            self, logits, slots, positions - 1, mode
+        lambda self, logits, slots, positions, *how, **more: choose(
+            self, logits, slots, positions - 1, *how, **more
         ),
     )
 
@@ -344,7 +344,12 @@ PLANTED = [
     rarely_seen(let_go_a_position_too_early),
     rarely_seen(keep_the_last_owners_biases),
 ]
-FOUND_BY = {read_where_the_next_step_writes: 1}  # seeds, see tests/engine/planted.py
+FOUND_BY = {  # seeds, see tests/engine/planted.py
+    read_where_the_next_step_writes: 1,
+    count_nothing: 6,
+    ask_before_the_last_token_is_known: 6,
+    mask_the_wrong_slots: 6,
+}
 
 
 @pytest.mark.parametrize("plant", PLANTED, ids=name_of)

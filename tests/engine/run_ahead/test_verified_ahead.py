@@ -402,6 +402,17 @@ def test_who_has_no_guesses(wish: str) -> None:
     assert not any(row.draft_token_ids for row in scheduler.schedule().rows)
 
 
+@pytest.mark.parametrize("wish", [{"adapter": 1}, {"penalty_window": 4}], ids=str)
+def test_nor_has_who_is_beside_one_that_is_not_launched(wish: dict[str, int]) -> None:
+    """Nobody would look at the guesses."""
+    scheduler = Scheduler(toy_config(steps_ahead=1, **DRAFTING), proposer=EachText(Sevens))
+    scheduler.add(make_request("r", [5, 6], ignore_eos=True))
+    scheduler.add(make_request("other", [5, 6], ignore_eos=True, **wish))
+    scheduler.launched(scheduler.schedule())
+    rows = scheduler.schedule().rows
+    assert [row.draft_token_ids for row in rows] == [(), ()]
+
+
 def test_in_steps_of_answers_alone_they_have() -> None:
     """The test of the one before it."""
     config = toy_config(steps_ahead=1, **DRAFTING)

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 
+from tests.draws import also_at_night, is_night
 from tests.engine.execution.request_mixes import CUTS, make_core
 from tests.engine.toy import make_request, run_all
 from tests.model.tiny import GPT2, LLAMA, change, random_model
@@ -24,7 +25,7 @@ from thirdeye.weights.checkpoint import open_checkpoint
 from thirdeye.weights.load import load_weights
 
 CONTEXT = 160
-STARVED = 16  # KV blocks: two requests fit, and answers that grow push the third out
+STARVED = 12  # KV blocks: two requests fit, and answers that grow push the third out
 MODELS = {
     "llama": change(LLAMA, max_position_embeddings=CONTEXT),
     "gpt2": change(GPT2, max_position_embeddings=CONTEXT),
@@ -75,14 +76,18 @@ def alone(model: Transformer) -> dict[str, list[float]]:
     return {name: vector for one in requests() for name, vector in vectors(model, [one]).items()}
 
 
+@also_at_night
 @pytest.mark.parametrize("cut", CUTS)
 def test_an_embedding_is_the_same_in_any_mix_and_any_chunks(
     model: Transformer, alone: dict[str, list[float]], cut: str
 ) -> None:
-    """Float sums would differ in their last bits from chunking to chunking."""
-    wanted = requests()
-    assert vectors(model, wanted, **CUTS[cut]) == alone
-    assert vectors(model, wanted[::-1], enable_prefix_caching=False, **CUTS[cut]) == alone
+    """Float sums would differ in their last bits from chunking to chunking. At a push every other
+    cut is in the other order and without a prefix cache."""
+    wanted, is_odd = requests(), bool(list(CUTS).index(cut) % 2)
+    if is_night() or not is_odd:
+        assert vectors(model, wanted, **CUTS[cut]) == alone
+    if is_night() or is_odd:
+        assert vectors(model, wanted[::-1], enable_prefix_caching=False, **CUTS[cut]) == alone
 
 
 def test_answers_beside_embeddings_keep_their_bits(
@@ -90,7 +95,7 @@ def test_answers_beside_embeddings_keep_their_bits(
 ) -> None:
     """Both kinds in one step, some of them preempted: nobody notices."""
     answers = [
-        make_request(str(i), [i + 1] * 30, max_tokens=80, ignore_eos=True, logprobs=1)
+        make_request(str(i), [i + 1] * 30, max_tokens=40, ignore_eos=True, logprobs=1)
         for i in range(3)
     ]
     expected = {

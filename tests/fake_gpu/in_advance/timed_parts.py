@@ -4,11 +4,13 @@ Sizes, options and steps are the run's own, on tensors without memory: nothing i
 every token is token 0. A model has one layer of each kind that differs, since all ask for the same.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from collections.abc import Sequence as Seq
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
+from itertools import count, takewhile
 from typing import Any
 from unittest.mock import patch
 
@@ -102,7 +104,7 @@ def run_plan(plan: Plan) -> None:
             pass
 
 
-def serve() -> None:
+def serve(most_steps: float = math.inf) -> None:
     """The engine alone, of the same sizes as behind HTTP."""
     streams, prompt, answer = SERVED_SIZES.values()
     with benches(replace(LLAMA_0_6B, num_hidden_layers=1)), torch.inference_mode():
@@ -110,7 +112,7 @@ def serve() -> None:
         core = bench.engine(streams, streams * (prompt + answer), prompt + answer)
         for i in range(streams):
             core.add(bench.request(i, [0] * prompt, answer))
-        while core.has_work:
+        for _ in takewhile(lambda step: core.has_work and step < most_steps, count()):
             checked(core)
 
 

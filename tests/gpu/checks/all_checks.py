@@ -12,7 +12,7 @@ from functools import partial
 import torch
 
 from tests.gpu.attention import attend_by, decode_case
-from tests.gpu.checks import few_rows, loop_checks
+from tests.gpu.checks import draft_checks, few_rows, loop_checks
 from tests.gpu.checks.deterministic import CHECKS
 from tests.model.fused_twins import (
     HEAD_DIMS,
@@ -73,6 +73,7 @@ def checks() -> Iterator[tuple[str, Check]]:
     yield from ((f"deterministic {name}", check) for name, check in CHECKS.items())
     yield "graphs and eager steps agree", graphs_agree
     yield from loop_checks.CHECKS.items()
+    yield from draft_checks.CHECKS.items()
     yield "a trial sizes the cache", trial
 
 

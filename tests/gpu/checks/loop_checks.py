@@ -97,8 +97,12 @@ def guesses_agree(device: torch.device) -> None:
 
 
 def repeated(bench: EngineBench, num_drafts: int) -> tuple[dict[str, list[int]], int]:
+    return repeated_by(bench, bench.engine(3, 300, 100, num_draft_tokens=num_drafts))
+
+
+def repeated_by(bench: EngineBench, core: EngineCore) -> tuple[dict[str, list[int]], int]:
     """What is said, and how many guesses were right."""
-    core, tokens = bench.engine(3, 300, 100, num_draft_tokens=num_drafts), dict[str, list[int]]()
+    tokens = dict[str, list[int]]()
     for number in range(6):
         wish: dict[str, Any] = {"temperature": 0.2 * (number % 3), "seed": number}
         wish |= {"logit_bias": FEW_WORDS} if number < 4 else {}  # the others are steps of one graph
@@ -113,7 +117,10 @@ def repeated(bench: EngineBench, num_drafts: int) -> tuple[dict[str, list[int]],
 
 
 def decoding(bench: EngineBench, num_rows: int) -> EngineCore:
-    core = bench.engine(num_rows, 200 * num_rows, 200)
+    return begun(bench, bench.engine(num_rows, 200 * num_rows, 200), num_rows)
+
+
+def begun(bench: EngineBench, core: EngineCore, num_rows: int) -> EngineCore:
     for number in range(num_rows):
         sampling = SamplingParams(max_tokens=150, ignore_eos=True, **WISHES[number % 4])
         prompt = bench.prompt(random.Random(number), 9)
@@ -125,11 +132,14 @@ def decoding(bench: EngineBench, num_rows: int) -> EngineCore:
 
 def no_step_waits(device: torch.device) -> None:
     """Steady steps read no value of the device but the tokens, by an event of their own."""
-    core = decoding(bench_of(device, "on"), 5)
+    steps_wait_for_nothing(decoding(bench_of(device, "on"), 5), 20, device)
+
+
+def steps_wait_for_nothing(core: EngineCore, num_steps: int, device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.set_sync_debug_mode("error")
     try:
-        for _ in range(20):
+        for _ in range(num_steps):
             core.step()
     finally:
         if device.type == "cuda":

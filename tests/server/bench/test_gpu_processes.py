@@ -1,6 +1,7 @@
 """What one part of the GPU's run does to itself takes nothing from the others or the report."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.gpu import run as gpu_run
-from tests.gpu.part import Findings
+from tests.gpu.part import FAILED, Findings
 from tests.gpu.run import ROOT, main
 
 BROKEN = ["--parts", "tests.server.bench.broken_parts", "--commit", "0abc123"]
@@ -21,7 +22,8 @@ class TimeIsUp(subprocess.Popen[bytes]):
         assert isinstance(self.args, list)
         if timeout is None or "hanging" not in self.args:
             return super().wait(timeout)
-        while Findings.read(Path(str(self.args[-1]))).found != {"before": 3}:
+        path = Path(str(self.args[self.args.index("hanging") + 1]))
+        while Findings.read(path).found != {"before": 3}:
             assert self.poll() is None
         raise subprocess.TimeoutExpired(self.args, timeout)
 
@@ -89,7 +91,16 @@ def test_the_report_of_a_killed_run_is_there(tmp_path: Path) -> None:
         assert process.stdout is not None
         assert "sound" in process.stdout.readline()
         process.kill()
+        assert process.stdout.read() == ""  # who writes there is gone: the part that hangs, too
     assert json.loads((tmp_path / "report.json").read_text())["parts"] == {"sound": {"answer": 3}}
+
+
+def test_a_part_whose_run_has_ended_does_nothing(tmp_path: Path) -> None:
+    """Also if that was before it could be bound to the run's life."""
+    command = [sys.executable, "-m", "tests.gpu.part", BROKEN[1], "hanging", str(tmp_path / "said")]
+    command += ["--parent", str(os.getppid())]
+    assert subprocess.run(command, cwd=ROOT, check=False).returncode == FAILED
+    assert not (tmp_path / "said").exists()
 
 
 def test_a_bare_tree_is_enough(tmp_path: Path) -> None:

@@ -3,7 +3,9 @@
 import pytest
 import torch
 
-from tests.gpu.checks.loop_checks import CHECKS
+from tests.gpu.checks import draft_checks, loop_checks
+
+CHECKS = loop_checks.CHECKS | draft_checks.CHECKS
 
 pytest.importorskip("triton", reason="no triton: the GPU's kernels cannot be tried")
 

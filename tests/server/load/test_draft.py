@@ -70,8 +70,8 @@ def test_same_tokens_in_fewer_steps(models: dict[str, Path], name: str) -> None:
 @pytest.mark.parametrize("name", ["llama", "other"])
 @pytest.mark.parametrize("speculation", ["auto", "ngram"])
 def test_by_graphs_too(models: dict[str, Path], name: str, speculation: str) -> None:
-    """Where steps are launched ahead a step is read before the draft model goes on from it; a draft
-    that was named is asked whatever `--speculation` says of the text alone."""
+    """Where steps are launched ahead its guesses are made on the device; a draft that was named is
+    asked whatever `--speculation` says of the text alone."""
     plain, without, _ = answers(models["llama"])
     flags = {"draft": str(models[name]), "speculation": speculation, "cuda_graphs": "on"}
     found, stats, _ = answers(models["llama"], **flags)
@@ -98,6 +98,7 @@ def test_what_cannot_be(models: dict[str, Path], tmp_path: Path) -> None:
     asked: list[tuple[dict[str, Any], str]] = [
         ({"draft": str(models["states"])}, "keep a state.*whose layers all attend"),
         ({"draft": str(models["llama"]), "speculation": "off"}, "'--speculation' off.*leave one"),
+        ({"draft": str(models["llama"]), "tensor_parallel": 2}, "not go with '--tensor-parallel'"),
         (
             {"draft": str(models["llama"]), "cuda_graphs": "on"},
             "state cannot be taken back.*add '--cuda-graphs off'",

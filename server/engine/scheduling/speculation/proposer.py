@@ -50,8 +50,8 @@ class Proposer(Protocol):
         that was launched ahead is then read before it is asked."""
 
     def propose(self, asks: Seq[DraftAsk], room: DraftRoom) -> list[list[int]]:
-        """Tokens that may follow each of these texts, in order; none where none is worth it;
-        `UNREAD` for each that will be made on the device.
+        """Tokens that may follow each of these texts, in order, of which there may be none; none
+        where none is worth it; `UNREAD` for each that will be made on the device.
 
         Texts only grow. Not all of what is proposed need be computed.
         """

@@ -62,7 +62,7 @@ class Speculator:
         room = self._max_tokens - sum([row.num_scheduled_tokens for row in rows])
         if room <= 0 or not self._num_draft_tokens:
             return rows
-        if self._is_ahead and not all(row.is_decoded for row in rows):
+        if self._is_ahead and not all(is_of_guessed_step(row) for row in rows):
             return rows
         most = states.num_drafts(min(self._num_draft_tokens, room))
         limits = [self._limit_of(row, most) for row in rows]
@@ -186,6 +186,14 @@ def num_ahead_of(row: PlanRow) -> int:
 def has_no_look_back(request: Request) -> bool:
     """Whether what a request asks of its logits is the same whatever the tokens before are."""
     return not (request.is_constrained or request.sampling.is_penalized or request.adapter)
+
+
+def is_of_guessed_step(row: PlanRow) -> bool:
+    """Whether a step that is launched ahead, with this row in it, may verify guesses. What the
+    device's state has no room for is computed step by step (`Launcher.can_launch`), and whatever
+    was guessed for the others of that step would be thrown away."""
+    request = row.sequence.request
+    return row.is_decoded and not request.adapter and request.sampling.penalty_window < 0
 
 
 def _has_masks(row: PlanRow) -> bool:

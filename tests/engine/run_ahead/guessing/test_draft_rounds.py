@@ -2,6 +2,7 @@
 alone would not show one that is stale. And what becomes of texts that it cannot guess at once."""
 
 from collections.abc import Callable
+from collections.abc import Sequence as Seq
 from dataclasses import replace
 from typing import Any
 
@@ -28,7 +29,7 @@ from tests.engine.toy import (
 from thirdeye.model.batch import ForwardBatch
 from thirdeye.server.engine.core.engine_core import EngineCore
 from thirdeye.server.engine.drafting import draft_ahead
-from thirdeye.server.engine.drafting.each_text import EachText
+from thirdeye.server.engine.drafting.each_text import Drafter, EachText
 from thirdeye.server.engine.drafting.first_of import FirstOf
 from thirdeye.server.engine.drafting.prompt_lookup import PromptLookup
 from thirdeye.server.engine.execution.model_runner import ModelRunner
@@ -42,9 +43,10 @@ from thirdeye.server.engine.run_ahead.guessing.draft_rounds import (
     GuessPlaces,
     LaunchedSteps,
 )
+from thirdeye.server.engine.run_ahead.launched_step import LaunchedStep
 from thirdeye.server.engine.run_ahead.launcher import Launcher
 from thirdeye.server.engine.scheduling.speculation.proposer import DraftAsk
-from thirdeye.server.engine.scheduling.step_plan import PlanRow
+from thirdeye.server.engine.scheduling.step_plan import PlanRow, StepPlan
 
 torch.set_num_threads(1)
 
@@ -68,7 +70,7 @@ def guessed_core(
     stream: DeviceStream,
     draft: type[RepeatsToo] = RepeatsToo,
     *,
-    looks_up: bool = True,
+    lookup: Callable[[], Drafter] | None = PromptLookup,
     **own_sizes: int,
 ) -> tuple[EngineCore, CountingLauncher, Checked]:
     """A draft model whose config is the served one's, but for its own sizes."""
@@ -81,7 +83,7 @@ def guessed_core(
     launcher = Launcher(forward, own, VOCAB, CPU, rerun, stream)
     proposer = Checked(LaunchedSteps(launcher, ModelRunner(model, kept, own, CPU)), own)
     rounds = DraftRounds(launcher, proposer)
-    both = FirstOf(EachText(PromptLookup), proposer) if looks_up else proposer
+    both = FirstOf(EachText(lookup), proposer) if lookup else proposer
     core, served = toy_ahead(config, Repeats(), stream, proposer=both, guesses=rounds)
     return core, served, proposer
 
@@ -227,7 +229,7 @@ def test_what_goes_between_the_models_is_few_words(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(Launcher, "place", quiet)
     monkeypatch.setattr(CpuStream, "run", counted)
-    core, *_ = guessed_core(SIZES, CpuStream(), looks_up=False)
+    core, *_ = guessed_core(SIZES, CpuStream(), lookup=None)
     run_all(core, [make_request(max_tokens=30, ignore_eos=True)])
     assert len(of_guesses) > 3
     for names in of_guesses:
@@ -247,7 +249,7 @@ class Wrong(RepeatsToo):
 def test_a_text_that_was_guessed_badly_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """By then its tokens are not known: the trial waits until they are, and is made."""
     monkeypatch.setattr(Checked, "judge", Untimed.judge)
-    core, launcher, _ = guessed_core(SIZES, CpuStream(), Wrong, looks_up=False)
+    core, launcher, _ = guessed_core(SIZES, CpuStream(), Wrong, lookup=None)
     core.add(make_request("r", [5, 6, 7], max_tokens=100, ignore_eos=True))
     verified_at: list[int] = []
     for step in range(110):
@@ -259,6 +261,31 @@ def test_a_text_that_was_guessed_badly_is_tried_again(monkeypatch: pytest.Monkey
     assert not core.has_work
 
 
+class NinesFromFive:
+    """Knows a text once it has five tokens."""
+
+    def propose(
+        self, token_ids: Seq[int], num_prompt_tokens: int, few: int, limit: int
+    ) -> list[int]:
+        return [9] * limit if len(token_ids) >= 5 else []
+
+
+def test_while_lookup_guesses_no_step_is_read_first() -> None:
+    """Whom the draft model made wait waits no more where it is not asked."""
+    core, launcher, _ = guessed_core(SIZES, CpuStream(), lookup=NinesFromFive)
+    launch, was_read = launcher.launch, list[bool]()
+
+    def noted(plan: StepPlan) -> LaunchedStep:
+        was_read.append(core._launched is None)
+        return launch(plan)
+
+    launcher.launch = noted  # type: ignore[method-assign]  # of this one
+    request = make_request(max_tokens=40, ignore_eos=True, logit_bias={9: 100.0})
+    assert tokens_of(run_all(core, [request])["r"]) == [9] * 40
+    assert was_read == [True, False, True, *[False] * (len(was_read) - 3)]
+    assert len(was_read) < 15
+
+
 def test_who_fails_costs_nobody_an_answer(caplog: pytest.LogCaptureFixture) -> None:
     """Tokens that were there before are verified in the place of its guesses."""
 
@@ -268,7 +295,7 @@ def test_who_fails_costs_nobody_an_answer(caplog: pytest.LogCaptureFixture) -> N
                 raise RuntimeError("no")
             return super().__call__(batch, kv_cache)
 
-    core, launcher, proposer = guessed_core(SIZES, CpuStream(), Failing, looks_up=False)
+    core, launcher, proposer = guessed_core(SIZES, CpuStream(), Failing, lookup=None)
     proposer.judge = lambda row, num_right: None  # type: ignore[method-assign]  # of this one
     request = make_request(max_tokens=20, ignore_eos=True)
     expected = run_all(grammar_core(model=Repeats()), [request])["r"]
@@ -280,7 +307,7 @@ def test_who_fails_costs_nobody_an_answer(caplog: pytest.LogCaptureFixture) -> N
 
 def test_a_text_beyond_its_context_goes_on_without() -> None:
     core, launcher, proposer = guessed_core(
-        SIZES, CpuStream(), looks_up=False, max_model_len=24, num_blocks=6
+        SIZES, CpuStream(), lookup=None, max_model_len=24, num_blocks=6
     )
     request = make_request(max_tokens=60, ignore_eos=True)
     expected = run_all(grammar_core(model=Repeats()), [request])["r"]
@@ -292,7 +319,7 @@ def test_a_text_beyond_its_context_goes_on_without() -> None:
 def test_between_two_blocks_nothing_is_sent() -> None:
     """Where guesses go, and from which slots, is told once."""
     core, _, proposer = guessed_core(
-        structs.replace(SIZES, block_size=64, num_blocks=4), CpuStream(), looks_up=False
+        structs.replace(SIZES, block_size=64, num_blocks=4), CpuStream(), lookup=None
     )
     assert isinstance(proposer._runner, LaunchedSteps)
     sent: list[list[int]] = []
