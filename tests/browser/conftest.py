@@ -139,23 +139,34 @@ FOLLOW = """(link) => new Promise((done) => {
 })"""
 
 
+# Of the chat's page, what tests of formatted text have put there.
+EMPTY = """() => {
+  location.hash = 'chat';
+  for (const one of document.querySelectorAll('#log > .body')) one.remove();
+}"""
+
+
 @contextmanager
-def stay(browser: Browser, url: str, link: str) -> Iterator[Visit]:
+def stay(browser: Browser, url: str, link: str = "#chat") -> Iterator[Visit]:
     """A visit for tests that need no new page: it is the one before's, and follows `link`, one of
-    the inspector's, which brings back text, choice, edits and all that is drawn. Whoever leaves
-    anything else behind, as a choice in a form, asks for `visit`.
+    the inspector's, which brings back text, choice, edits and all that is drawn; or it is the empty
+    chat, for who draws formatted text there and asks nothing. Whoever leaves anything else behind,
+    as a choice in a form, asks for `visit`.
 
     After a failure nobody has it again, and a `visit` to anywhere ends it.
     """
-    link += "&unread="  # the view writes the address anew once it has read it
     if browser.open and browser.open.url == url:
         found, browser.open = browser.open, None
     else:
         found = Visit(browser.take(), url)
     try:
-        if found.page.url.startswith(url):
+        is_open = found.page.url.startswith(url)
+        is_chat = link == "#chat"
+        if not is_chat:
+            link += "&unread="  # the view writes the address anew once it has read it
+        if is_open:
             found.page.mouse.move(-1, -1)
-            found.page.evaluate(FOLLOW, link)
+            found.page.evaluate(EMPTY if is_chat else FOLLOW, link)
         else:
             found.begin(f"/{link}", {})
         until(found.page, "!location.hash.includes('unread')")

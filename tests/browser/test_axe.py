@@ -12,7 +12,7 @@ from tests.draws import also_at_night, count
 from thirdeye.server.text.templates.chat_template import ChatTemplate
 
 AXE = next((TABLES[1].parent).glob("axe-core-*/axe.min.js")).read_text()
-RUN = """async () => (await axe.run({ resultTypes: ['violations'] })).violations.map(
+RUN = """async (where) => (await axe.run(where, { resultTypes: ['violations'] })).violations.map(
   ({ id, nodes }) => [id, ...nodes.slice(0, 3).map((node) => node.html.slice(0, 200))])"""
 TEXT = """## Title
 
@@ -35,11 +35,15 @@ A [link](https://example.org), `code`, a formula $x^2$ and
 """
 
 
-def violations(page: Any) -> Any:
-    """What axe finds on a page, which it is loaded into once: compiled, it takes a third."""
+def violations(page: Any, **where: list[str]) -> Any:
+    """What axe finds on a page, which it is loaded into once: compiled, it takes a third.
+
+    `where`: selectors of what it is to `include` and to `exclude`; of the page as a whole it judges
+    the whole alone.
+    """
     if not page.evaluate("'axe' in window"):
         page.evaluate(AXE)
-    return page.evaluate(RUN)
+    return page.evaluate(RUN, {"include": ["html"]} | where)
 
 
 LOOKS = [(1280, "light"), (390, "dark"), (390, "light"), (1280, "dark")]

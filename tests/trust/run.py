@@ -23,6 +23,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from tests.draws import NIGHT
 from tests.trust.page import (
     AT_ONCE,
     expected_seconds,
@@ -44,7 +45,8 @@ def run_part(row: Row, tests: tuple[str, ...]) -> Result:
         outcome, output = Path(folder, "outcome.json"), Path(folder, "output")
         plugin = ("-p", "tests.trust.outcome", "--outcome", str(outcome))
         left = [f"--deselect={test}" for test in row.other_rows]
-        command = [sys.executable, "-m", "pytest", "-m", "", *plugin, *left, *tests]
+        size = ("-m", "", f"--hypothesis-profile={NIGHT}")  # of every test, and in full
+        command = [sys.executable, "-m", "pytest", *size, *plugin, *left, *tests]
         began = time.monotonic()
         with output.open("w") as file:
             process = subprocess.Popen(command, cwd=ROOT, stdout=file, stderr=subprocess.STDOUT)

@@ -4,7 +4,7 @@ from typing import Any
 
 from tests.api.support import Served
 from tests.browser.chat.markdown_cases import CASES
-from tests.browser.conftest import until, visit
+from tests.browser.conftest import stay, until, visit
 
 RENDER = """async (texts) => {
   const { render } = await import('/web/markdown/markdown.js');
@@ -39,7 +39,7 @@ RENDER = """async (texts) => {
 
 
 def test_markdown_is_what_commonmark_and_gfm_say(browser: Any, shared: Served) -> None:
-    with visit(browser, shared.url) as seen:
+    with stay(browser, shared.url) as seen:
         found = seen.page.evaluate(RENDER, [text for text, _ in CASES])
         wrong = [
             (text, got, wanted)
@@ -87,7 +87,7 @@ def test_formulas_and_code_are_drawn_and_act_on_nothing(browser: Any, shared: Se
         r"\[\colorbox{yellow}{$\fbox{x}$}\color{red}\pmb{y}\]",
     ]
     code = ['```py\ndef f(): return "<b>&amp;"\n```', "```rust\nfn main() {}\n```", "```c\nint x;"]
-    with visit(browser, shared.url) as seen:
+    with visit(browser, shared.url) as seen:  # formulas are not fetched yet
         page = seen.page
         page.evaluate(RENDER, formulas + code)
         until(page, f"document.querySelectorAll('.katex').length === {len(formulas)}")
@@ -118,7 +118,7 @@ DIRECTIONS = """async (text) => {
 def test_each_block_goes_the_way_of_its_first_letter(browser: Any, shared: Served) -> None:
     """Hebrew and Arabic from right to left, with their lists and tables; code never."""
     text = "שלום, world.\n\nHi שלום\n\n- مرحبا\n  ```\n  x = 1\n  ```\n\n> اقتباس\n\n|א|b|\n|-|-|"
-    with visit(browser, shared.url) as seen:
+    with stay(browser, shared.url) as seen:
         assert seen.page.evaluate(DIRECTIONS, text) == [
             "p rtl", "p ltr", "ul rtl", "li rtl", "pre ltr", "blockquote rtl", "p rtl", "table rtl",
         ]  # fmt: skip
@@ -145,7 +145,7 @@ def test_growth_draws_what_the_whole_draws(browser: Any, shared: Served) -> None
       return [grown.textContent === whole.textContent, grown.children.length,
         whole.children.length, changes, grown.querySelector('[href="https://f.ar"]') !== null];
     }"""
-    with visit(browser, shared.url) as seen:
+    with stay(browser, shared.url) as seen:
         is_same, grown, whole, num_changes, is_linked = seen.page.evaluate(grow, text)
         assert (is_same, grown, is_linked) == (True, whole, True)
         assert num_changes < 20  # of 160: as it is written, and while a definition comes
@@ -160,6 +160,6 @@ def test_a_model_that_goes_in_circles_does_not_freeze_the_page(
     """What marked would take many seconds for, or would run out of stack with, is plain text."""
     texts = [circle * 20_000 + "x" for circle in CIRCLES]
     tables = ["|a" * 2000 + "\n" + "|-" * 2000, "- a\n" * 3000, "$$\n" * 3000]
-    with visit(browser, shared.url) as seen:
+    with stay(browser, shared.url) as seen:
         assert seen.page.evaluate(RENDER, texts) == [f"<p>{text}</p>" for text in texts]
         assert len(seen.page.evaluate(RENDER, tables)) == len(tables)

@@ -113,12 +113,14 @@ async def interrupted(load: Load, client: httpx.AsyncClient) -> None:
 
 async def drained(load: Load, client: httpx.AsyncClient) -> None:
     """One signal: everything that has begun is completed, nothing new is."""
-    await load.signal()
-    refused = await client.post(COMPLETIONS, json=BODY)
-    assert refused.status_code == 503
-    assert refused.json()["error"]["code"] == "server_draining"
-    assert int(refused.headers["retry-after"]) >= 1
-    assert refused.headers["connection"] == "close"
+    kept = BODY | {"stream": True, "max_tokens": UNENDING}
+    async with client.stream("POST", COMPLETIONS, json=kept):  # the server is there until it leaves
+        await load.signal()
+        refused = await client.post(COMPLETIONS, json=BODY)
+        assert refused.status_code == 503
+        assert refused.json()["error"]["code"] == "server_draining"
+        assert int(refused.headers["retry-after"]) >= 1
+        assert refused.headers["connection"] == "close"
     await all_end_well(load)
 
 
@@ -142,7 +144,7 @@ def test_everything_in_flight_is_completed(tiny):
     Ctrl-C, which the engine is told as well; fifty times by SIGTERM at night, and new requests get
     503 (at a push: `tests/api/http/test_serve.py`, over a fake engine)."""
     for _ in range(count(1, 50)):
-        server = start(tiny)
+        server = start(tiny, "--max-num-seqs", "24")  # a row for each
         engines = server.children()
         drive(server, drained if is_night() else interrupted, num_whole=4)
         check_gone(server, engines)
