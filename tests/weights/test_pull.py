@@ -242,7 +242,7 @@ def test_pip_reads_our_requirements(
 
 
 def test_pip_moves_its_files_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What has come is asked while pip's folders and files come and go: one that is gone is none."""
+    """What has come is asked while pip's folders come and go: one that is gone is none."""
     (tmp_path / "pip.log").write_bytes(bytes(7))
     unpacked = tmp_path / "pip-unpack"
     unpacked.mkdir()
